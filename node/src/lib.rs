@@ -1,0 +1,1 @@
+//! The steading program as a library.

@@ -1,0 +1,595 @@
+//! Every key of the store and the form of its value: the only place that knows either.
+//!
+//! Values are small JSON objects, so that `etcdctl get --prefix /steading/` is a debugging tool.
+//! Unknown fields are ignored, so that a newer node can add some during a rolling update.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::store::{Entry, Event};
+use crate::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId, Term};
+use crate::placement::{
+    ClusterMeta, Leader, News, NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight,
+};
+
+/// The format that this code reads and writes; a cluster of another is refused.
+pub const FORMAT: u32 = 1;
+
+/// The name of the hash that maps keys to shards; a cluster of another is refused.
+pub const HASH: &str = "fnv1a64-fmix64";
+
+/// Names the keys of one cluster, all under its prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+}
+
+/// What a key of the cluster is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Meta,
+    Leader,
+    Node(NodeId),
+    Target(u32),
+    Owner(ShardId),
+    Plan,
+}
+
+/// A key or value in the store that is none of ours, or of a format that we do not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read `{key}` in the store: {reason}")]
+pub struct BadEntry {
+    /// The full key.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Keys {
+    /// Takes the prefix of a cluster; a missing slash at its end is added.
+    pub fn new(prefix: &str) -> Self {
+        Self {
+            prefix: format!("{}/", prefix.trim_end_matches('/')),
+        }
+    }
+
+    /// Returns the prefix of every key of the cluster.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The cluster's description.
+    pub fn meta(&self) -> String {
+        format!("{}meta/cluster", self.prefix)
+    }
+
+    /// Who leads.
+    pub fn leader(&self) -> String {
+        format!("{}leader", self.prefix)
+    }
+
+    /// A node's registration.
+    pub fn node(&self, node: &NodeId) -> String {
+        format!("{}nodes/{node}", self.prefix)
+    }
+
+    /// A block of targets.
+    pub fn target(&self, block: u32) -> String {
+        format!("{}target/{block:02}", self.prefix)
+    }
+
+    /// A shard's owner.
+    pub fn owner(&self, shard: ShardId) -> String {
+        format!("{}owner/{:05}", self.prefix, shard.get())
+    }
+
+    /// The prefix of all owner keys.
+    pub fn owners(&self) -> String {
+        format!("{}owner/", self.prefix)
+    }
+
+    /// A plan; later ones sort later.
+    pub fn plan(&self, id: u64) -> String {
+        format!("{}plans/{id:020}", self.prefix)
+    }
+
+    /// The prefix of all plans.
+    pub fn plans(&self) -> String {
+        format!("{}plans/", self.prefix)
+    }
+
+    /// Reads what an event of the store tells about the cluster; `None`: nothing that a view
+    /// holds.
+    ///
+    /// # Errors
+    ///
+    /// [`BadEntry`] if the key or value cannot be read.
+    pub fn news(&self, event: &Event, count: ShardCount) -> Result<Option<News>, BadEntry> {
+        match event {
+            Event::Put(entry) => self.news_of_put(entry, count),
+            Event::Delete { key, revision } => {
+                let kind = self.kind(key, count)?;
+                Ok(match kind {
+                    Kind::Leader => Some(News::Leader(None)),
+                    Kind::Node(node) => Some(News::Node(node, None)),
+                    Kind::Owner(shard) => Some(News::Owner(
+                        shard,
+                        OwnerRecord {
+                            revision: *revision,
+                            owner: None,
+                        },
+                    )),
+                    Kind::Target(block) => {
+                        let targets = vec![Target::default(); count.block_len() as usize];
+                        Some(News::Targets { block, targets })
+                    }
+                    Kind::Meta | Kind::Plan => None,
+                })
+            }
+        }
+    }
+
+    fn news_of_put(&self, entry: &Entry, count: ShardCount) -> Result<Option<News>, BadEntry> {
+        Ok(Some(match self.kind(&entry.key, count)? {
+            Kind::Plan => return Ok(None),
+            Kind::Meta => News::Meta(decode_meta(entry)?),
+            Kind::Leader => News::Leader(Some(decode_leader(entry)?)),
+            Kind::Node(node) => News::Node(node, Some(decode_node(entry)?)),
+            Kind::Target(block) => News::Targets {
+                block,
+                targets: decode_targets(entry, count)?,
+            },
+            Kind::Owner(shard) => News::Owner(shard, decode_owner(entry)?),
+        }))
+    }
+
+    fn kind(&self, key: &str, count: ShardCount) -> Result<Kind, BadEntry> {
+        let bad = |reason: &str| BadEntry {
+            key: key.into(),
+            reason: reason.into(),
+        };
+        let path = key
+            .strip_prefix(&self.prefix)
+            .ok_or_else(|| bad("another prefix"))?;
+        match path.split_once('/') {
+            None if path == "leader" => Ok(Kind::Leader),
+            Some(("meta", "cluster")) => Ok(Kind::Meta),
+            Some(("nodes", node)) => NodeId::new(node)
+                .map(Kind::Node)
+                .map_err(|error| bad(&error.to_string())),
+            Some(("target", block)) => match block.parse() {
+                Ok(block) if block < count.blocks() => Ok(Kind::Target(block)),
+                Ok(_) | Err(_) => Err(bad("there is no such block")),
+            },
+            Some(("owner", shard)) => {
+                let number = shard.parse().map_err(|_| bad("not a shard's number"))?;
+                ShardId::new(number, count)
+                    .map(Kind::Owner)
+                    .map_err(|e| bad(&e.to_string()))
+            }
+            Some(("plans", _)) => Ok(Kind::Plan),
+            Some(_) | None => Err(bad("not a key of this format")),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct MetaValue {
+    format: u32,
+    cluster_id: String,
+    shard_count: u32,
+    hash: String,
+    layout_generation: u32,
+    restore_generation: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeaderValue {
+    node: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeValue {
+    grpc: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    weight: f64,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    version: String,
+    #[serde(default)]
+    object_types: Vec<String>,
+    state: StateValue,
+    lease: i64,
+    boot_id: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StateValue {
+    Joining,
+    Active,
+    Draining,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OwnerValue {
+    node: String,
+    incarnation: u64,
+}
+
+/// A block of targets: the names once, then a reference for each shard.
+#[derive(Serialize, Deserialize)]
+struct TargetsValue {
+    /// The plan that set it.
+    plan: u64,
+    nodes: Vec<String>,
+    /// For each shard of the block 1 + the index of its node, or 0 for none.
+    targets: Vec<u32>,
+    /// Offsets in the block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pinned: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<u32>,
+}
+
+/// Writes the cluster's description.
+pub fn encode_meta(meta: &ClusterMeta) -> Vec<u8> {
+    encode(&MetaValue {
+        format: FORMAT,
+        cluster_id: meta.cluster_id.clone(),
+        shard_count: meta.shard_count.get(),
+        hash: HASH.into(),
+        layout_generation: 1,
+        restore_generation: meta.restore_generation,
+    })
+}
+
+/// Reads the cluster's description.
+///
+/// # Errors
+///
+/// [`BadEntry`] also if the cluster has another format or hash than this code.
+pub fn decode_meta(entry: &Entry) -> Result<ClusterMeta, BadEntry> {
+    let value: MetaValue = decode(entry)?;
+    if value.format != FORMAT {
+        let reason = format!(
+            "the cluster has format {}, this program {FORMAT}",
+            value.format
+        );
+        return Err(bad(entry, &reason));
+    }
+    if value.hash != HASH {
+        let reason = format!(
+            "the cluster hashes with {}, this program with {HASH}",
+            value.hash
+        );
+        return Err(bad(entry, &reason));
+    }
+    Ok(ClusterMeta {
+        cluster_id: value.cluster_id,
+        shard_count: ShardCount::new(value.shard_count).map_err(|e| bad(entry, &e.to_string()))?,
+        restore_generation: value.restore_generation,
+    })
+}
+
+/// Writes a leader's name.
+pub fn encode_leader(node: &NodeId) -> Vec<u8> {
+    encode(&LeaderValue {
+        node: node.to_string(),
+    })
+}
+
+/// Reads the leader; its term is when the key was created.
+///
+/// # Errors
+///
+/// [`BadEntry`] if the value cannot be read.
+pub fn decode_leader(entry: &Entry) -> Result<Leader, BadEntry> {
+    let value: LeaderValue = decode(entry)?;
+    let term = Term::new(entry.create_revision.get());
+    Ok(Leader {
+        node: node_id(entry, &value.node)?,
+        term,
+    })
+}
+
+/// Writes a node's registration; its incarnation is not part of the value.
+pub fn encode_node(node: &NodeRecord) -> Vec<u8> {
+    encode(&NodeValue {
+        grpc: node.grpc.clone(),
+        http: node.http.clone(),
+        zone: node.zone.clone(),
+        weight: f64::from(node.weight.thousandths()) / 1000.0,
+        labels: node.labels.clone(),
+        version: node.version.clone(),
+        object_types: node.object_types.clone(),
+        state: match node.state {
+            NodeState::Joining => StateValue::Joining,
+            NodeState::Active => StateValue::Active,
+            NodeState::Draining => StateValue::Draining,
+        },
+        lease: node.lease.get(),
+        boot_id: node.boot_id.clone(),
+    })
+}
+
+/// Reads a node's registration; its incarnation is when the key was created.
+///
+/// # Errors
+///
+/// [`BadEntry`] if the value cannot be read.
+pub fn decode_node(entry: &Entry) -> Result<NodeRecord, BadEntry> {
+    let value: NodeValue = decode(entry)?;
+    let thousandths = (value.weight * 1000.0).round();
+    if !(0.0..=f64::from(Weight::MAX.thousandths())).contains(&thousandths) {
+        return Err(bad(entry, "the weight is out of range"));
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be between zero and a million"
+    )]
+    let weight = Weight::from_thousandths(thousandths as u32);
+    Ok(NodeRecord {
+        incarnation: Incarnation::new(entry.create_revision.get()),
+        lease: LeaseId::new(value.lease),
+        grpc: value.grpc,
+        http: value.http,
+        zone: value.zone,
+        weight,
+        labels: value.labels,
+        version: value.version,
+        object_types: value.object_types,
+        state: match value.state {
+            StateValue::Joining => NodeState::Joining,
+            StateValue::Active => NodeState::Active,
+            StateValue::Draining => NodeState::Draining,
+        },
+        boot_id: value.boot_id,
+    })
+}
+
+/// Writes a shard's owner.
+pub fn encode_owner(owner: &Owner) -> Vec<u8> {
+    encode(&OwnerValue {
+        node: owner.node.to_string(),
+        incarnation: owner.incarnation.get(),
+    })
+}
+
+/// Reads a shard's owner as of the key's mod revision.
+///
+/// # Errors
+///
+/// [`BadEntry`] if the value cannot be read.
+pub fn decode_owner(entry: &Entry) -> Result<OwnerRecord, BadEntry> {
+    let value: OwnerValue = decode(entry)?;
+    let node = node_id(entry, &value.node)?;
+    let owner = Owner {
+        node,
+        incarnation: Incarnation::new(value.incarnation),
+    };
+    Ok(OwnerRecord {
+        revision: entry.mod_revision,
+        owner: Some(owner),
+    })
+}
+
+/// Writes a block of targets that plan `plan` set.
+pub fn encode_targets(targets: &[Target], plan: u64) -> Vec<u8> {
+    let mut nodes: Vec<&NodeId> = targets.iter().filter_map(|t| t.node.as_ref()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let reference = |target: &Target| match &target.node {
+        Some(node) => {
+            1 + nodes
+                .binary_search(&node)
+                .expect("every node is in the list")
+        }
+        None => 0,
+    };
+    let offsets = |flag: fn(&Target) -> bool| {
+        (0..)
+            .zip(targets)
+            .filter(|(_, target)| flag(target))
+            .map(|(offset, _)| offset)
+            .collect()
+    };
+    encode(&TargetsValue {
+        plan,
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        targets: targets
+            .iter()
+            .map(|t| u32::try_from(reference(t)).expect("few nodes"))
+            .collect(),
+        pinned: offsets(|target| target.pinned),
+        quarantined: offsets(|target| target.quarantined),
+    })
+}
+
+/// Reads a block of targets.
+///
+/// # Errors
+///
+/// [`BadEntry`] if the value cannot be read or is of another length.
+pub fn decode_targets(entry: &Entry, count: ShardCount) -> Result<Vec<Target>, BadEntry> {
+    let value: TargetsValue = decode(entry)?;
+    if value.targets.len() != count.block_len() as usize {
+        return Err(bad(entry, "the block has another length"));
+    }
+    let nodes: Vec<NodeId> = value
+        .nodes
+        .iter()
+        .map(|node| node_id(entry, node))
+        .collect::<Result<_, _>>()?;
+    let node_of = |reference: u32| match reference.checked_sub(1) {
+        None => Ok(None),
+        Some(index) => match nodes.get(index as usize) {
+            Some(node) => Ok(Some(node.clone())),
+            None => Err(bad(entry, "a target names no node of the list")),
+        },
+    };
+    (0..)
+        .zip(value.targets)
+        .map(|(offset, reference)| {
+            Ok(Target {
+                node: node_of(reference)?,
+                pinned: value.pinned.contains(&offset),
+                quarantined: value.quarantined.contains(&offset),
+            })
+        })
+        .collect()
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain values always serialize")
+}
+
+fn decode<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Result<T, BadEntry> {
+    serde_json::from_slice(&entry.value).map_err(|error| bad(entry, &error.to_string()))
+}
+
+fn node_id(entry: &Entry, name: &str) -> Result<NodeId, BadEntry> {
+    NodeId::new(name).map_err(|error| bad(entry, &error.to_string()))
+}
+
+fn bad(entry: &Entry, reason: &str) -> BadEntry {
+    BadEntry {
+        key: entry.key.clone(),
+        reason: reason.into(),
+    }
+}
+
+/// Returns the revision that a key must have to be absent.
+pub const ABSENT: Revision = Revision::new(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: String, value: Vec<u8>) -> Entry {
+        let (create_revision, mod_revision) = (Revision::new(7), Revision::new(9));
+        Entry {
+            key,
+            value,
+            create_revision,
+            mod_revision,
+        }
+    }
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).expect("a good name")
+    }
+
+    #[test]
+    fn p16_every_value_survives_the_round_trip() {
+        let (keys, count) = (Keys::new("/t"), ShardCount::new(4).expect("a power of two"));
+        let record = NodeRecord {
+            incarnation: Incarnation::new(7),
+            lease: LeaseId::new(-5),
+            grpc: "127.0.0.1:1".into(),
+            http: None,
+            zone: Some("z".into()),
+            weight: Weight::from_thousandths(1500),
+            labels: BTreeMap::from([("a".into(), "b".into())]),
+            version: "0.1.0".into(),
+            object_types: vec!["Counter".into()],
+            state: NodeState::Draining,
+            boot_id: "b".into(),
+        };
+        let owner = Owner {
+            node: node("n"),
+            incarnation: Incarnation::new(3),
+        };
+        let targets = vec![Target {
+            node: Some(node("n")),
+            pinned: true,
+            quarantined: false,
+        }];
+        let shard = ShardId::new(3, count).expect("in range");
+        let written = [
+            (keys.node(&node("n")), encode_node(&record)),
+            (keys.leader(), encode_leader(&node("n"))),
+            (keys.owner(shard), encode_owner(&owner)),
+            (keys.target(2), encode_targets(&targets, 1)),
+        ];
+        let read = written.map(|(key, value)| {
+            keys.news(&Event::Put(entry(key, value)), count)
+                .expect("readable")
+                .expect("news")
+        });
+        let owner = OwnerRecord {
+            revision: Revision::new(9),
+            owner: Some(owner),
+        };
+        assert_eq!(
+            read,
+            [
+                News::Node(node("n"), Some(record)),
+                News::Leader(Some(Leader {
+                    node: node("n"),
+                    term: Term::new(7)
+                })),
+                News::Owner(shard, owner),
+                News::Targets { block: 2, targets },
+            ]
+        );
+    }
+
+    #[test]
+    fn p16_unknown_fields_are_ignored() {
+        let value = br#"{"node":"n","incarnation":3,"mood":"good"}"#.to_vec();
+        assert!(decode_owner(&entry("k".into(), value)).is_ok());
+    }
+
+    #[test]
+    fn another_format_or_hash_is_refused_in_words() {
+        let meta = |format: u32, hash: &str| {
+            let value = format!(
+                r#"{{"format":{format},"cluster_id":"c","shard_count":4,"hash":"{hash}",
+                "layout_generation":1,"restore_generation":0}}"#
+            );
+            decode_meta(&entry("k".into(), value.into_bytes()))
+        };
+        assert!(meta(FORMAT, HASH).is_ok());
+        assert!(
+            meta(2, HASH)
+                .expect_err("format")
+                .to_string()
+                .contains("has format 2")
+        );
+        assert!(
+            meta(FORMAT, "crc")
+                .expect_err("hash")
+                .to_string()
+                .contains("hashes with crc")
+        );
+    }
+
+    #[test]
+    fn garbage_is_refused_and_named() {
+        let (keys, count) = (
+            Keys::new("/t/"),
+            ShardCount::new(4).expect("a power of two"),
+        );
+        for key in [
+            "/t/owner/9",
+            "/t/owner/x",
+            "/t/nodes/ä",
+            "/t/target/4",
+            "/t/nonsense",
+        ] {
+            let event = Event::Delete {
+                key: key.into(),
+                revision: Revision::new(1),
+            };
+            assert_eq!(keys.news(&event, count).expect_err(key).key, key);
+        }
+        let event = Event::Put(entry(keys.leader(), b"[]".to_vec()));
+        assert!(keys.news(&event, count).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! The process's one copy of the cluster, written by whoever has news, read by everybody.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::ids::Revision;
+use crate::placement::{ClusterMeta, ClusterView, News};
+
+/// The newest view that this process has.
+///
+/// Readers take a snapshot, which never changes, or subscribe and are woken by the next one.
+/// Writers bring news in any order: [`ClusterView::apply`] has the rule for which of it counts.
+#[derive(Debug)]
+pub struct SharedView {
+    sender: watch::Sender<Arc<ClusterView>>,
+}
+
+impl SharedView {
+    /// Begins with an empty view of a cluster.
+    pub fn new(meta: ClusterMeta) -> Self {
+        Self {
+            sender: watch::Sender::new(Arc::new(ClusterView::empty(meta))),
+        }
+    }
+
+    /// Returns the newest snapshot.
+    pub fn current(&self) -> Arc<ClusterView> {
+        self.sender.borrow().clone()
+    }
+
+    /// Returns a receiver that is woken by each new snapshot.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.sender.subscribe()
+    }
+
+    /// Takes in news that a watch or list brought: everything up to `revision` is then in the
+    /// view. Wakes the subscribers if anything changed, be it only the revision.
+    pub fn advance(&self, revision: Revision, news: impl IntoIterator<Item = News>) {
+        self.sender.send_if_modified(|view| {
+            let view = Arc::make_mut(view);
+            let newer = revision > view.revision;
+            view.revision = view.revision.max(revision);
+            apply_all(view, news) || newer
+        });
+    }
+
+    /// Takes in news that came by another way, such as the reply to an own transaction. Wakes the
+    /// subscribers if it changed anything.
+    pub fn learn(&self, news: impl IntoIterator<Item = News>) {
+        self.sender
+            .send_if_modified(|view| apply_all(Arc::make_mut(view), news));
+    }
+}
+
+fn apply_all(view: &mut ClusterView, news: impl IntoIterator<Item = News>) -> bool {
+    // No `any`: it would stop at the first change.
+    news.into_iter()
+        .fold(false, |changed, news| changed | view.apply(news))
+}

@@ -1,0 +1,173 @@
+//! The contract between `#[derive(Object)]`, `#[methods]` and the runtime. (Skeleton.)
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::ObjectRef;
+use crate::ids::ObjectKey;
+
+/// A type of objects. Made by `#[derive(Object)]`.
+pub trait Object: Sized + Send + Sync + 'static {
+    /// The registered type name.
+    const TYPE: &'static str;
+    /// The typed handle: the methods of this type, to be called from anywhere.
+    type Handle: From<ObjectRef<Self>>;
+    /// Makes the state of an object that has none stored.
+    fn create() -> Self;
+    /// What the attributes say.
+    fn settings() -> TypeSettings;
+    /// How its state is stored; `None`: it is not.
+    const STATE: Option<StateCodec<Self>>;
+}
+
+/// How the state of a type becomes bytes and comes back.
+#[derive(Debug)]
+pub struct StateCodec<T> {
+    /// Writes the state.
+    pub encode: fn(&T) -> Result<Vec<u8>, String>,
+    /// Reads it back.
+    pub decode: fn(&[u8]) -> Result<T, String>,
+}
+
+/// What `#[object(…)]` can set for a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeSettings {
+    /// Deactivate after this long without a call. Default: 15 min.
+    pub idle: Duration,
+    /// Most calls waiting for one object. Default: 1024.
+    pub mailbox_len_max: usize,
+    /// Save at most this often instead of before each reply (`None`). Only with a state codec.
+    pub save_every: Option<Duration>,
+    /// Objects that are activated without a call.
+    pub auto_start: AutoStart,
+}
+
+/// Objects that are activated without a call and kept so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoStart {
+    /// None.
+    #[default]
+    Never,
+    /// One for the cluster, with the ID `cluster`.
+    PerCluster,
+    /// One per shard, with the IDs `shard#N/auto`.
+    PerShard,
+    /// One per node, with the IDs `node#NODE/auto`.
+    PerNode,
+}
+
+/// The methods of a type. Made by `#[methods]`.
+pub trait Methods: Object {
+    /// Every method.
+    fn methods() -> Vec<MethodEntry<Self>>;
+    /// Runs before the first turn; an error fails the activation.
+    const ACTIVATE: Option<Hook<Self>> = None;
+    /// Runs after the last turn of an orderly end.
+    const DEACTIVATE: Option<Hook<Self>> = None;
+}
+
+/// A hook: the error is told in words.
+pub type Hook<T> = for<'a> fn(&'a mut T, &'a Context) -> BoxFuture<'a, Result<(), String>>;
+
+/// Whether a method runs alone or together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `&mut self`: alone.
+    Exclusive,
+    /// `&self`: together with other shared ones.
+    Shared,
+}
+
+/// One method, as the value that holds its arguments.
+pub trait Method: Serialize + DeserializeOwned + Send + 'static {
+    /// Whose method.
+    type Object: Object;
+    /// What it returns.
+    type Reply: Serialize + DeserializeOwned + Send + 'static;
+    /// Its name.
+    const NAME: &'static str;
+    /// The names of its arguments, in order.
+    const ARGUMENTS: &'static [&'static str];
+    /// Whether it returns a `Result`, whose `Err` HTTP answers as a problem.
+    const FALLIBLE: bool;
+    /// How to run it.
+    const BODY: Body<Self>;
+}
+
+/// How a method runs: with or without `await`, alone or together.
+#[derive(Debug)]
+pub enum Body<M: Method> {
+    /// `&mut self` without `await`.
+    Exclusive(fn(&mut M::Object, &Context, M) -> M::Reply),
+    /// `&self` without `await`.
+    Shared(fn(&M::Object, &Context, M) -> M::Reply),
+    /// `&mut self` with `await`.
+    ExclusiveAsync(for<'a> fn(&'a mut M::Object, &'a Context, M) -> BoxFuture<'a, M::Reply>),
+    /// `&self` with `await`.
+    SharedAsync(for<'a> fn(&'a M::Object, &'a Context, M) -> BoxFuture<'a, M::Reply>),
+}
+
+/// A method of `T` without its argument types.
+#[derive(Debug)]
+pub struct MethodEntry<T> {
+    _object: std::marker::PhantomData<fn(T)>,
+}
+
+impl<T: Object> MethodEntry<T> {
+    /// Makes the entry of a method.
+    pub fn of<M: Method<Object = T>>() -> Self {
+        Self {
+            _object: std::marker::PhantomData,
+        }
+    }
+}
+
+/// The object types that a node hosts.
+#[derive(Debug, Default)]
+pub struct Registry {}
+
+impl Registry {
+    /// Adds a type.
+    pub fn register<T: Methods>(&mut self) {}
+}
+
+/// What a turn knows of its call and can do besides changing its object.
+#[derive(Debug)]
+pub struct Context {}
+
+/// The objects whose turns wait for this call, outermost first.
+#[derive(Clone, Debug, Default)]
+pub struct CallPath(#[allow(dead_code, reason = "skeleton")] Option<Arc<()>>);
+
+/// How arguments and replies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `MessagePack` with named fields.
+    MessagePack,
+    /// JSON, as HTTP brings it.
+    Json,
+}
+
+/// A call whose arguments are bytes.
+#[derive(Clone, Debug)]
+pub struct EncodedCall {
+    /// Which object.
+    pub key: ObjectKey,
+    /// Which method.
+    pub method: Cow<'static, str>,
+    /// Its arguments.
+    pub args: Bytes,
+    /// How they, and the reply, are written.
+    pub format: Format,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// Who waits for it.
+    pub path: CallPath,
+}

@@ -1,0 +1,16 @@
+//! Who should own what: the cluster as values, and decisions about it as functions.
+//!
+//! Pure: nothing here knows tokio, the store or a clock; `now` is an argument where it matters.
+//! Iteration is in a fixed order everywhere, so the same input gives the same output.
+
+pub mod checker;
+pub mod ownership;
+pub mod planner;
+mod shard_table;
+mod view;
+
+pub use shard_table::ShardTable;
+pub use view::{
+    ClusterMeta, ClusterView, Leader, News, NodeRecord, NodeState, Owner, OwnerRecord, Target,
+    Weight,
+};

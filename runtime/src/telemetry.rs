@@ -1,0 +1,66 @@
+//! Every metric of Steading in one place.
+//!
+//! A [`Metrics`] belongs to one node, so that several nodes in one process stay apart; nothing is
+//! global. Names begin with `steading_`, units are base units, labels have few values.
+
+use std::fmt;
+
+use parking_lot::RwLock;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// The metrics of one node.
+pub struct Metrics {
+    registry: RwLock<Registry>,
+    /// Transactions sent to the store, by outcome.
+    pub store_writes: Family<StoreWrite, Counter>,
+}
+
+/// The labels of [`Metrics::store_writes`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreWrite {
+    /// `ok`, `conflict`, `transient` or `fatal`.
+    pub outcome: &'static str,
+}
+
+impl Metrics {
+    /// Makes metrics that all begin at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("steading");
+        let store_writes = Family::default();
+        registry.register(
+            "store_writes",
+            "Transactions by outcome",
+            store_writes.clone(),
+        );
+        Self {
+            registry: RwLock::new(registry),
+            store_writes,
+        }
+    }
+
+    /// Writes every metric in the text format that Prometheus reads.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: writing to a string does not fail.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry.read())?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

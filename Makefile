@@ -1,0 +1,48 @@
+# Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
+# that can be typed without make.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt clippy doc unit integration docs bench audit clean
+export CARGO_TERM_COLOR ?= auto
+
+help: ## List the commands.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Install what is missing: protoc and etcd.
+	@scripts/install-missing
+
+demo: setup ## Three nodes, a real workload, the placement. ONCE=1 ends by itself.
+	cargo build --release --locked -p steading-node -p steading-example-wordcount
+	@scripts/demo $(if $(ONCE),--once)
+
+test: setup check unit integration ## Everything that CI runs, in under 15 minutes on two cores.
+
+check: fmt clippy doc ## Formatting, lints and documentation, all without a warning.
+
+fmt: ## Is everything formatted?
+	cargo fmt --all --check
+
+clippy: ## Lints, denied.
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc: ## Build the documentation without a warning.
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+unit: ## Unit, documentation and macro tests.
+	cargo test --locked --workspace --exclude steading-integration-tests
+
+integration: ## Tests with real etcd and real node processes.
+	cargo build --locked -p steading-node -p steading-example-wordcount
+	cargo test --locked -p steading-integration-tests
+
+docs: ## Write the generated parts of docs/.
+	STEADING_WRITE_DOCS=1 cargo test --locked -p steading-node --test docs
+
+bench: setup ## Measure, and write docs/benchmarks.md. Takes some minutes.
+	cargo build --release --locked -p steading-node
+	target/release/steading bench all --markdown docs/benchmarks.md
+
+audit: ## Licences, advisories and duplicates, where cargo-deny is installed.
+	cargo deny check
+
+clean: ## Remove everything built.
+	cargo clean

@@ -3,13 +3,20 @@
 //! Knows the ids, the fence and `placement`'s values; never the store nor the network. Calls
 //! that this process cannot serve go out through [`RemoteCalls`], which `routing` implements.
 
+mod context;
+mod encoding;
 mod handle;
 mod host;
 mod method;
+mod path;
+mod registry;
 
-pub use handle::{Caller, ObjectRef, RemoteCalls};
+pub use context::Context;
+pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};
+pub use handle::{CALL_TIMEOUT_DEFAULT, Caller, ObjectRef, RemoteCalls};
 pub use host::{Closing, Dispatch, Host, HostSettings, ObjectInfo, ObjectQuery};
 pub use method::{
-    Access, Body, CallPath, Context, EncodedCall, Format, Hook, Method, MethodEntry, Methods,
-    Object, Registry, StateCodec, TypeSettings,
+    Access, AutoStart, Body, Hook, Method, Methods, Object, StateCodec, TypeSettings,
 };
+pub use path::{CALL_PATH_LEN_MAX, CallPath, PathTooLong};
+pub use registry::{MethodEntry, Registry};

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{EncodedCall, Registry};
+use super::{EncodedCall, Registry, RemoteCalls};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{NodeId, ObjectKey, ShardCount, ShardId, Token};
 use crate::storage::Storage;
+use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
 
 /// What a host is made of.
 #[derive(Debug)]
@@ -24,6 +26,12 @@ pub struct HostSettings {
     pub storage: Arc<dyn Storage>,
     /// What it can host.
     pub registry: Registry,
+    /// The largest arguments and replies, in bytes. Default: [`super::PAYLOAD_LEN_MAX`].
+    pub payload_max: usize,
+    /// Where turns that suspend run, and the sweeper.
+    pub tasks: Tasks,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The objects of this process, by shard.
@@ -75,9 +83,31 @@ pub struct ObjectInfo {
 }
 
 impl Host {
-    /// Makes a host with every shard closed.
+    /// Makes a host with every shard closed. Must be called inside a tokio runtime, for it spawns
+    /// the sweeper that deactivates idle objects.
     pub fn new(_settings: HostSettings) -> Arc<Self> {
         Arc::new(Self {})
+    }
+
+    /// Tells the host the way to the objects of other nodes: what `Context::object` calls. Only
+    /// the first counts. The host keeps no strong reference, since the router has one to it.
+    pub fn connect(&self, _remote: &Arc<dyn RemoteCalls>) {}
+
+    /// Returns the names of the types it hosts, sorted.
+    pub fn type_names(&self) -> Vec<&'static str> {
+        unimplemented!("skeleton")
+    }
+
+    /// Opens the place of the objects that are bound to this node, under the token of its
+    /// incarnation: when the node is registered.
+    pub fn open_node_bound(&self, _token: Token) {
+        unimplemented!("skeleton")
+    }
+
+    /// Closes the place of the objects that are bound to this node, as [`Host::close`] does.
+    #[allow(clippy::unused_async, reason = "skeleton")]
+    pub async fn close_node_bound(&self, _limit: Duration) -> Closing {
+        unimplemented!("skeleton")
     }
 
     /// Opens a shard under a token. Opening it again under the same token changes nothing.

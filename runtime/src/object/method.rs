@@ -1,17 +1,12 @@
 //! The contract between `#[derive(Object)]`, `#[methods]` and the runtime. (Skeleton.)
 
-use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
-use super::ObjectRef;
-use crate::ids::ObjectKey;
+use super::{Context, MethodEntry, ObjectRef};
 
 /// A type of objects. Made by `#[derive(Object)]`.
 pub trait Object: Sized + Send + Sync + 'static {
@@ -47,6 +42,17 @@ pub struct TypeSettings {
     pub save_every: Option<Duration>,
     /// Objects that are activated without a call.
     pub auto_start: AutoStart,
+}
+
+impl Default for TypeSettings {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(15 * 60),
+            mailbox_len_max: 1024,
+            save_every: None,
+            auto_start: AutoStart::Never,
+        }
+    }
 }
 
 /// Objects that are activated without a call and kept so.
@@ -112,62 +118,4 @@ pub enum Body<M: Method> {
     ExclusiveAsync(for<'a> fn(&'a mut M::Object, &'a Context, M) -> BoxFuture<'a, M::Reply>),
     /// `&self` with `await`.
     SharedAsync(for<'a> fn(&'a M::Object, &'a Context, M) -> BoxFuture<'a, M::Reply>),
-}
-
-/// A method of `T` without its argument types.
-#[derive(Debug)]
-pub struct MethodEntry<T> {
-    _object: std::marker::PhantomData<fn(T)>,
-}
-
-impl<T: Object> MethodEntry<T> {
-    /// Makes the entry of a method.
-    pub fn of<M: Method<Object = T>>() -> Self {
-        Self {
-            _object: std::marker::PhantomData,
-        }
-    }
-}
-
-/// The object types that a node hosts.
-#[derive(Debug, Default)]
-pub struct Registry {}
-
-impl Registry {
-    /// Adds a type.
-    pub fn register<T: Methods>(&mut self) {}
-}
-
-/// What a turn knows of its call and can do besides changing its object.
-#[derive(Debug)]
-pub struct Context {}
-
-/// The objects whose turns wait for this call, outermost first.
-#[derive(Clone, Debug, Default)]
-pub struct CallPath(#[allow(dead_code, reason = "skeleton")] Option<Arc<()>>);
-
-/// How arguments and replies are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `MessagePack` with named fields.
-    MessagePack,
-    /// JSON, as HTTP brings it.
-    Json,
-}
-
-/// A call whose arguments are bytes.
-#[derive(Clone, Debug)]
-pub struct EncodedCall {
-    /// Which object.
-    pub key: ObjectKey,
-    /// Which method.
-    pub method: Cow<'static, str>,
-    /// Its arguments.
-    pub args: Bytes,
-    /// How they, and the reply, are written.
-    pub format: Format,
-    /// When the caller stops waiting.
-    pub deadline: Instant,
-    /// Who waits for it.
-    pub path: CallPath,
 }

@@ -2,8 +2,12 @@
 //!
 //! Knows the ids and `placement`; never objects, routing or the network.
 
+mod etcd;
 pub mod keys;
+mod memory;
 mod shared_view;
 pub mod store;
 
+pub use etcd::{EtcdSettings, EtcdStore};
+pub use memory::{CommitFault, Cut, Faults, MemoryStore};
 pub use shared_view::SharedView;

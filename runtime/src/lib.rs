@@ -7,6 +7,7 @@ pub mod fence;
 pub mod ids;
 pub mod object;
 pub mod placement;
+pub mod routing;
 pub mod storage;
 mod tasks;
 pub mod telemetry;

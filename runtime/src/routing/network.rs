@@ -1,0 +1,116 @@
+//! The network as a port: TCP, or memory for clusters in one process.
+
+mod memory;
+mod tcp;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::transport::server::Connected;
+
+pub use memory::MemoryNetwork;
+pub use tcp::TcpNetwork;
+
+/// Opens connections and listens for them, on behalf of one node.
+#[async_trait]
+pub trait Network: fmt::Debug + Send + Sync + 'static {
+    /// Connects to the listener at `address`, written `host:port`. Sets no time limit of its own.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says: nobody listens, no such host, no way to it.
+    async fn connect(&self, address: &str) -> io::Result<Io>;
+
+    /// Listens on `address`, written `host:port`; port 0 stands for any free one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says: the port is in use, the address is not of this machine.
+    async fn listen(&self, address: &str) -> io::Result<Listener>;
+}
+
+/// Where connections of others arrive. Dropping it stops listening.
+pub struct Listener {
+    /// The address it really listens on.
+    pub address: SocketAddr,
+    /// The connections, as they are accepted.
+    pub incoming: BoxStream<'static, io::Result<Io>>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.address).finish()
+    }
+}
+
+/// One connection: bytes both ways.
+pub struct Io(Box<dyn ReadWrite>);
+
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
+impl Io {
+    /// Takes anything that bytes go through both ways.
+    pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Box::new(io))
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
+
+impl Connected for Io {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) -> Self::ConnectInfo {}
+}

@@ -5,6 +5,7 @@
 mod etcd;
 pub mod keys;
 mod memory;
+pub mod membership;
 mod shared_view;
 pub mod store;
 

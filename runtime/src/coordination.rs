@@ -4,11 +4,16 @@
 
 mod etcd;
 pub mod keys;
-mod memory;
+pub mod leader;
 pub mod membership;
+mod memory;
+pub mod reconciler;
+mod rights;
 mod shared_view;
 pub mod store;
+pub mod watcher;
 
 pub use etcd::{EtcdSettings, EtcdStore};
 pub use memory::{CommitFault, Cut, Faults, MemoryStore};
+pub use rights::Rights;
 pub use shared_view::SharedView;

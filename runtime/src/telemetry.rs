@@ -3,6 +3,8 @@
 //! A [`Metrics`] belongs to one node, so that several nodes in one process stay apart; nothing is
 //! global. Names begin with `steading_`, units are base units, labels have few values.
 
+mod coordination;
+
 use std::fmt;
 
 use parking_lot::RwLock;
@@ -11,11 +13,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+pub use coordination::{BatchLabels, CoordinationMetrics, PlanLabels, SkipLabels};
+
 /// The metrics of one node.
 pub struct Metrics {
     registry: RwLock<Registry>,
     /// Transactions sent to the store, by outcome.
     pub store_writes: Family<StoreWrite, Counter>,
+    /// What watcher, leader and reconciler count.
+    pub coordination: CoordinationMetrics,
 }
 
 /// The labels of [`Metrics::store_writes`].
@@ -35,9 +41,11 @@ impl Metrics {
             "Transactions by outcome",
             store_writes.clone(),
         );
+        let coordination = CoordinationMetrics::register(&mut registry);
         Self {
             registry: RwLock::new(registry),
             store_writes,
+            coordination,
         }
     }
 

@@ -1,0 +1,228 @@
+//! Steps of many shards as transactions, and replies as news. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::coordination::keys::{self, ABSENT, BadEntry, Keys};
+use crate::coordination::store::{Compare, Entry, Op, StoreError, TXN_OPS_MAX, Txn, TxnReply};
+use crate::ids::{NodeId, Revision, ShardId};
+use crate::placement::ownership::{Ending, Step};
+use crate::placement::{ClusterView, News, Owner, OwnerRecord};
+
+/// Most shards in one transaction: each needs a compare, and two compares of node keys go with
+/// all of them.
+pub(super) const BATCH_LEN_MAX: usize = TXN_OPS_MAX - 2;
+
+/// Steps of one kind that succeed or fail together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) kind: Kind,
+    pub(super) shards: Vec<(ShardId, Step)>,
+    pub(super) txn: Txn,
+    /// Tells this batch from every other of the reconciler; set when it is sent.
+    pub(super) number: u64,
+}
+
+/// What the steps of a batch have in common. In order of urgency.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Shards of nobody.
+    Claim,
+    /// Shards of this node, of a life that is over.
+    TakeOver(NodeId),
+    /// Shards whose release has an unknown outcome.
+    Restamp,
+    /// Shards to give up.
+    Release,
+}
+
+/// What a reply, or none, tells about the shards of a batch.
+pub(super) struct Outcome {
+    pub(super) ending: Ending,
+    /// Only what is news to the view that it was read with.
+    pub(super) news: Vec<News>,
+    pub(super) bad: Vec<BadEntry>,
+}
+
+impl Kind {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Claim => "claim",
+            Self::TakeOver(_) => "take_over",
+            Self::Restamp => "restamp",
+            Self::Release => "release",
+        }
+    }
+
+    fn of(shard: ShardId, step: Step, view: &ClusterView) -> Self {
+        match step {
+            Step::Claim => Self::Claim,
+            Step::TakeOver(_) => {
+                let owner = view.owners.get(shard).owner.as_ref();
+                Self::TakeOver(owner.expect("whom to take over from").node.clone())
+            }
+            Step::Restamp(_) => Self::Restamp,
+            Step::Release(_) => Self::Release,
+            Step::Open(_) | Step::Close(_) | Step::Discard => {
+                unreachable!("{step:?} is no transaction")
+            }
+        }
+    }
+}
+
+/// Makes transactions of steps on owner keys, the urgent ones first. One old owner to a
+/// take-over, so that its node key is compared once.
+pub(super) fn batches(
+    steps: Vec<(ShardId, Step)>,
+    view: &ClusterView,
+    me: &Owner,
+    keys: &Keys,
+) -> Vec<Batch> {
+    let mut kinds: BTreeMap<Kind, Vec<(ShardId, Step)>> = BTreeMap::new();
+    for (shard, step) in steps {
+        kinds
+            .entry(Kind::of(shard, step, view))
+            .or_default()
+            .push((shard, step));
+    }
+    let chunks = kinds.iter().flat_map(|(kind, steps)| {
+        steps
+            .chunks(BATCH_LEN_MAX)
+            .map(move |shards| (kind.clone(), shards.to_vec()))
+    });
+    chunks
+        .map(|(kind, shards)| Batch {
+            txn: txn(&kind, &shards, view, me, keys),
+            kind,
+            shards,
+            number: 0,
+        })
+        .collect()
+}
+
+fn txn(
+    kind: &Kind,
+    shards: &[(ShardId, Step)],
+    view: &ClusterView,
+    me: &Owner,
+    keys: &Keys,
+) -> Txn {
+    let alive = Revision::new(me.incarnation.get());
+    let mut compares = vec![Compare::Created(keys.node(&me.node), alive)];
+    match kind {
+        // An earlier life of this very node is over by the compare above.
+        Kind::TakeOver(node) if *node != me.node => {
+            let now = view
+                .nodes
+                .get(node)
+                .map_or(ABSENT, |record| Revision::new(record.incarnation.get()));
+            compares.push(Compare::Created(keys.node(node), now));
+        }
+        Kind::TakeOver(_) | Kind::Claim | Kind::Restamp | Kind::Release => {}
+    }
+    let value = keys::encode_owner(me);
+    let mut then = Vec::with_capacity(shards.len());
+    for (shard, step) in shards {
+        let key = keys.owner(*shard);
+        let put = |key| Op::Put {
+            key,
+            value: value.clone(),
+            lease: None,
+        };
+        let (guard, op) = match *step {
+            Step::Claim => (Compare::Created(key.clone(), ABSENT), put(key)),
+            Step::TakeOver(at) | Step::Restamp(at) => {
+                (Compare::Modified(key.clone(), at), put(key))
+            }
+            Step::Release(at) => (Compare::Modified(key.clone(), at), Op::Delete(key)),
+            Step::Open(_) | Step::Close(_) | Step::Discard => {
+                unreachable!("{step:?} is no transaction")
+            }
+        };
+        compares.push(guard);
+        then.push(op);
+    }
+    let otherwise = shards
+        .iter()
+        .map(|(shard, _)| Op::Get(keys.owner(*shard)))
+        .collect();
+    Txn {
+        compares,
+        then,
+        otherwise,
+    }
+}
+
+impl Batch {
+    /// Reads what became of this batch, sent by the life `me`.
+    pub(super) fn outcome(
+        &self,
+        result: &Result<TxnReply, StoreError>,
+        me: &Owner,
+        view: &ClusterView,
+    ) -> Outcome {
+        let (mut news, mut bad) = (Vec::new(), Vec::new());
+        let ending = match result {
+            Ok(reply) if reply.succeeded => {
+                news.extend(
+                    self.shards
+                        .iter()
+                        .map(|(shard, _)| self.committed(*shard, reply, me)),
+                );
+                Ending::Committed
+            }
+            Ok(reply) => {
+                for ((shard, _), read) in self.shards.iter().zip(&reply.reads) {
+                    match shown(*shard, read.as_ref(), reply.revision, view) {
+                        Ok(shown) => news.extend(shown),
+                        Err(error) => bad.push(error),
+                    }
+                }
+                Ending::Refused
+            }
+            Err(StoreError::Unknown(_)) => Ending::Unknown,
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::Compacted(_)
+                | StoreError::LeaseGone(_)
+                | StoreError::TooManyOperations { .. }
+                | StoreError::Refused(_)
+                | StoreError::Protocol(_),
+            ) => Ending::NotSent,
+        };
+        Outcome { ending, news, bad }
+    }
+
+    fn committed(&self, shard: ShardId, reply: &TxnReply, me: &Owner) -> News {
+        let owner = match self.kind {
+            Kind::Claim | Kind::TakeOver(_) | Kind::Restamp => Some(me.clone()),
+            Kind::Release => None,
+        };
+        News::Owner(
+            shard,
+            OwnerRecord {
+                revision: reply.revision,
+                owner,
+            },
+        )
+    }
+}
+
+/// Returns what a read of a shard's owner key tells, if that is news.
+fn shown(
+    shard: ShardId,
+    read: Option<&Entry>,
+    revision: Revision,
+    view: &ClusterView,
+) -> Result<Option<News>, BadEntry> {
+    let known = view.owners.get(shard);
+    let record = match read {
+        Some(entry) => keys::decode_owner(entry)?,
+        // That nobody still owns it is no news, though it is later.
+        None if known.owner.is_none() => return Ok(None),
+        None => OwnerRecord {
+            revision,
+            owner: None,
+        },
+    };
+    Ok((record.revision > known.revision).then_some(News::Owner(shard, record)))
+}

@@ -1,0 +1,135 @@
+//! The metrics of watcher, leader and reconciler.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What watcher, leader and reconciler count.
+#[derive(Clone, Debug)]
+pub struct CoordinationMetrics {
+    /// Seconds from a list's reply until the view had reached its revision, at the last check.
+    pub watch_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Watches opened again after one had ended.
+    pub watch_reconnects: Counter,
+    /// Lists after the first: the wanted revisions were compacted, or the view was wrong.
+    pub watch_relists: Counter,
+    /// Checks that found the view to differ from the store at the same revision. Must stay 0.
+    pub view_mismatches: Counter,
+    /// Keys of the store that could not be read and were skipped.
+    pub bad_entries: Counter,
+
+    /// 1 while this node leads.
+    pub leading: Gauge,
+    /// Plans written, or tried, by reason and outcome.
+    pub plans: Family<PlanLabels, Counter>,
+    /// Wakes at which the leader wrote no plan, by reason.
+    pub plan_skips: Family<SkipLabels, Counter>,
+    /// Moves of shards that had a live owner, as planned.
+    pub plan_moves: Counter,
+    /// The fewest such moves that would have led to as even a spread.
+    pub plan_moves_least: Counter,
+
+    /// Seconds from the first try to own a shard until it is owned.
+    pub claim_seconds: Histogram,
+    /// Seconds from the beginning of a shard's closing until its release.
+    pub release_seconds: Histogram,
+    /// Transactions of the reconciler, by step and outcome.
+    pub batches: Family<BatchLabels, Counter>,
+    /// Transactions of the reconciler under way.
+    pub batches_in_flight: Gauge,
+    /// Shards that this node owns.
+    pub shards_owned: Gauge,
+    /// Shards that are targeted at this node.
+    pub shards_targeted: Gauge,
+    /// Shards that are closing, or closed and not yet released.
+    pub shards_closing: Gauge,
+    /// How long the oldest of those has been, in seconds; 0 without any.
+    pub oldest_closing_seconds: Gauge<f64, AtomicU64>,
+    /// Closings that were abandoned because turns did not end in time.
+    pub closings_overdue: Counter,
+}
+
+/// The labels of [`CoordinationMetrics::plans`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PlanLabels {
+    /// The weightiest reason of its moves: `unplaced`, `failure`, `drain` or `join`.
+    pub reason: &'static str,
+    /// `written`, `deposed` (another leads), `broken` (an invariant), `transient` or `unknown`.
+    pub outcome: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::plan_skips`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SkipLabels {
+    /// `settled`, `waiting`, `view_behind` or `suspended`.
+    pub reason: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::batches`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BatchLabels {
+    /// `claim`, `take_over`, `restamp` or `release`.
+    pub step: &'static str,
+    /// `committed`, `refused`, `not_sent` or `unknown`.
+    pub outcome: &'static str,
+}
+
+impl CoordinationMetrics {
+    /// Makes metrics that all begin at zero, and registers them.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let metrics = Self {
+            watch_lag_seconds: Gauge::default(),
+            watch_reconnects: Counter::default(),
+            watch_relists: Counter::default(),
+            view_mismatches: Counter::default(),
+            bad_entries: Counter::default(),
+            leading: Gauge::default(),
+            plans: Family::default(),
+            plan_skips: Family::default(),
+            plan_moves: Counter::default(),
+            plan_moves_least: Counter::default(),
+            claim_seconds: seconds(),
+            release_seconds: seconds(),
+            batches: Family::default(),
+            batches_in_flight: Gauge::default(),
+            shards_owned: Gauge::default(),
+            shards_targeted: Gauge::default(),
+            shards_closing: Gauge::default(),
+            oldest_closing_seconds: Gauge::default(),
+            closings_overdue: Counter::default(),
+        };
+        macro_rules! register {
+            ($($field:ident $help:literal,)*) => {
+                $(registry.register(stringify!($field), $help, metrics.$field.clone());)*
+            };
+        }
+        register! {
+            watch_lag_seconds "Time the view took to reach a list's revision at the last check",
+            watch_reconnects "Watches opened again after one had ended",
+            watch_relists "Lists after the first",
+            view_mismatches "Checks that found the view to differ from the store",
+            bad_entries "Unreadable keys of the store that were skipped",
+            leading "1 while this node leads",
+            plans "Plans by reason and outcome",
+            plan_skips "Wakes without a plan by reason",
+            plan_moves "Planned moves of shards that had a live owner",
+            plan_moves_least "The fewest moves that would have done",
+            claim_seconds "Time to own a shard",
+            release_seconds "Time from a shard's closing to its release",
+            batches "Transactions on owner keys by step and outcome",
+            batches_in_flight "Transactions on owner keys under way",
+            shards_owned "Shards that this node owns",
+            shards_targeted "Shards that are targeted at this node",
+            shards_closing "Shards closing, or closed and not yet released",
+            oldest_closing_seconds "Age of the oldest of those",
+            closings_overdue "Closings abandoned because turns did not end in time",
+        }
+        metrics
+    }
+}

@@ -1,5 +1,7 @@
 //! A runtime that gives every object a place.
 
+#[doc(hidden)]
+pub mod __private;
 pub mod clock;
 pub mod coordination;
 mod error;
@@ -13,4 +15,11 @@ mod tasks;
 pub mod telemetry;
 
 pub use error::{CallError, Outcome};
+pub use object::{Context, Methods, Object};
+pub use steading_macros::{Object, methods};
 pub use tasks::Tasks;
+
+// Lets the macros' `::steading` paths mean this crate in its own tests too.
+#[cfg(test)]
+#[allow(unused_extern_crates, reason = "tests may be without objects")]
+extern crate self as steading;

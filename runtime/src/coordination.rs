@@ -2,11 +2,13 @@
 //!
 //! Knows the ids and `placement`; never objects, routing or the network.
 
+mod effect;
 mod etcd;
 pub mod keys;
 pub mod leader;
 pub mod membership;
 mod memory;
+mod metered;
 pub mod reconciler;
 mod rights;
 mod shared_view;
@@ -15,5 +17,6 @@ pub mod watcher;
 
 pub use etcd::{EtcdSettings, EtcdStore};
 pub use memory::{CommitFault, Cut, Faults, MemoryStore};
+pub use metered::Metered;
 pub use rights::Rights;
 pub use shared_view::SharedView;

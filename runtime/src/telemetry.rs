@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use coordination::{BatchLabels, CoordinationMetrics, PlanLabels, SkipLabels};
@@ -22,6 +23,8 @@ pub struct Metrics {
     pub store_writes: Family<StoreWrite, Counter>,
     /// What watcher, leader and reconciler count.
     pub coordination: CoordinationMetrics,
+    /// How long the store took to answer, by request, whatever it answered.
+    pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
 }
 
 /// The labels of [`Metrics::store_writes`].
@@ -29,6 +32,13 @@ pub struct Metrics {
 pub struct StoreWrite {
     /// `ok`, `conflict`, `transient` or `fatal`.
     pub outcome: &'static str,
+}
+
+/// The labels of [`Metrics::store_request_seconds`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreRequest {
+    /// `list`, `commit`, `grant`, `keep_alive`, `revoke` or `watch`.
+    pub request: &'static str,
 }
 
 impl Metrics {
@@ -42,9 +52,16 @@ impl Metrics {
             store_writes.clone(),
         );
         let coordination = CoordinationMetrics::register(&mut registry);
+        let store_request_seconds = Family::new_with_constructor(store_request_histogram as _);
+        registry.register(
+            "store_request_seconds",
+            "Time until the store answered",
+            store_request_seconds.clone(),
+        );
         Self {
             registry: RwLock::new(registry),
             store_writes,
+            store_request_seconds,
             coordination,
         }
     }
@@ -59,6 +76,11 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &self.registry.read())?;
         Ok(text)
     }
+}
+
+/// From half a millisecond to eight seconds.
+fn store_request_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 15))
 }
 
 impl Default for Metrics {

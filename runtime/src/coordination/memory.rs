@@ -22,9 +22,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::database::Database;
-use self::faults::Effect;
 pub use self::faults::{CommitFault, Cut, Faults};
 use self::streams::{MemoryKeepAlive, Watcher};
+use super::effect::Effect;
 use super::store::{KeepAlive, Listing, Store, StoreError, Txn, TxnReply, WatchStream};
 use crate::ids::{LeaseId, Revision};
 
@@ -95,7 +95,7 @@ impl Store for MemoryStore {
             Some(CommitFault::LoseReply) => {
                 // A refused transaction's reply is lost just the same.
                 drop(run(txn));
-                Err(faults::no_answer(Effect::Possible))
+                Err(faults::unanswered(Effect::Possible))
             }
             Some(CommitFault::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
@@ -104,7 +104,7 @@ impl Store for MemoryStore {
             Some(CommitFault::ApplyLater(delay)) => {
                 self.shared
                     .with(|database, now| database.commit_at(now + delay, txn));
-                Err(faults::no_answer(Effect::Possible))
+                Err(faults::unanswered(Effect::Possible))
             }
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::REQUEST_TIMEOUT;
+use crate::coordination::effect::Effect;
 use crate::coordination::store::StoreError;
 
 /// The trouble of one client. Clones are the same script.
@@ -37,13 +38,6 @@ pub enum CommitFault {
     Delay(Duration),
     /// It fails at once as [`StoreError::Unknown`], and is applied after this time.
     ApplyLater(Duration),
-}
-
-/// Whether a request that is not answered may have changed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    None,
-    Possible,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +87,7 @@ impl Faults {
             Some(Cut::Refused) => Err(refused()),
             Some(Cut::Silent) => {
                 sleep(REQUEST_TIMEOUT).await;
-                Err(no_answer(effect))
+                Err(unanswered(effect))
             }
         }
     }
@@ -105,7 +99,7 @@ impl Faults {
         let flowing = script.wait_for(|script| !script.keep_alives_stalled);
         match timeout(REQUEST_TIMEOUT, flowing).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(no_answer(Effect::None)),
+            Err(_) => Err(unanswered(Effect::None)),
         }
     }
 
@@ -131,7 +125,7 @@ impl Faults {
             match end {
                 Ok(Some(Cut::Silent)) => {
                     sleep(REQUEST_TIMEOUT).await;
-                    no_answer(Effect::None)
+                    unanswered(Effect::None)
                 }
                 Ok(Some(Cut::Refused) | None) | Err(_) => refused(),
             }
@@ -148,10 +142,6 @@ pub(super) fn refused() -> StoreError {
     StoreError::Unavailable("cut off from the memory store".into())
 }
 
-pub(super) fn no_answer(effect: Effect) -> StoreError {
-    let detail = "no answer from the memory store".into();
-    match effect {
-        Effect::None => StoreError::Unavailable(detail),
-        Effect::Possible => StoreError::Unknown(detail),
-    }
+pub(super) fn unanswered(effect: Effect) -> StoreError {
+    effect.unanswered("no answer from the memory store")
 }

@@ -1,0 +1,161 @@
+//! The members of the etcd cluster, and which of them is asked.
+
+use std::fmt;
+use std::time::Duration;
+
+use etcd_client::{Client, ConnectOptions};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use super::failure::Context;
+use super::settings::EtcdSettings;
+use crate::coordination::store::StoreError;
+
+/// A login older than this may have run out when etcd refuses access; a younger one is wrong.
+const LOGIN_AGE_MIN: Duration = Duration::from_secs(1);
+
+/// All members; requests go to the current one.
+pub(super) struct Members {
+    all: Vec<Member>,
+    current: watch::Sender<usize>,
+    options: ConnectOptions,
+    logs_in: bool,
+    request_timeout: Duration,
+}
+
+struct Member {
+    endpoint: String,
+    login: Mutex<Option<Login>>,
+}
+
+/// A client, and when it logged in.
+#[derive(Clone)]
+struct Login {
+    client: Client,
+    since: Instant,
+}
+
+impl Members {
+    pub(super) fn new(settings: &EtcdSettings) -> Result<Self, StoreError> {
+        settings.check()?;
+        let member = |endpoint: &String| Member {
+            endpoint: endpoint.clone(),
+            login: Mutex::new(None),
+        };
+        Ok(Self {
+            all: settings.endpoints.iter().map(member).collect(),
+            current: watch::Sender::new(0),
+            options: settings.connect_options(),
+            logs_in: settings.user.is_some(),
+            request_timeout: settings.request_timeout,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn endpoint(&self, index: usize) -> &str {
+        &self.all[index].endpoint
+    }
+
+    /// Sends a request once, to the current member, and leaves that one if it fails.
+    pub(super) async fn ask_current<T, F>(
+        &self,
+        context: Context,
+        request: impl FnOnce(Client) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let index = self.current();
+        let result = self.ask(index, context, request).await;
+        result.inspect_err(|error| self.leave_failed(index, error))
+    }
+
+    /// Sends a request once, to one member, within the time limit.
+    pub(super) async fn ask<T, F>(
+        &self,
+        index: usize,
+        context: Context,
+        request: impl FnOnce(Client) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        // The request is not sent before there is a client, so failing to log in has no effect.
+        // Both are boxed for they are large, beside what etcd takes for an answer.
+        let login = self.limited(Context::READ, Box::pin(self.login(index)));
+        let login = login.await?;
+        match self.limited(context, Box::pin(request(login.client))).await {
+            Err(StoreError::Refused(why))
+                if self.logs_in && login.since.elapsed() >= LOGIN_AGE_MIN =>
+            {
+                debug!(why, "logging in to etcd again");
+                *self.all[index].login.lock().await = None;
+                Err(StoreError::Unavailable(why))
+            }
+            result => result,
+        }
+    }
+
+    /// Fails a request that takes too long.
+    pub(super) async fn limited<T>(
+        &self,
+        context: Context,
+        request: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.request_timeout;
+        timeout(limit, request)
+            .await
+            .unwrap_or_else(|_| Err(context.effect.unanswered(format!("no answer in {limit:?}"))))
+    }
+
+    /// Returns the member that requests go to.
+    pub(super) fn current(&self) -> usize {
+        *self.current.borrow()
+    }
+
+    /// Turns to the next member after a transient error, unless that happened already.
+    pub(super) fn leave_failed(&self, index: usize, error: &StoreError) {
+        let next = (index + 1) % self.len();
+        if !error.is_transient() || next == index {
+            return;
+        }
+        self.current.send_if_modified(|current| {
+            let leaves = *current == index;
+            if leaves {
+                debug!(from = self.endpoint(index), %error, "left an etcd member");
+                *current = next;
+            }
+            leaves
+        });
+    }
+
+    /// Returns what ends once another member is turned to.
+    pub(super) fn left(&self) -> watch::Receiver<usize> {
+        self.current.subscribe()
+    }
+
+    async fn login(&self, index: usize) -> Result<Login, StoreError> {
+        let member = &self.all[index];
+        // Held while logging in, so that many requests at once log in once.
+        let mut login = member.login.lock().await;
+        if let Some(login) = &*login {
+            return Ok(login.clone());
+        }
+        // Without a user this sends nothing; the connection is made by the first request.
+        let connected = Client::connect([&member.endpoint], Some(self.options.clone())).await;
+        let client = connected.map_err(|error| Context::READ.classify(&error))?;
+        let since = Instant::now();
+        Ok(login.insert(Login { client, since }).clone())
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints = self.all.iter().map(|member| &member.endpoint);
+        f.debug_list().entries(endpoints).finish()
+    }
+}

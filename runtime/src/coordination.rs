@@ -2,6 +2,7 @@
 //!
 //! Knows the ids and `placement`; never objects, routing or the network.
 
+pub mod cluster;
 mod effect;
 mod etcd;
 pub mod keys;

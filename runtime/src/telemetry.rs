@@ -4,6 +4,7 @@
 //! global. Names begin with `steading_`, units are base units, labels have few values.
 
 mod coordination;
+mod membership;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use coordination::{BatchLabels, CoordinationMetrics, PlanLabels, SkipLabels};
+pub use membership::MembershipMetrics;
 
 /// The metrics of one node.
 pub struct Metrics {
@@ -25,6 +27,8 @@ pub struct Metrics {
     pub coordination: CoordinationMetrics,
     /// How long the store took to answer, by request, whatever it answered.
     pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
+    /// The node's own life in the store.
+    pub membership: MembershipMetrics,
 }
 
 /// The labels of [`Metrics::store_writes`].
@@ -59,6 +63,7 @@ impl Metrics {
             store_request_seconds.clone(),
         );
         Self {
+            membership: MembershipMetrics::register(&mut registry),
             registry: RwLock::new(registry),
             store_writes,
             store_request_seconds,

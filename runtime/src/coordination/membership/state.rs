@@ -61,10 +61,25 @@ pub enum JoinError {
         "a lease of {0:?} is not possible: use whole seconds from {LEASE_TTL_MIN:?} to {LEASE_TTL_MAX:?}"
     )]
     LeaseTtl(Duration),
+    /// The node was stopped before it joined.
+    #[error("the node was stopped before it joined")]
+    Stopped,
     /// The node's key in the store cannot be read.
     #[error(transparent)]
     BadEntry(#[from] BadEntry),
     /// The store refuses, and trying again will not help.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl JoinError {
+    /// Whether trying again may help.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::NodeIdInUse { .. } | Self::LeaseTtl(_) | Self::Stopped | Self::BadEntry(_) => {
+                false
+            }
+        }
+    }
 }

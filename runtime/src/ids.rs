@@ -266,6 +266,12 @@ impl ShardId {
         }
     }
 
+    /// Takes a number that another node of the same cluster sent, unchecked: use it only to
+    /// show it or to compare it.
+    pub(crate) const fn from_wire(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0

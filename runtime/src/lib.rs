@@ -7,14 +7,18 @@ pub mod coordination;
 mod error;
 pub mod fence;
 pub mod ids;
+pub mod node;
 pub mod object;
 pub mod placement;
 pub mod routing;
 pub mod storage;
 mod tasks;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use error::{CallError, Outcome};
+pub use node::{Node, NodeBuilder, StartError};
 pub use object::{Context, Methods, Object};
 pub use steading_macros::{Object, methods};
 pub use tasks::Tasks;

@@ -4,14 +4,17 @@
 //! reads, every save names its token and the version it was computed from, and storage refuses a
 //! lower token or another version.
 
+mod memory;
+
 use std::fmt;
 
 use async_trait::async_trait;
 
 use crate::ids::{ObjectKey, Token};
+pub use memory::MemoryStorage;
 
 /// A stored state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Counts the saves of this key; the next save must name it.
     pub version: u64,

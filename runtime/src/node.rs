@@ -1,0 +1,245 @@
+//! A node: where the parts meet. Join, serve, drain, leave.
+//!
+//! The only module that sees both sides: what coordinates (`coordination`) and what serves
+//! (`object`, `routing`). It decides nothing about placement or ownership; it wires.
+//!
+//! Order of joining, each step after the one before: listen, reach the store, create or check the
+//! cluster, list and watch it, register under a lease, take part (plan, claim), say "active".
+//! Order of leaving: say "draining" and let the leader move the shards off while still serving,
+//! release what is left, give the lead up, revoke the lease, close the connections.
+
+mod builder;
+mod error;
+mod glue;
+mod join;
+mod leave;
+mod query;
+mod readiness;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use builder::NodeBuilder;
+pub use error::StartError;
+pub use query::{NodeReport, QueryError};
+pub use readiness::{Condition, ConditionState, Readiness};
+
+use crate::coordination::SharedView;
+use crate::coordination::membership::MembershipState;
+use crate::coordination::watcher::WatchState;
+use crate::error::CallError;
+use crate::fence::Fence;
+use crate::ids::{InvalidObjectKey, NodeId, ObjectKey};
+use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
+use crate::placement::{ClusterView, NodeRecord, NodeState};
+use crate::routing::network::Network;
+use crate::routing::{Location, Router};
+use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
+use join::Taking;
+use readiness::{Facts, Tracker};
+
+/// A running node. A cheap handle: clones are the same node.
+///
+/// Dropping the last handle does not stop the node; [`Node::stop`] does.
+#[derive(Clone, Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: NodeId,
+    gate: bool,
+    grpc_address: SocketAddr,
+    drain_timeout: Duration,
+    host: Arc<Host>,
+    router: Arc<Router>,
+    network: Arc<dyn Network>,
+    view: Arc<SharedView>,
+    fence: Arc<Fence>,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    progress: watch::Sender<Progress>,
+    /// What takes part in the cluster, once the node has joined.
+    taking: OnceLock<Taking>,
+    readiness: Mutex<Tracker>,
+    /// Set once by whoever stops the node first.
+    stopping: watch::Sender<Stopping>,
+    /// Cancelled when a stop must not take its time.
+    hurry: CancellationToken,
+}
+
+/// How far a node is with joining.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// Not there yet, and what it waits for, in words.
+    Waiting(String),
+    Joined,
+    Failed(StartError),
+}
+
+/// How far a node is with leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Began,
+    Done,
+}
+
+impl Node {
+    /// Begins to set a node up.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::new()
+    }
+
+    /// Returns the node's name.
+    pub fn id(&self) -> &NodeId {
+        &self.shared.id
+    }
+
+    /// Returns the address that its gRPC server really listens on.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.shared.grpc_address
+    }
+
+    /// Returns a handle of the object with this ID, wherever it lives. Costs no call; a bad ID
+    /// shows when the handle is called, as [`CallError::InvalidId`].
+    pub fn object<T: Object>(&self, id: impl AsRef<str>) -> T::Handle {
+        ObjectRef::new(self.caller(), id.as_ref()).into()
+    }
+
+    /// Brings a call with encoded arguments to its object and returns the encoded reply.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], which tells whether the method may have run. Dropping the future does not
+    /// stop a method that has begun.
+    pub async fn call(&self, call: EncodedCall) -> Result<Bytes, CallError> {
+        self.shared.router.call(call).await
+    }
+
+    /// Returns where an object lives, without activating it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidObjectKey`] if the ID names a shard or node that cannot exist.
+    pub fn locate(&self, key: &ObjectKey) -> Result<Location, InvalidObjectKey> {
+        self.shared.router.locate(key)
+    }
+
+    /// Returns the node's present copy of the cluster.
+    pub fn view(&self) -> Arc<ClusterView> {
+        self.shared.view.current()
+    }
+
+    /// Returns a receiver that is woken by each change of the node's copy of the cluster.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.shared.view.subscribe()
+    }
+
+    /// Returns the node's metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Returns the objects of this process.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.shared.host
+    }
+
+    /// Returns the names of the object types that the node can host, sorted.
+    pub fn object_types(&self) -> Vec<&'static str> {
+        self.shared.host.type_names()
+    }
+
+    /// Waits until the node has joined its cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if it never will; the node then stops by itself.
+    pub async fn joined(&self) -> Result<(), StartError> {
+        let mut progress = self.shared.progress.subscribe();
+        let settled = progress
+            .wait_for(|now| !matches!(now, Progress::Waiting(_)))
+            .await;
+        match settled.as_deref() {
+            Ok(Progress::Joined) => Ok(()),
+            Ok(Progress::Failed(error)) => Err(error.clone()),
+            Ok(Progress::Waiting(_)) | Err(_) => Err(StartError::Stopped),
+        }
+    }
+
+    /// Waits until every task of the node has ended, because it was stopped or could not go on.
+    pub async fn stopped(&self) {
+        self.shared.tasks.shutdown().cancelled().await;
+        let mut stopping = self.shared.stopping.subscribe();
+        if *stopping.borrow() == Stopping::Began {
+            // `shared` lives as long as `self`, so the sender does too.
+            let _ = stopping.wait_for(|stage| *stage == Stopping::Done).await;
+        }
+    }
+
+    /// Returns whether the node can take traffic now, and what is missing if not.
+    pub fn readiness(&self) -> Readiness {
+        let waiting_for = match &*self.shared.progress.borrow() {
+            Progress::Waiting(what) => Some(what.clone()),
+            Progress::Joined => self.shared.taking.get().and_then(Taking::trouble),
+            Progress::Failed(error) => Some(error.to_string()),
+        };
+        self.shared
+            .readiness
+            .lock()
+            .observe(&self.facts(), waiting_for, Instant::now())
+    }
+
+    fn facts(&self) -> Facts {
+        let view = self.shared.view.current();
+        let record = view.nodes.get(&self.shared.id);
+        let mut facts = Facts {
+            gate: self.shared.gate,
+            fence_open: self.shared.fence.is_open(),
+            draining: *self.shared.stopping.borrow() != Stopping::No
+                || record.is_some_and(|record| record.state == NodeState::Draining),
+            ..Facts::default()
+        };
+        let Some(taking) = self.shared.taking.get() else {
+            return facts;
+        };
+        facts.store_connected = true;
+        facts.view_caught_up = *taking.watching.borrow() == WatchState::CaughtUp;
+        let MembershipState::Active(identity) = taking.membership.state() else {
+            return facts;
+        };
+        facts.lease_alive = true;
+        let registered = record.filter(|record| record.incarnation == identity.incarnation);
+        let progress = *taking.reconciler.progress().borrow();
+        facts.claimed = progress.owned as usize;
+        facts.targeted = progress.targeted as usize;
+        facts.planned = registered.is_some_and(|r| r.state == NodeState::Active)
+            && (progress.targeted > 0 || more_takers_than_shards(&view));
+        facts
+    }
+
+    fn caller(&self) -> Caller {
+        let remote: Arc<dyn RemoteCalls> = self.shared.router.clone();
+        Caller {
+            host: self.shared.host.clone(),
+            remote,
+        }
+    }
+}
+
+/// Whether some nodes are bound to have no shard.
+fn more_takers_than_shards(view: &ClusterView) -> bool {
+    let takes =
+        |record: &&NodeRecord| record.state == NodeState::Active && !record.weight.is_gate();
+    view.nodes.values().filter(takes).count() > view.meta.shard_count.get() as usize
+}

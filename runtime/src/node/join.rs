@@ -1,0 +1,434 @@
+//! Joining a cluster, step by step, and taking part in it.
+//!
+//! What can fail after each step, and what then holds:
+//! - listening: nothing is in the store yet; the start fails and names the address;
+//! - reaching the store, creating or checking the cluster: tried again for ever while the store
+//!   is away, visibly; a cluster of other settings, or a refusal, ends the node;
+//! - listing and watching: nothing of this node is in the store yet;
+//! - registering: membership's own protocol; a node that dies right after is a lease that ends;
+//! - taking part: the node is `joining`, so nothing is placed on it until it serves;
+//! - saying "active": written under the lease; if the node dies first, nobody misses it.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::builder::StoreChoice;
+use super::glue::{HostedShards, Surroundings};
+use super::readiness::Tracker;
+use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping};
+use crate::clock::Clock;
+use crate::coordination::cluster::{self, ClusterError};
+use crate::coordination::keys::Keys;
+use crate::coordination::leader::{Leader, LeaderParts};
+use crate::coordination::membership::{
+    Membership, MembershipParts, MembershipSettings, MembershipState, Registration,
+};
+use crate::coordination::reconciler::{Reconciler, ReconcilerHandle, ReconcilerParts};
+use crate::coordination::store::{Store, StoreError};
+use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
+use crate::coordination::{EtcdStore, MemoryStore, Metered, Rights, SharedView};
+use crate::fence::{Fence, FenceState};
+use crate::ids::{NodeId, Revision, Token};
+use crate::object::{Host, HostSettings, RemoteCalls};
+use crate::placement::planner::PlanSettings;
+use crate::placement::{ClusterMeta, News, NodeState};
+use crate::routing::{Router, RouterSettings, serve};
+use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
+
+/// The first pause after the store could not be reached; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause between two attempts to reach the store.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What takes part in the cluster on behalf of a node that has joined.
+#[derive(Debug)]
+pub(super) struct Taking {
+    pub(super) membership: Membership,
+    pub(super) watching: watch::Receiver<WatchState>,
+    pub(super) leading: Leading,
+    pub(super) reconciler: ReconcilerHandle,
+}
+
+/// The handle of the leader's task.
+#[derive(Debug)]
+pub(super) struct Leading {
+    resign: CancellationToken,
+    resigned: CancellationToken,
+}
+
+impl Leading {
+    /// Gives the lead up, if the node has it, and never takes it again.
+    pub(super) async fn resign(&self) {
+        self.resign.cancel();
+        self.resigned.cancelled().await;
+    }
+}
+
+impl Taking {
+    /// What keeps the node from being a member right now, in words.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.membership.trouble()
+    }
+}
+
+/// What is needed to join, once.
+struct Joining {
+    store: StoreChoice,
+    keys: Keys,
+    settings: MembershipSettings,
+    registration: Registration,
+    plan_settings: PlanSettings,
+}
+
+impl Node {
+    /// Listens, makes the parts, and begins to join in the background.
+    pub(super) async fn launch(builder: NodeBuilder) -> Result<Self, StartError> {
+        let id = match builder.id {
+            Some(id) => id,
+            None => host_name()?,
+        };
+        let listener = builder
+            .network
+            .listen(&builder.listen)
+            .await
+            .map_err(|error| {
+                let (reason, kind) = (error.to_string(), error.kind());
+                StartError::Listen {
+                    address: builder.listen.clone(),
+                    reason,
+                    kind,
+                }
+            })?;
+        let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+        let fence = Arc::new(Fence::new(builder.clock));
+        if matches!(builder.clock, Clock::Boot) {
+            fence
+                .watch_over()
+                .map_err(|error| StartError::Watchdog(error.to_string()))?;
+        }
+        let view = Arc::new(SharedView::new(ClusterMeta {
+            cluster_id: String::new(), // Known once the store is reached.
+            shard_count: builder.shard_count,
+            restore_generation: 0,
+        }));
+        let host = Host::new(HostSettings {
+            node: id.clone(),
+            shard_count: builder.shard_count,
+            fence: fence.clone(),
+            storage: builder.storage,
+            registry: builder.registry,
+            payload_max: builder.payload_max,
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+        });
+        let router = Router::start(RouterSettings {
+            node: id.clone(),
+            host: host.clone(),
+            view: view.subscribe(),
+            network: builder.network.clone(),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            payload_max: builder.payload_max,
+        });
+        let remote: Arc<dyn RemoteCalls> = router.clone();
+        host.connect(&remote);
+        let grpc_address = listener.address;
+        let joining = Joining {
+            store: builder.store,
+            keys: Keys::new(&builder.prefix),
+            settings: MembershipSettings {
+                lease_ttl: builder.lease_ttl,
+                replace: builder.replace,
+                lock_dir: builder.lock_dir,
+            },
+            registration: Registration {
+                node: id.clone(),
+                grpc: builder
+                    .advertise
+                    .unwrap_or_else(|| grpc_address.to_string()),
+                http: builder.http_address,
+                zone: builder.zone,
+                weight: builder.weight,
+                labels: builder.labels,
+                version: env!("CARGO_PKG_VERSION").into(),
+                object_types: host.type_names().into_iter().map(Into::into).collect(),
+            },
+            plan_settings: PlanSettings {
+                join_delay: builder.join_delay,
+                ..Default::default()
+            },
+        };
+        let node = Self {
+            shared: Arc::new(Shared {
+                id,
+                gate: builder.weight.is_gate(),
+                grpc_address,
+                drain_timeout: builder.drain_timeout,
+                host,
+                router: router.clone(),
+                network: builder.network,
+                view,
+                fence,
+                metrics,
+                tasks: tasks.clone(),
+                progress: watch::Sender::new(Progress::Waiting("the store".into())),
+                taking: OnceLock::new(),
+                readiness: Mutex::new(Tracker::new(Instant::now())),
+                stopping: watch::Sender::new(Stopping::No),
+                hurry: CancellationToken::new(),
+            }),
+        };
+        let more = builder.routes;
+        tasks.spawn("grpc server", |shutdown| {
+            serve(router, listener, more, shutdown.cancelled_owned())
+        });
+        let joiner = node.clone();
+        tasks.spawn("join", |shutdown| joiner.join(joining, shutdown));
+        Ok(node)
+    }
+
+    /// Joins, and remembers how it went.
+    async fn join(self, joining: Joining, shutdown: CancellationToken) -> Result<(), StartError> {
+        let joined = tokio::select! {
+            () = shutdown.cancelled() => Err(StartError::Stopped),
+            joined = self.take_part(joining) => joined,
+        };
+        let progress = match &joined {
+            Ok(()) => Progress::Joined,
+            Err(error) => Progress::Failed(error.clone()),
+        };
+        self.shared.progress.send_replace(progress);
+        if shutdown.is_cancelled() {
+            Ok(())
+        } else {
+            joined
+        }
+    }
+
+    async fn take_part(&self, joining: Joining) -> Result<(), StartError> {
+        let (store, meta) = self.reach_cluster(&joining).await?;
+        self.shared.view.learn([News::Meta(meta)]);
+        let taking = self.start_parts(store, joining).await?;
+        let identity = taking.membership.joined().await?;
+        info!(node = %self.id(), incarnation = %identity.incarnation, "joined");
+        taking.membership.set_state(NodeState::Active);
+        Ok(())
+    }
+
+    /// Reaches the store and creates or checks the cluster, however long the store is away.
+    async fn reach_cluster(
+        &self,
+        joining: &Joining,
+    ) -> Result<(Arc<dyn Store>, ClusterMeta), StartError> {
+        let fresh = ClusterMeta {
+            cluster_id: Uuid::new_v4().to_string(),
+            ..self.shared.view.current().meta.clone()
+        };
+        let mut pauses = pauses();
+        loop {
+            let error = match self.connect(&joining.store).await {
+                Ok(store) => match cluster::create_or_check(&*store, &joining.keys, &fresh).await {
+                    Ok(meta) => return Ok((store, meta)),
+                    Err(ClusterError::Store(error)) => error,
+                    Err(error) => return Err(error.into()),
+                },
+                Err(error) => error,
+            };
+            if !error.is_transient() {
+                return Err(error.into());
+            }
+            let pause = pauses.next().unwrap_or(RETRY_MAX);
+            warn!(%error, ?pause, "cannot join yet, will retry");
+            self.shared
+                .progress
+                .send_replace(Progress::Waiting(error.to_string()));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn connect(&self, choice: &StoreChoice) -> Result<Arc<dyn Store>, StoreError> {
+        let store: Arc<dyn Store> = match choice {
+            StoreChoice::Embedded => Arc::new(MemoryStore::new()),
+            StoreChoice::Given(store) => store.clone(),
+            StoreChoice::Etcd(settings) => Arc::new(EtcdStore::connect(settings.clone()).await?),
+        };
+        Ok(Arc::new(Metered::new(store, self.shared.metrics.clone())))
+    }
+}
+
+impl Node {
+    /// Starts what takes part in the cluster, and returns the handles of it.
+    async fn start_parts(
+        &self,
+        store: Arc<dyn Store>,
+        joining: Joining,
+    ) -> Result<&Taking, StartError> {
+        let Shared {
+            tasks,
+            view,
+            fence,
+            metrics,
+            ..
+        } = &*self.shared;
+        let keys = joining.keys;
+
+        let (watcher, mut watching) = Watcher::new(WatcherParts {
+            store: store.clone(),
+            keys: keys.clone(),
+            view: view.clone(),
+            metrics: metrics.clone(),
+        });
+        tasks.spawn("watcher", |shutdown| watcher.run(shutdown));
+        let caught_up = watching
+            .wait_for(|state| *state == WatchState::CaughtUp)
+            .await
+            .is_ok();
+        if !caught_up {
+            return Err(StartError::Stopped);
+        }
+
+        let membership = Membership::new(MembershipParts {
+            store: store.clone(),
+            keys: keys.clone(),
+            registration: joining.registration,
+            settings: joining.settings,
+            fence: fence.clone(),
+            view: view.clone(),
+            metrics: metrics.clone(),
+        });
+        let rights = Rights::new(membership.subscribe(), fence.clone());
+        let leader = Leader::new(LeaderParts {
+            store: store.clone(),
+            keys: keys.clone(),
+            view: view.clone(),
+            rights: rights.clone(),
+            clock: fence.clock(),
+            settings: joining.plan_settings,
+            metrics: metrics.clone(),
+        });
+        let (reconciler, reconciler_handle) = Reconciler::new(ReconcilerParts {
+            store,
+            keys,
+            view: view.clone(),
+            rights,
+            host: Arc::new(self.hosted_shards()),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            drain_timeout: self.shared.drain_timeout,
+        });
+        let (lives, member) = (membership.subscribe(), membership.clone());
+        let taking = self.shared.taking.get_or_init(|| Taking {
+            membership,
+            watching,
+            leading: self.lead(leader),
+            reconciler: reconciler_handle,
+        });
+        let surroundings = Arc::new(self.surroundings());
+        tasks.spawn("membership", |shutdown| async move {
+            member.run(surroundings, shutdown).await
+        });
+        tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));
+        let (host, router) = (self.shared.host.clone(), self.shared.router.clone());
+        tasks.spawn("lives", |shutdown| {
+            open_node_bound(lives, host, router, shutdown)
+        });
+        let (states, router) = (fence.subscribe(), self.shared.router.clone());
+        tasks.spawn("fence", |shutdown| wake_when_open(states, router, shutdown));
+        Ok(taking)
+    }
+
+    /// Runs the leader's task until it is told to resign or the node stops.
+    fn lead(&self, leader: Leader) -> Leading {
+        let resign = self.shared.tasks.shutdown().child_token();
+        let leading = Leading {
+            resign: resign.clone(),
+            resigned: CancellationToken::new(),
+        };
+        let resigned = leading.resigned.clone();
+        self.shared.tasks.spawn("leader", |shutdown| async move {
+            leader.run(resign).await?;
+            resigned.cancel();
+            shutdown.cancelled().await; // A task's end would be the node's.
+            Ok::<_, Infallible>(())
+        });
+        leading
+    }
+
+    fn hosted_shards(&self) -> HostedShards {
+        HostedShards {
+            host: self.shared.host.clone(),
+            router: self.shared.router.clone(),
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            host: self.shared.host.clone(),
+            router: self.shared.router.clone(),
+            network: self.shared.network.clone(),
+        }
+    }
+}
+
+/// Opens the place of node-bound objects in each life, under the token of that life.
+async fn open_node_bound(
+    mut lives: watch::Receiver<MembershipState>,
+    host: Arc<Host>,
+    router: Arc<Router>,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let active = lives.borrow_and_update().active().cloned();
+        if let Some(identity) = active {
+            let created = Revision::new(identity.incarnation.get());
+            host.open_node_bound(Token::of(0, created));
+            router.all_changed();
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = lives.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+/// Wakes the calls that wait for the fence.
+async fn wake_when_open(
+    mut states: watch::Receiver<FenceState>,
+    router: Arc<Router>,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        if *states.borrow_and_update() == FenceState::Open {
+            router.all_changed();
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = states.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_MIN)
+        .with_max_delay(RETRY_MAX)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+fn host_name() -> Result<NodeId, StartError> {
+    let uname = rustix::system::uname();
+    NodeId::new(&uname.nodename().to_string_lossy()).map_err(StartError::HostName)
+}

@@ -1,0 +1,109 @@
+//! Leaving a cluster: drain while serving, release the rest, revoke the lease, close.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::join::Taking;
+use super::{Node, Stopping};
+use crate::placement::NodeState;
+
+/// How long the last closings may take once the drain timeout has passed or the stop is hurried.
+const LAST_CLOSINGS: Duration = Duration::from_secs(1);
+
+/// How long the node's tasks may take to end.
+const TASKS_GRACE: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Stops the node in order: others take its shards over while it still serves, what is left
+    /// when the drain timeout has passed is released, then it leaves the cluster.
+    ///
+    /// Takes no longer than the drain timeout and a few seconds. Called again, by any clone, it
+    /// waits for the same end. Dropping the future leaves the node half stopped: its lease then
+    /// ends by itself once the process does.
+    pub async fn stop(&self) {
+        let first = self.shared.stopping.send_if_modified(|stage| {
+            let first = *stage == Stopping::No;
+            if first {
+                *stage = Stopping::Began;
+            }
+            first
+        });
+        if !first {
+            return self.stopped().await;
+        }
+        if let Some(taking) = self.shared.taking.get() {
+            self.leave(taking).await;
+        }
+        if !self.shared.tasks.stop(TASKS_GRACE).await {
+            warn!(node = %self.id(), "some tasks did not end in time");
+        }
+        self.shared.stopping.send_replace(Stopping::Done);
+    }
+
+    /// Makes a stop that is under way, or a later one, drain no longer: shards whose turns do
+    /// not end within a second are left to the end of the lease.
+    pub fn hurry(&self) {
+        self.shared.hurry.cancel();
+    }
+
+    /// Ends the node without a goodbye, as a crash would: nothing is saved, released or revoked.
+    #[cfg(feature = "testing")]
+    pub async fn crash(&self) {
+        self.shared.stopping.send_replace(Stopping::Done);
+        self.shared.host.discard_all();
+        self.shared.tasks.stop(TASKS_GRACE).await;
+        self.shared.fence.close();
+    }
+
+    async fn leave(&self, taking: &Taking) {
+        let deadline = Instant::now() + self.shared.drain_timeout;
+        taking.membership.set_state(NodeState::Draining);
+        // Whoever stays should plan: a leader that leaves would be succeeded in the middle of it.
+        taking.leading.resign().await;
+        if self.somebody_can_take_over() {
+            self.drain(taking, deadline).await;
+        }
+        let limit = if self.shared.hurry.is_cancelled() {
+            LAST_CLOSINGS
+        } else {
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(LAST_CLOSINGS)
+        };
+        let (left, _) = tokio::join!(
+            taking.reconciler.release_all(limit),
+            self.shared.host.close_node_bound(limit),
+        );
+        if left > 0 {
+            warn!(node = %self.id(), shards = left, "left with shards whose turns did not end");
+        }
+        taking.membership.leave().await;
+        info!(node = %self.id(), "left the cluster");
+    }
+
+    /// Waits until the others have taken every shard, as long as that may take.
+    async fn drain(&self, taking: &Taking, deadline: Instant) {
+        let mut progress = taking.reconciler.progress();
+        let drained = async {
+            // The sender lives as long as the reconciler; if that ends, so does the wait.
+            let _ = progress.wait_for(|now| now.owned == 0).await;
+        };
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let in_time = tokio::select! {
+            () = self.shared.hurry.cancelled() => false,
+            drained = timeout(limit, drained) => drained.is_ok(),
+        };
+        let left = taking.reconciler.progress().borrow().owned;
+        if !in_time && left > 0 {
+            warn!(node = %self.id(), shards = left, "not drained in time; releasing the rest");
+        }
+    }
+
+    fn somebody_can_take_over(&self) -> bool {
+        self.view().nodes.iter().any(|(node, record)| {
+            node != self.id() && record.state == NodeState::Active && !record.weight.is_gate()
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! What a node can tell about all nodes: it asks them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hyper_util::rt::TokioIo;
+use steading_proto::v1::admin_client::AdminClient;
+use steading_proto::v1::{ListObjectsRequest, ReportRequest};
+use tonic::transport::{Channel, Endpoint};
+
+use super::Node;
+use crate::ids::{InvalidNodeId, NodeId, ShardId};
+use crate::object::{ObjectInfo, ObjectQuery};
+use crate::routing::network::Network;
+
+/// How long another node may take to answer a question about itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a node hosts, by its own count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Which node.
+    pub node: NodeId,
+    /// Its live objects.
+    pub objects: u64,
+    /// Its live objects by shard, shards without any left out. Node-bound objects are in none.
+    pub by_shard: BTreeMap<ShardId, u64>,
+}
+
+/// Why a node does not tell what it hosts.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// There is no live node of this name.
+    #[error("there is no live node {0}")]
+    NoSuchNode(NodeId),
+    /// It does not answer, or not in time.
+    #[error("{address} does not answer: {reason}")]
+    NoAnswer {
+        /// Where it was asked.
+        address: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It answered something that this version does not understand.
+    #[error("{address} answers nonsense: {reason}")]
+    Nonsense {
+        /// Where it was asked.
+        address: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+}
+
+impl Node {
+    /// Asks every live node what it hosts, all at once; each has two seconds to answer.
+    pub async fn reports(&self) -> BTreeMap<NodeId, Result<NodeReport, QueryError>> {
+        let view = self.view();
+        let asked = view
+            .nodes
+            .keys()
+            .map(async |node| (node.clone(), self.report(node).await));
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// Asks one node what it hosts.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] if it is not there or does not answer within two seconds.
+    pub async fn report(&self, node: &NodeId) -> Result<NodeReport, QueryError> {
+        if node == self.id() {
+            let by_shard: BTreeMap<_, _> = self.shared.host.counts().into_iter().collect();
+            let by_shard = by_shard
+                .into_iter()
+                .map(|(shard, n)| (shard, n as u64))
+                .collect();
+            let objects = self.shared.host.len() as u64;
+            return Ok(NodeReport {
+                node: node.clone(),
+                objects,
+                by_shard,
+            });
+        }
+        self.admin(node)?.report().await
+    }
+
+    /// Lists live objects of all nodes, or of one, in order of type and ID, with the node that
+    /// hosts each. Nodes that do not answer within two seconds are left out of a list of all.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] if the one node is not there or does not answer.
+    pub async fn objects(
+        &self,
+        query: &ObjectQuery,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<(NodeId, ObjectInfo)>, QueryError> {
+        if let Some(node) = node {
+            return self.objects_of(node, query).await;
+        }
+        let view = self.view();
+        let asked = view.nodes.keys().map(|node| self.objects_of(node, query));
+        let answers = join_all(asked).await;
+        let mut objects: Vec<_> = answers.into_iter().flatten().flatten().collect();
+        objects.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
+        objects.truncate(query.limit);
+        Ok(objects)
+    }
+
+    async fn objects_of(
+        &self,
+        node: &NodeId,
+        query: &ObjectQuery,
+    ) -> Result<Vec<(NodeId, ObjectInfo)>, QueryError> {
+        let objects = if node == self.id() {
+            self.shared.host.objects(query)
+        } else {
+            self.admin(node)?.objects(query).await?
+        };
+        Ok(objects
+            .into_iter()
+            .map(|object| (node.clone(), object))
+            .collect())
+    }
+
+    fn admin(&self, node: &NodeId) -> Result<PeerAdmin, QueryError> {
+        let view = self.view();
+        let record = view
+            .nodes
+            .get(node)
+            .ok_or_else(|| QueryError::NoSuchNode(node.clone()))?;
+        Ok(PeerAdmin::new(
+            self.shared.network.clone(),
+            record.grpc.clone(),
+        ))
+    }
+}
+
+/// Another node's admin service. Connects for each question: they are rare.
+pub(super) struct PeerAdmin {
+    client: AdminClient<Channel>,
+    address: String,
+}
+
+impl PeerAdmin {
+    pub(super) fn new(network: Arc<dyn Network>, address: String) -> Self {
+        let target = address.clone();
+        let connector = tower::service_fn(move |_| {
+            let (network, target) = (network.clone(), target.clone());
+            async move { network.connect(&target).await.map(TokioIo::new) }
+        });
+        // The connector alone decides where to; the address here is only the `:authority`.
+        let endpoint = Endpoint::from_static("http://peer")
+            .connect_timeout(ANSWER_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT);
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        Self {
+            client: AdminClient::new(channel),
+            address,
+        }
+    }
+
+    pub(super) async fn report(mut self) -> Result<NodeReport, QueryError> {
+        let answer = self.client.report(ReportRequest {}).await;
+        let report = answer
+            .map_err(|status| self.no_answer(&status))?
+            .into_inner();
+        let node = NodeId::new(&report.node)
+            .map_err(|error: InvalidNodeId| self.nonsense(error.to_string()))?;
+        let by_shard = report.objects_by_shard.into_iter();
+        let by_shard = by_shard.map(|(shard, objects)| (ShardId::from_wire(shard), objects));
+        Ok(NodeReport {
+            node,
+            objects: report.objects,
+            by_shard: by_shard.collect(),
+        })
+    }
+
+    async fn objects(mut self, query: &ObjectQuery) -> Result<Vec<ObjectInfo>, QueryError> {
+        let request = ListObjectsRequest {
+            r#type: query.object_type.clone(),
+            shard: query.shard.map(ShardId::get),
+            limit: u32::try_from(query.limit).unwrap_or(u32::MAX),
+            after: query.after.as_ref().map(ToString::to_string),
+        };
+        let answer = self.client.list_objects(request).await;
+        let reply = answer
+            .map_err(|status| self.no_answer(&status))?
+            .into_inner();
+        let read = |object: steading_proto::v1::ObjectInfo| {
+            let key = crate::ids::ObjectKey::new(object.r#type, object.id)
+                .map_err(|error| self.nonsense(error.to_string()))?;
+            Ok(ObjectInfo {
+                key,
+                shard: object.shard.map(ShardId::from_wire),
+                waiting: object.waiting as usize,
+                idle: Duration::from_millis(object.idle_ms),
+            })
+        };
+        reply.objects.into_iter().map(read).collect()
+    }
+
+    fn no_answer(&self, status: &tonic::Status) -> QueryError {
+        QueryError::NoAnswer {
+            address: self.address.clone(),
+            reason: status.message().into(),
+        }
+    }
+
+    fn nonsense(&self, reason: String) -> QueryError {
+        QueryError::Nonsense {
+            address: self.address.clone(),
+            reason,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Whether a node can take traffic, and what is missing if not.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Below this share of claimed shards a node is not ready, in percent of those targeted at it.
+const CLAIMED_PERCENT_MIN: usize = 99;
+
+/// One thing that must hold for a node to be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// The store answers, and its cluster is one this program can be part of.
+    StoreConnected,
+    /// The node is registered and its lease is alive.
+    LeaseAlive,
+    /// The fence is open: the lease was renewed in time.
+    NotFenced,
+    /// The view has caught up with the store.
+    ViewCaughtUp,
+    /// The newest plan knows this life of the node.
+    Planned,
+    /// At least 99 % of the shards targeted at the node are claimed.
+    ShardsClaimed,
+    /// The node is not giving its shards up.
+    NotDraining,
+}
+
+impl Condition {
+    /// Every condition, in the order in which a node meets them.
+    pub const ALL: [Self; 7] = [
+        Self::StoreConnected,
+        Self::LeaseAlive,
+        Self::NotFenced,
+        Self::ViewCaughtUp,
+        Self::Planned,
+        Self::ShardsClaimed,
+        Self::NotDraining,
+    ];
+
+    /// Returns the condition's stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StoreConnected => "store_connected",
+            Self::LeaseAlive => "lease_alive",
+            Self::NotFenced => "not_fenced",
+            Self::ViewCaughtUp => "view_caught_up",
+            Self::Planned => "planned",
+            Self::ShardsClaimed => "shards_claimed",
+            Self::NotDraining => "not_draining",
+        }
+    }
+}
+
+/// What a node knows of itself at one moment; [`Facts::met`] decides from it alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) store_connected: bool,
+    pub(super) lease_alive: bool,
+    pub(super) fence_open: bool,
+    pub(super) view_caught_up: bool,
+    pub(super) planned: bool,
+    pub(super) draining: bool,
+    pub(super) gate: bool,
+    pub(super) claimed: usize,
+    pub(super) targeted: usize,
+}
+
+impl Facts {
+    /// Whether a condition holds. A gate owns nothing, so no plan need know it.
+    pub(super) fn met(&self, condition: Condition) -> bool {
+        match condition {
+            Condition::StoreConnected => self.store_connected,
+            Condition::LeaseAlive => self.lease_alive,
+            Condition::NotFenced => self.fence_open,
+            Condition::ViewCaughtUp => self.view_caught_up,
+            Condition::Planned => self.gate || self.planned,
+            Condition::ShardsClaimed => {
+                self.gate || self.claimed * 100 >= self.targeted * CLAIMED_PERCENT_MIN
+            }
+            Condition::NotDraining => !self.draining,
+        }
+    }
+}
+
+/// The state of one condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConditionState {
+    /// Which.
+    pub condition: Condition,
+    /// Whether it holds.
+    pub met: bool,
+    /// How long it has been so.
+    pub since: Duration,
+}
+
+/// Whether a node can take traffic now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Every condition, in the order of [`Condition::ALL`].
+    pub conditions: Vec<ConditionState>,
+    /// How many shards the node owns.
+    pub claimed: usize,
+    /// How many shards it should own.
+    pub targeted: usize,
+    /// What the node is waiting for, in words, while it has not joined.
+    pub waiting_for: Option<String>,
+}
+
+impl Readiness {
+    /// Whether every condition holds.
+    pub fn is_ready(&self) -> bool {
+        self.conditions.iter().all(|state| state.met)
+    }
+}
+
+/// Remembers since when each condition is as it is.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    since: [(bool, Instant); Condition::ALL.len()],
+}
+
+impl Tracker {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: [(false, now); Condition::ALL.len()],
+        }
+    }
+
+    /// Takes the present facts in and returns what follows from them.
+    pub(super) fn observe(
+        &mut self,
+        facts: &Facts,
+        waiting_for: Option<String>,
+        now: Instant,
+    ) -> Readiness {
+        let observed = Condition::ALL.into_iter().zip(&mut self.since);
+        let conditions = observed.map(|(condition, since)| {
+            let met = facts.met(condition);
+            if since.0 != met {
+                *since = (met, now);
+            }
+            ConditionState {
+                condition,
+                met,
+                since: now - since.1,
+            }
+        });
+        let conditions = conditions.collect();
+        let Facts {
+            claimed, targeted, ..
+        } = *facts;
+        Readiness {
+            conditions,
+            claimed,
+            targeted,
+            waiting_for,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serving() -> Facts {
+        Facts {
+            store_connected: true,
+            lease_alive: true,
+            fence_open: true,
+            view_caught_up: true,
+            planned: true,
+            draining: false,
+            gate: false,
+            claimed: 99,
+            targeted: 100,
+        }
+    }
+
+    fn ready(facts: &Facts) -> bool {
+        Tracker::new(Instant::now())
+            .observe(facts, None, Instant::now())
+            .is_ready()
+    }
+
+    #[tokio::test]
+    async fn v2_each_missing_condition_alone_makes_a_node_unready() {
+        assert!(ready(&serving()));
+        let broken: [fn(&mut Facts); 7] = [
+            |facts| facts.store_connected = false,
+            |facts| facts.lease_alive = false,
+            |facts| facts.fence_open = false,
+            |facts| facts.view_caught_up = false,
+            |facts| facts.planned = false,
+            |facts| facts.claimed = 98,
+            |facts| facts.draining = true,
+        ];
+        for breaking in broken {
+            let mut facts = serving();
+            breaking(&mut facts);
+            assert!(!ready(&facts), "{facts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gate_needs_no_plan_and_no_shards() {
+        assert!(ready(&Facts {
+            gate: true,
+            planned: false,
+            claimed: 0,
+            ..serving()
+        }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condition_tells_since_when() {
+        let mut tracker = Tracker::new(Instant::now());
+        tracker.observe(&serving(), None, Instant::now());
+        tokio::time::advance(Duration::from_secs(7)).await;
+        let readiness = tracker.observe(&serving(), None, Instant::now());
+        assert!(
+            readiness
+                .conditions
+                .iter()
+                .all(|c| c.since == Duration::from_secs(7))
+        );
+    }
+}

@@ -209,10 +209,14 @@ impl<'a> Outcome<'a> {
     /// Checks that everybody gets its quota, with as few moves as that takes.
     fn division(&self, plan: &Plan) -> Vec<Broken> {
         let (before, after) = (self.shares_before(), self.counts_after());
-        let total = after.iter().sum();
+        let total: u32 = after.iter().sum();
         let quotas = quotas(total, &before);
-        let counts = || after.iter().zip(&quotas).zip(&self.takers);
-        let uneven = counts().filter(|((count, quota), _)| !self.waits && count != quota);
+        let counts = after.iter().zip(&quotas).zip(&self.takers);
+        // Where more is pinned than a share, the quotas add up to more than there is.
+        let is_all_divided = quotas.iter().sum::<u32>() == total;
+        let uneven = counts.filter(|((count, quota), _)| {
+            !self.waits && (count > quota || count < quota && is_all_divided)
+        });
         let mut broken: Vec<_> = uneven
             .map(|((count, quota), node)| Broken::Uneven {
                 node: (*node).clone(),

@@ -16,49 +16,63 @@ pub(in crate::placement) struct Share {
 }
 
 /// Divides `total` shards by weight, by the method of the largest remainder, except that nobody's
-/// quota is below what is pinned there.
+/// quota is below what is pinned there. Only where that is so can the quotas add up to more than
+/// the total.
 ///
-/// Among equal remainders, who has more now keeps more: that costs the fewest moves, and dividing
+/// Among equal remainders, who has most beyond its whole share now keeps more: that costs the fewest moves, and dividing
 /// again what was divided so gives the same.
 pub(in crate::placement) fn quotas(total: u32, shares: &[Share]) -> Vec<u32> {
-    let mut quotas = vec![0; shares.len()];
     let mut open: Vec<usize> = (0..shares.len()).collect();
     let mut left = total;
-    // Each round settles a node for good, so there are at most as many rounds as nodes.
+    // Who has more pinned than its share, rounded up, takes no part in the division. Each round
+    // settles a node for good, so there are at most as many rounds as nodes.
     loop {
-        divide(left, shares, &open, &mut quotas);
+        let weights: u64 = open.iter().map(|node| shares[*node].weight).sum();
         let before = open.len();
+        let mut pinned = 0;
         open.retain(|node| {
-            let pins_more = shares[*node].pinned > quotas[*node];
-            if pins_more {
-                quotas[*node] = shares[*node].pinned;
-                left -= shares[*node].pinned;
-            }
-            !pins_more
+            let Share {
+                weight,
+                pinned: own,
+                ..
+            } = shares[*node];
+            let fits = u64::from(own) <= (u64::from(left) * weight).div_ceil(weights);
+            pinned += if fits { 0 } else { own };
+            fits
         });
         if open.len() == before {
-            return quotas;
+            break;
         }
+        left -= pinned;
     }
+    let mut quotas: Vec<u32> = shares.iter().map(|share| share.pinned).collect();
+    divide(left, shares, &open, &mut quotas);
+    quotas
 }
 
 fn divide(total: u32, shares: &[Share], open: &[usize], quotas: &mut [u32]) {
     let weights: u64 = open.iter().map(|node| shares[*node].weight).sum();
     let mut left = total;
-    let mut remainders = Vec::with_capacity(open.len());
+    let mut odd = Vec::with_capacity(open.len());
     for node in open {
         let Share {
-            weight, count, tie, ..
+            weight,
+            count,
+            pinned,
+            tie,
         } = shares[*node];
         let parts = u64::from(total) * weight;
         let whole = u32::try_from(parts / weights).expect("a share is at most the total");
-        quotas[*node] = whole;
         left -= whole;
-        remainders.push((Reverse(parts % weights), Reverse(count), tie, *node));
+        // What is pinned beyond the whole share is kept in any case: it may as well be the odd one.
+        // What is pinned beyond the whole share is kept in any case: it may as well be the odd one.
+        let lacks = i64::from(whole) - i64::from(count);
+        odd.push((Reverse(parts % weights), pinned <= whole, lacks, tie, *node));
+        quotas[*node] = whole.max(pinned);
     }
-    remainders.sort_unstable();
-    for (.., node) in remainders.into_iter().take(left as usize) {
-        quotas[node] += 1;
+    odd.sort_unstable();
+    for (_, fits, .., node) in odd.into_iter().take(left as usize) {
+        quotas[node] += u32::from(fits);
     }
 }
 
@@ -77,6 +91,7 @@ mod tests {
     fn who_has_more_keeps_the_odd_shard() {
         check(8, &[(1, 2), (1, 3), (1, 3)], &[2, 3, 3]);
         check(7, &[(1, 0), (1, 0), (1, 7)], &[2, 2, 3]);
+        check(6, &[(1, 2), (3, 4)], &[2, 4]);
     }
 
     /// Every way for 4 nodes to have up to 4 shards each.
@@ -107,8 +122,6 @@ mod tests {
         shares[0].pinned = 5;
         assert_eq!(quotas(9, &shares), [5, 2, 2]);
         shares[1].pinned = 3;
-        assert_eq!(quotas(9, &shares), [5, 3, 1]);
-        shares[2].pinned = 1;
         assert_eq!(quotas(9, &shares), [5, 3, 1]);
     }
 

@@ -1,0 +1,212 @@
+//! A whole program out of a user's object types.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use steading::NodeBuilder;
+use steading::object::Methods;
+
+use crate::args::{Cli, Command};
+use crate::exit::Exit;
+use crate::settings::{FileError, Role, with_file};
+use crate::{bench, commands, dev, output, process};
+
+/// Adds one type to what a node hosts.
+type Register = fn(NodeBuilder) -> NodeBuilder;
+
+/// A program that runs nodes and gates with these object types, and asks them.
+///
+/// It has every command, setting and endpoint of the stock `steading` binary:
+///
+/// ```no_run
+/// use serde::{Deserialize, Serialize};
+/// use steading::{Object, methods};
+///
+/// #[derive(Default, Serialize, Deserialize, Object)]
+/// struct Greeter {}
+///
+/// #[methods]
+/// impl Greeter {
+///     async fn greet(&self, name: String) -> String {
+///         format!("Hello, {name}!")
+///     }
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     steading_node::App::new().register::<Greeter>().run()
+/// }
+/// ```
+#[derive(Clone, Default)]
+pub struct App {
+    types: Vec<Register>,
+}
+
+impl App {
+    /// Begins without any object type.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a type of objects that nodes can host. All nodes of a cluster should host the same.
+    #[must_use]
+    pub fn register<T: Methods>(mut self) -> Self {
+        self.types.push(NodeBuilder::register::<T>);
+        self
+    }
+
+    /// Does what the process's arguments and variables say, and returns its exit code:
+    /// 0 done, 1 refused, 2 wrong usage, 3 unreachable, 4 a server failed.
+    ///
+    /// # Panics
+    ///
+    /// If the system gives no threads for the runtime.
+    pub fn run(self) -> ExitCode {
+        let cli = match parse(std::env::args_os()) {
+            Ok(cli) => cli,
+            Err(error) => return error.report().into(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("the system gives threads for the runtime");
+        let exit = runtime.block_on(self.execute(cli));
+        // Whatever still runs has had its chance; nothing may keep the process from ending.
+        runtime.shutdown_background();
+        exit.into()
+    }
+
+    async fn execute(&self, cli: Cli) -> Exit {
+        let json = cli.json;
+        match cli.command {
+            Command::Dev(args) => reported(dev::run(self, &args, json).await, |_| Exit::Failed),
+            Command::Node(args) => self.serve(&args.settings, Role::Node, json).await,
+            Command::Gate(args) => self.serve(&args.settings, Role::Gate, json).await,
+            Command::Status(args) => asked(commands::status(&args, json).await),
+            Command::Nodes(args) => asked(commands::nodes(&args, json).await),
+            Command::Shards(args) => asked(commands::shards(&args, json).await),
+            Command::Objects(args) => asked(commands::objects(&args, json).await),
+            Command::Explain(args) => asked(commands::explain(&args.subject, json).await),
+            Command::Call(args) => reported(
+                commands::call(&args, json).await,
+                commands::CallFailed::exit,
+            ),
+            Command::Bench(args) => measured(bench::run(&args, json).await.map(|()| Exit::Done)),
+            Command::BenchPart { part } => measured(bench::run_part(part, json).await),
+            Command::Completions { shell } => {
+                let mut command = Cli::command();
+                clap_complete::generate(shell, &mut command, "steading", &mut std::io::stdout());
+                Exit::Done
+            }
+        }
+    }
+
+    async fn serve(&self, settings: &crate::settings::Settings, role: Role, json: bool) -> Exit {
+        reported(
+            process::run(self, settings, role, json).await,
+            process::ProcessError::exit,
+        )
+    }
+
+    /// Adds this program's types to what a node hosts.
+    pub(crate) fn types_into(&self, builder: NodeBuilder) -> NodeBuilder {
+        self.types
+            .iter()
+            .fold(builder, |builder, register| register(builder))
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("types", &self.types.len())
+            .finish()
+    }
+}
+
+/// Why the command line was not understood.
+enum ParseError {
+    Arguments(clap::Error),
+    File(FileError),
+}
+
+impl ParseError {
+    /// Prints it, and returns the exit code. Asking for help is no error.
+    fn report(&self) -> Exit {
+        match self {
+            Self::Arguments(error) => {
+                // Nobody reads us any more if this fails.
+                drop(error.print());
+                if error.use_stderr() {
+                    Exit::Usage
+                } else {
+                    Exit::Done
+                }
+            }
+            Self::File(error) => {
+                output::error(error);
+                Exit::Usage
+            }
+        }
+    }
+}
+
+impl From<clap::Error> for ParseError {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+/// Reads the command line twice if it names a file of settings: the second time on top of it.
+fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, ParseError> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let matches = Cli::command().try_get_matches_from(&arguments)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let settings = match &cli.command {
+        Command::Dev(args) => &args.settings,
+        Command::Node(args) | Command::Gate(args) => &args.settings,
+        Command::Status(_)
+        | Command::Nodes(_)
+        | Command::Shards(_)
+        | Command::Objects(_)
+        | Command::Explain(_)
+        | Command::Call(_)
+        | Command::Bench(_)
+        | Command::BenchPart { .. }
+        | Command::Completions { .. } => return Ok(cli),
+    };
+    let Some(file) = &settings.config else {
+        return Ok(cli);
+    };
+    let name = matches.subcommand_name().expect("a command is required");
+    let mut with_file_under = Ok(());
+    let command = Cli::command().mut_subcommand(name, |command| {
+        with_file(command.clone(), file).unwrap_or_else(|error| {
+            with_file_under = Err(ParseError::File(error));
+            command
+        })
+    });
+    with_file_under?;
+    Ok(Cli::from_arg_matches(
+        &command.try_get_matches_from(arguments)?,
+    )?)
+}
+
+fn measured(result: anyhow::Result<Exit>) -> Exit {
+    result.unwrap_or_else(|error| {
+        output::error(error.as_ref());
+        Exit::Failed
+    })
+}
+
+fn asked(result: Result<Exit, crate::client::AskError>) -> Exit {
+    reported(result, crate::client::AskError::exit)
+}
+
+/// Prints an error, if there is one, and returns the exit code.
+fn reported<E: std::error::Error>(result: Result<Exit, E>, exit: impl FnOnce(&E) -> Exit) -> Exit {
+    result.unwrap_or_else(|error| {
+        output::error(&error);
+        exit(&error)
+    })
+}

@@ -1,0 +1,211 @@
+//! The command line: every command with its arguments.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use steading::ids::{NodeId, ObjectKey};
+
+use crate::bench::{self, BenchArgs};
+use crate::settings::Settings;
+
+/// The program's whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "steading",
+    version,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// Print JSON: one value, or one line for each event.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run several nodes in this process, with sample objects and the Inspector.
+    Dev(Box<DevArgs>),
+    /// Run a node: it hosts objects and routes calls.
+    Node(Box<NodeArgs>),
+    /// Run a gate: it hosts nothing and only routes calls.
+    Gate(Box<NodeArgs>),
+    /// Show the cluster in a few lines; exit code 1 while a shard is unowned.
+    Status(AskArgs),
+    /// List the nodes.
+    Nodes(AskArgs),
+    /// List shards, or show one.
+    Shards(ShardsArgs),
+    /// List live objects.
+    Objects(ObjectsArgs),
+    /// Explain where something is, since when, and what comes next.
+    Explain(ExplainArgs),
+    /// Call a method of an object.
+    Call(CallArgs),
+    /// Measure, each figure beside its baseline.
+    Bench(BenchArgs),
+    /// A part of a measurement, which `bench` starts.
+    #[command(hide = true)]
+    BenchPart {
+        /// Which part.
+        #[command(subcommand)]
+        part: bench::Part,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `dev`.
+#[derive(Args, Debug)]
+pub(crate) struct DevArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) nodes: u16,
+    /// `numbered`: node i listens on the set ports plus i. `any`: on any free ports.
+    #[arg(long, default_value = "numbered")]
+    pub(crate) ports: Ports,
+    /// Settings of all nodes.
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Which ports the nodes of `dev` listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ports {
+    /// The set ports plus the node's number.
+    Numbered,
+    /// Any free ports.
+    Any,
+}
+
+/// Arguments of `node` and `gate`.
+#[derive(Args, Debug)]
+pub(crate) struct NodeArgs {
+    /// The node's settings.
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Which node to ask.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AskArgs {
+    /// HTTP server of any node of the cluster.
+    #[arg(
+        long,
+        env = "STEADING_ADDRESS",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7480"
+    )]
+    pub(crate) address: String,
+}
+
+/// Arguments of `shards`.
+#[derive(Args, Debug)]
+pub(crate) struct ShardsArgs {
+    /// Only this shard.
+    pub(crate) shard: Option<u32>,
+    /// Only shards that this node owns or should own.
+    #[arg(long)]
+    pub(crate) node: Option<NodeId>,
+    /// Only shards in this state: `owned`, `moving`, `unowned` or `quarantined`.
+    #[arg(long)]
+    pub(crate) state: Option<crate::http::ShardState>,
+    /// Print at most this many; 0: all.
+    #[arg(long, default_value_t = 40)]
+    pub(crate) limit: usize,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// Arguments of `objects`.
+#[derive(Args, Debug)]
+pub(crate) struct ObjectsArgs {
+    /// Only objects of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) object_type: Option<String>,
+    /// Only objects of this shard.
+    #[arg(long)]
+    pub(crate) shard: Option<u32>,
+    /// Only objects on this node.
+    #[arg(long)]
+    pub(crate) node: Option<NodeId>,
+    /// At most this many, 1 to 1000.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Only objects after this one, in order of type and ID.
+    #[arg(long, value_name = "TYPE/ID")]
+    pub(crate) after: Option<ObjectKey>,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// What to explain.
+    #[command(subcommand)]
+    pub(crate) subject: Subject,
+}
+
+/// What to explain.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subject {
+    /// A shard: who owns it, who should, and what happens next.
+    Shard {
+        /// Its number.
+        shard: u32,
+        /// Which node to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// An object: its shard, and that shard's owner. It is not activated.
+    Object {
+        /// Its type and ID.
+        #[arg(value_name = "TYPE/ID")]
+        key: ObjectKey,
+        /// Which node to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// A node: its life, and what it owns and should own.
+    Node {
+        /// Its name.
+        node: NodeId,
+        /// Which node to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// Arguments of `call`.
+#[derive(Args, Debug)]
+pub(crate) struct CallArgs {
+    /// The object's type.
+    #[arg(value_name = "TYPE")]
+    pub(crate) object_type: String,
+    /// Its ID.
+    pub(crate) id: String,
+    /// The method.
+    pub(crate) method: String,
+    /// Its arguments: one JSON object or array, or NAME=VALUE for each. A value that is not JSON
+    /// is taken as text.
+    #[arg(value_name = "ARGUMENT")]
+    pub(crate) arguments: Vec<String>,
+    /// How long to wait for the answer, such as 5s.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}

@@ -1,0 +1,157 @@
+//! `bench`: each figure beside its baseline, measured in the same run.
+//!
+//! The machine's mood swings, so ours and the baseline take turns, and each figure is the median
+//! of some rounds with its least and greatest.
+
+mod callers;
+mod children;
+mod failover;
+mod local;
+mod lookup;
+mod mailbox;
+mod memory;
+mod objects;
+mod remote;
+mod report;
+mod start;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::app::App;
+use crate::args::NodeArgs;
+use crate::exit::Exit;
+use crate::settings::Role;
+use crate::{output, process};
+use report::{Figure, Report};
+
+/// Arguments of `bench`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[arg(default_value = "all")]
+    pub(crate) what: What,
+    /// How many rounds; each figure is their median.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// How long each measurement of a rate lasts.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) time: Duration,
+    /// The etcd program, for `remote`, `start` and `failover`.
+    #[arg(
+        long,
+        env = "STEADING_BENCH_ETCD",
+        value_name = "FILE",
+        default_value = "etcd"
+    )]
+    pub(crate) etcd_program: PathBuf,
+    /// Write a Markdown page with machine and date to this file; without a file, print it.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// From an object's key to its owner.
+    Lookup,
+    /// Calls within one process, beside a tokio mailbox.
+    Local,
+    /// Calls between two processes, beside plain unary gRPC.
+    Remote,
+    /// Cold start of three nodes.
+    Start,
+    /// A crash, and a restart under the same ID.
+    Failover,
+    /// Bytes per idle object.
+    Memory,
+    /// Everything.
+    All,
+}
+
+/// The parts of a measurement that run in a process of their own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {
+    /// A node that hosts the objects of the benchmarks.
+    Node(Box<NodeArgs>),
+    /// A plain tonic server that echoes.
+    Echo,
+    /// Measures the memory of idle objects.
+    Memory {
+        /// Of what.
+        kind: memory::Kind,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Measures, and prints or writes the report.
+pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
+    let mut figures = Vec::new();
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a good template"));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    for what in args.what.parts() {
+        bar.set_message(format!("measuring {what:?}"));
+        figures.extend(measure(what, args).await?);
+    }
+    bar.finish_and_clear();
+    let report = Report::new(figures, args);
+    match &args.markdown {
+        Some(file) if file.as_os_str() != "-" => std::fs::write(file, report.markdown())?,
+        Some(_) => output::line(report.markdown()),
+        None if json => output::json(&report),
+        None => report.print(),
+    }
+    Ok(())
+}
+
+async fn measure(what: What, args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
+    match what {
+        What::Lookup => lookup::measure(args).await,
+        What::Local => local::measure(args).await,
+        What::Remote => remote::measure(args).await,
+        What::Start => start::measure(args).await,
+        What::Failover => failover::measure(args).await,
+        What::Memory => memory::measure(args).await,
+        What::All => unreachable!("it was split into its parts"),
+    }
+}
+
+impl What {
+    const EACH: [Self; 6] = [
+        Self::Lookup,
+        Self::Local,
+        Self::Remote,
+        Self::Start,
+        Self::Failover,
+        Self::Memory,
+    ];
+
+    fn parts(self) -> Vec<Self> {
+        match self {
+            Self::All => Self::EACH.to_vec(),
+            Self::Lookup
+            | Self::Local
+            | Self::Remote
+            | Self::Start
+            | Self::Failover
+            | Self::Memory => vec![self],
+        }
+    }
+}
+
+/// Runs a part of a measurement, in the process that [`children`] started for it.
+pub(crate) async fn run_part(part: Part, json: bool) -> anyhow::Result<Exit> {
+    match part {
+        Part::Node(args) => {
+            let app = App::new().register::<objects::Tally>();
+            Ok(process::run(&app, &args.settings, Role::Node, json).await?)
+        }
+        Part::Echo => remote::echo().await,
+        Part::Memory { kind, count } => memory::in_this_process(kind, count).await,
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands that ask a running node and show what it says.
+
+mod call;
+mod explain;
+mod show;
+
+pub(crate) use call::{CallFailed, call};
+pub(crate) use explain::explain;
+pub(crate) use show::{nodes, objects, shards, status};

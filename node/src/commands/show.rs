@@ -1,0 +1,226 @@
+//! `status`, `nodes`, `shards` and `objects`.
+
+use crate::args::{AskArgs, ObjectsArgs, ShardsArgs};
+use crate::client::{AskError, Client};
+use crate::exit::Exit;
+use crate::http::{Cluster, NodeInfo, Objects, ShardInfo, ShardState};
+use crate::output::{self, Mood, or_dash, painted};
+
+/// Shows the cluster in a few lines.
+pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
+    let client = Client::new(&args.address)?;
+    let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
+    let exit = match cluster.shards.unowned {
+        0 => Exit::Done,
+        _ => Exit::Refused,
+    };
+    if json {
+        output::json(&cluster);
+        return Ok(exit);
+    }
+    let Cluster {
+        cluster_id,
+        shard_count,
+        revision,
+        shards,
+        ..
+    } = &cluster;
+    output::line(format_args!(
+        "cluster   {cluster_id}, {shard_count} shards, revision {revision}"
+    ));
+    let term = cluster
+        .term
+        .map_or(String::new(), |term| format!(" (term {term})"));
+    output::line(format_args!(
+        "leader    {}{term}",
+        or_dash(cluster.leader.as_ref())
+    ));
+    let gates = cluster
+        .nodes
+        .iter()
+        .filter(|node| node.weight == 0.0)
+        .count();
+    let nodes = cluster.nodes.len() - gates;
+    output::line(format_args!("nodes     {nodes}, and {gates} gates"));
+    let unowned = painted(
+        format_args!("{} unowned", shards.unowned),
+        if shards.unowned == 0 {
+            Mood::Good
+        } else {
+            Mood::Bad
+        },
+    );
+    let moving = painted(
+        format_args!("{} moving", shards.moving),
+        if shards.moving == 0 {
+            Mood::Good
+        } else {
+            Mood::Busy
+        },
+    );
+    output::line(format_args!(
+        "shards    {} owned, {moving}, {unowned}",
+        shards.owned
+    ));
+    let objects: u64 = cluster.nodes.iter().filter_map(|node| node.objects).sum();
+    let silent = cluster
+        .nodes
+        .iter()
+        .filter(|node| node.objects.is_none())
+        .count();
+    match silent {
+        0 => output::line(format_args!("objects   {objects} live")),
+        _ => output::line(format_args!(
+            "objects   {objects} live; {silent} nodes did not answer"
+        )),
+    }
+    Ok(exit)
+}
+
+/// Lists the nodes.
+pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
+    let client = Client::new(&args.address)?;
+    let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
+    if json {
+        output::json(&cluster.nodes);
+        return Ok(Exit::Done);
+    }
+    let leader = cluster.leader.as_deref();
+    output::table(
+        &[
+            "node", "state", "zone", "weight", "shards", "target", "objects", "grpc", "http",
+        ],
+        cluster
+            .nodes
+            .iter()
+            .map(|node| node_row(node, leader == Some(&node.id))),
+    );
+    Ok(Exit::Done)
+}
+
+fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
+    let role = match (leads, node.weight == 0.0) {
+        (true, _) => " (leader)",
+        (false, true) => " (gate)",
+        (false, false) => "",
+    };
+    vec![
+        format!("{}{role}", node.id),
+        node.state.clone(),
+        or_dash(node.zone.as_ref()),
+        node.weight.to_string(),
+        node.shards_owned.to_string(),
+        node.shards_targeted.to_string(),
+        or_dash(node.objects),
+        node.addresses.grpc.clone(),
+        or_dash(node.addresses.http.as_ref()),
+    ]
+}
+
+/// Lists shards.
+pub(crate) async fn shards(args: &ShardsArgs, json: bool) -> Result<Exit, AskError> {
+    let client = Client::new(&args.ask.address)?;
+    let all = match args.shard {
+        Some(shard) => vec![
+            client
+                .get(&["v1", "shards", &shard.to_string()], &[])
+                .await?,
+        ],
+        None => client.get::<Vec<ShardInfo>>(&["v1", "shards"], &[]).await?,
+    };
+    let node = args.node.as_ref().map(|node| Some(node.as_str()));
+    let wanted: Vec<_> = all
+        .into_iter()
+        .filter(|shard| args.state.is_none_or(|state| shard.state == state))
+        .filter(|shard| {
+            node.is_none_or(|node| {
+                shard.owner.as_deref() == node || shard.target.as_deref() == node
+            })
+        })
+        .collect();
+    let limit = if args.limit == 0 {
+        wanted.len()
+    } else {
+        args.limit
+    };
+    let shown = &wanted[..limit.min(wanted.len())];
+    if json {
+        output::json(&shown);
+        return Ok(Exit::Done);
+    }
+    output::table(
+        &[
+            "shard", "state", "owner", "target", "token", "objects", "since",
+        ],
+        shown.iter().map(shard_row),
+    );
+    if shown.len() < wanted.len() {
+        let rest = wanted.len() - shown.len();
+        output::line(format_args!("… and {rest} more (--limit 0 shows all)"));
+    }
+    Ok(Exit::Done)
+}
+
+fn shard_row(shard: &ShardInfo) -> Vec<String> {
+    vec![
+        shard.shard.to_string(),
+        shard.state.as_str().to_owned(),
+        or_dash(shard.owner.as_ref()),
+        or_dash(shard.target.as_ref()),
+        or_dash(shard.token),
+        or_dash(shard.objects),
+        or_dash(shard.since.as_ref()),
+    ]
+}
+
+/// Returns how good the state of a shard is.
+pub(super) fn mood(state: ShardState) -> Mood {
+    match state {
+        ShardState::Owned => Mood::Good,
+        ShardState::Moving => Mood::Busy,
+        ShardState::Unowned | ShardState::Quarantined => Mood::Bad,
+    }
+}
+
+/// Lists live objects.
+pub(crate) async fn objects(args: &ObjectsArgs, json: bool) -> Result<Exit, AskError> {
+    let client = Client::new(&args.ask.address)?;
+    let mut query = vec![("limit", args.limit.to_string())];
+    let filters = [
+        ("type", args.object_type.clone()),
+        ("shard", args.shard.map(|shard| shard.to_string())),
+        ("node", args.node.as_ref().map(ToString::to_string)),
+        ("after", args.after.as_ref().map(ToString::to_string)),
+    ];
+    query.extend(
+        filters
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let objects: Objects = client.get(&["v1", "objects"], &query).await?;
+    if json {
+        output::json(&objects);
+        return Ok(Exit::Done);
+    }
+    output::table(
+        &["type", "id", "shard", "node", "waiting", "idle"],
+        objects.objects.iter().map(|object| {
+            vec![
+                object.object_type.clone(),
+                object.id.clone(),
+                or_dash(object.shard),
+                object.node.clone(),
+                object.waiting.to_string(),
+                humantime::format_duration(std::time::Duration::from_secs(object.idle_ms / 1000))
+                    .to_string(),
+            ]
+        }),
+    );
+    if let Some(next) = &objects.next {
+        output::line(format_args!("… and more (--after '{next}')"));
+    }
+    if !objects.silent.is_empty() {
+        output::line(format_args!("no answer from {}", objects.silent.join(", ")));
+    }
+    Ok(Exit::Done)
+}

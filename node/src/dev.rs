@@ -1,0 +1,103 @@
+//! `dev`: several nodes in one process, with the Inspector.
+
+use std::sync::Arc;
+
+use steading::coordination::MemoryStore;
+use steading::ids::NodeId;
+
+use crate::app::App;
+use crate::args::{DevArgs, Ports};
+use crate::exit::Exit;
+use crate::process::{
+    Listening, ProcessError, Server, Signals, bind, builder, launch, open_storage, start_logs,
+    warn_if_open,
+};
+use crate::settings::{Address, Role, Settings, SettingsError};
+
+/// The Inspector's address if the settings name none.
+const INSPECTOR_LISTEN: &str = "127.0.0.1:7490";
+
+/// Runs the nodes until a signal. Without etcd they share a store in memory.
+pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, ProcessError> {
+    args.settings.check(Role::Dev)?;
+    start_logs(&args.settings);
+    let mut signals = Signals::new().map_err(ProcessError::Signals)?;
+    let store = Arc::new(MemoryStore::new());
+    let storage = open_storage(&args.settings.storage(Role::Dev))?;
+    let address = inspector_address(args);
+    let (inspector_listener, inspector) = bind("inspector_listen", &address).await?;
+
+    let (mut nodes, server) = (Vec::new(), Server::new());
+    for number in 0..args.nodes {
+        let settings = numbered(args, number)?;
+        let (listener, http) = bind("http_listen", &settings.http_listen).await?;
+        let mut node = builder(&settings, Role::Dev)?
+            .id(node_id(&settings, number)?)
+            .http_address(http.to_string())
+            .storage(storage.clone());
+        if settings.etcd.is_empty() {
+            node = node.store(store.clone());
+        }
+        let node = launch(app.types_into(node)).await?;
+        warn_if_open(&settings);
+        server.add(&node, listener);
+        nodes.push((node, http));
+    }
+    let (first, _) = nodes.first().expect("`nodes` is at least 1");
+    server.inspector(first, inspector_listener);
+    for (node, http) in &nodes {
+        let inspector = inspector.to_string();
+        Listening {
+            node,
+            http: *http,
+            inspector: Some(&inspector),
+        }
+        .announce(json);
+    }
+    let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
+    let ended = signals.or_end_of(&nodes).await;
+    server.stop().await;
+    ended
+}
+
+fn inspector_address(args: &DevArgs) -> Address {
+    let default = || INSPECTOR_LISTEN.parse().expect("it is an address");
+    let address = args
+        .settings
+        .inspector_listen
+        .clone()
+        .unwrap_or_else(default);
+    match args.ports {
+        Ports::Numbered => address,
+        Ports::Any => address.with_port(0),
+    }
+}
+
+/// Returns the settings of one of the nodes: the same, on ports of its own.
+fn numbered(args: &DevArgs, number: u16) -> Result<Settings, SettingsError> {
+    let mut settings = args.settings.clone();
+    let addresses = [
+        ("grpc_listen", &mut settings.grpc_listen),
+        ("http_listen", &mut settings.http_listen),
+    ];
+    for (setting, address) in addresses {
+        *address = match args.ports {
+            Ports::Any => address.with_port(0),
+            Ports::Numbered => address
+                .numbered(number)
+                .ok_or_else(|| SettingsError::Refused {
+                    setting,
+                    why: format!("node {number} would listen on a port above 65535"),
+                })?,
+        };
+    }
+    Ok(settings)
+}
+
+fn node_id(settings: &Settings, number: u16) -> Result<NodeId, SettingsError> {
+    let name = settings.node_id.as_ref().map_or("dev", NodeId::as_str);
+    NodeId::new(&format!("{name}-{number}")).map_err(|error| SettingsError::Refused {
+        setting: "node_id",
+        why: error.to_string(),
+    })
+}

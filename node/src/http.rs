@@ -1,0 +1,26 @@
+//! The HTTP server of a node: objects' methods, the cluster, health, metrics, OpenAPI.
+//!
+//! Every error is `application/problem+json` with a stable code and says whether a method may
+//! have run. Nothing is decided here: handlers translate between HTTP and the node.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "a problem is rare, and goes straight into the answer"
+)]
+
+mod calls;
+mod cluster;
+mod handlers;
+mod health;
+mod objects;
+mod problem;
+mod router;
+mod since;
+
+pub use calls::TIMEOUT_HEADER;
+pub use cluster::{Addresses, Cluster, NodeInfo, ShardInfo, ShardState, ShardTotals};
+pub use handlers::Location;
+pub use health::{ConditionInfo, Ready};
+pub use objects::{ObjectItem, Objects};
+pub use problem::{PROBLEM_JSON, Problem};
+pub use router::{openapi, router};

@@ -1,0 +1,340 @@
+//! The cluster and its shards as HTTP shows them, made from one view.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use steading::ids::{NodeId, ShardId};
+use steading::placement::{ClusterView, NodeRecord, NodeState};
+use utoipa::ToSchema;
+
+/// The cluster as the asked node sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Cluster {
+    /// A random name, given when the cluster was created.
+    pub cluster_id: String,
+    /// How many shards there are; fixed when the cluster was created.
+    pub shard_count: u32,
+    /// The node that plans; none while one is elected.
+    pub leader: Option<String>,
+    /// The leader's term; a later leader has a greater one.
+    pub term: Option<u64>,
+    /// The store's revision up to which the asked node knows everything.
+    pub revision: u64,
+    /// The live nodes, by ID.
+    pub nodes: Vec<NodeInfo>,
+    /// Counts of shards.
+    pub shards: ShardTotals,
+}
+
+/// A live node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeInfo {
+    /// Its stable name.
+    pub id: String,
+    /// This life of it.
+    pub incarnation: u64,
+    /// `joining`, `active` or `draining`.
+    pub state: String,
+    /// Its failure domain.
+    pub zone: Option<String>,
+    /// How much it takes beside others; 0 for a gate.
+    pub weight: f64,
+    /// Free names for operators.
+    pub labels: BTreeMap<String, String>,
+    /// The version of Steading it runs.
+    pub version: String,
+    /// The object types it can host.
+    pub object_types: Vec<String>,
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// Shards it owns.
+    pub shards_owned: usize,
+    /// Shards it should own.
+    pub shards_targeted: usize,
+    /// Its live objects; none if it did not answer in time.
+    pub objects: Option<u64>,
+}
+
+/// Where a node is reached, as `host:port`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Addresses {
+    /// Its gRPC server.
+    pub grpc: String,
+    /// Its HTTP server, if it has one.
+    pub http: Option<String>,
+}
+
+/// Counts of shards. Owned and unowned ones add up to the total.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShardTotals {
+    /// All.
+    pub total: usize,
+    /// With a live owner.
+    pub owned: usize,
+    /// Without one; calls to their objects wait.
+    pub unowned: usize,
+    /// Owned by another node than they should be.
+    pub moving: usize,
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShardInfo {
+    /// Its number.
+    pub shard: u32,
+    /// The node that should own it.
+    pub target: Option<String>,
+    /// The live node that owns it.
+    pub owner: Option<String>,
+    /// The owner's life.
+    pub incarnation: Option<u64>,
+    /// The fencing token of the newest ownership.
+    pub token: Option<u64>,
+    /// What is going on with it.
+    pub state: ShardState,
+    /// Its live objects; none if its owner did not answer in time.
+    pub objects: Option<u64>,
+    /// Since when it is owned, or unowned, as the asked node saw it (RFC 3339); none if it was so
+    /// before that node joined.
+    pub since: Option<String>,
+}
+
+/// What is going on with a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardState {
+    /// Its target owns it.
+    Owned,
+    /// Another node than its target owns it.
+    Moving,
+    /// No live node owns it.
+    Unowned,
+    /// It killed its owners and is left alone.
+    Quarantined,
+}
+
+impl ShardState {
+    /// Returns the state's stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owned => "owned",
+            Self::Moving => "moving",
+            Self::Unowned => "unowned",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
+    /// Reads the state of a shard off a view.
+    pub(crate) fn of(view: &ClusterView, shard: ShardId) -> Self {
+        let target = view.targets.get(shard);
+        match (view.live_owner(shard), &target.node) {
+            (None, _) if target.quarantined => Self::Quarantined,
+            (None, _) => Self::Unowned,
+            (Some(owner), Some(target)) if owner.node != *target => Self::Moving,
+            (Some(_), _) => Self::Owned,
+        }
+    }
+}
+
+/// Live objects by node, for the nodes that answered.
+pub(crate) type ObjectsByNode = BTreeMap<NodeId, u64>;
+
+impl Cluster {
+    /// Reads the cluster off a view.
+    pub(crate) fn of(view: &ClusterView, objects: &ObjectsByNode) -> Self {
+        let mut owned: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        let mut targeted: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        for shard in view.meta.shard_count.shards() {
+            if let Some(owner) = view.live_owner(shard) {
+                *owned.entry(&owner.node).or_default() += 1;
+            }
+            if let Some(node) = &view.targets.get(shard).node {
+                *targeted.entry(node).or_default() += 1;
+            }
+        }
+        let node = |(id, record): (&NodeId, &NodeRecord)| NodeInfo {
+            shards_owned: owned.get(id).copied().unwrap_or_default(),
+            shards_targeted: targeted.get(id).copied().unwrap_or_default(),
+            objects: objects.get(id).copied(),
+            ..NodeInfo::of(id, record)
+        };
+        Self {
+            cluster_id: view.meta.cluster_id.clone(),
+            shard_count: view.meta.shard_count.get(),
+            leader: view.leader.as_ref().map(|leader| leader.node.to_string()),
+            term: view.leader.as_ref().map(|leader| leader.term.get()),
+            revision: view.revision.get(),
+            nodes: view.nodes.iter().map(node).collect(),
+            shards: ShardTotals::of(view),
+        }
+    }
+}
+
+impl NodeInfo {
+    fn of(id: &NodeId, record: &NodeRecord) -> Self {
+        Self {
+            id: id.to_string(),
+            incarnation: record.incarnation.get(),
+            state: state_name(record.state).into(),
+            zone: record.zone.clone(),
+            weight: f64::from(record.weight.thousandths()) / 1000.0,
+            labels: record.labels.clone(),
+            version: record.version.clone(),
+            object_types: record.object_types.clone(),
+            addresses: Addresses {
+                grpc: record.grpc.clone(),
+                http: record.http.clone(),
+            },
+            shards_owned: 0,
+            shards_targeted: 0,
+            objects: None,
+        }
+    }
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Joining => "joining",
+        NodeState::Active => "active",
+        NodeState::Draining => "draining",
+    }
+}
+
+impl ShardTotals {
+    /// Counts the shards of a view.
+    pub(crate) fn of(view: &ClusterView) -> Self {
+        let mut totals = Self::default();
+        for shard in view.meta.shard_count.shards() {
+            totals.total += 1;
+            match ShardState::of(view, shard) {
+                ShardState::Owned => totals.owned += 1,
+                ShardState::Moving => {
+                    totals.owned += 1;
+                    totals.moving += 1;
+                }
+                ShardState::Unowned | ShardState::Quarantined => totals.unowned += 1,
+            }
+        }
+        totals
+    }
+}
+
+impl ShardInfo {
+    /// Reads a shard off a view.
+    pub(crate) fn of(view: &ClusterView, shard: ShardId) -> Self {
+        let owner = view.live_owner(shard);
+        let target = view.targets.get(shard);
+        let ever_owned = view.owners.get(shard).owner.is_some();
+        Self {
+            shard: shard.get(),
+            target: target.node.as_ref().map(ToString::to_string),
+            owner: owner.map(|owner| owner.node.to_string()),
+            incarnation: owner.map(|owner| owner.incarnation.get()),
+            token: ever_owned.then(|| view.token(shard).get()),
+            state: ShardState::of(view, shard),
+            objects: None,
+            since: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use steading::ids::{Incarnation, LeaseId, Revision, ShardCount};
+    use steading::placement::{ClusterMeta, Leader, News, Owner, OwnerRecord, Target, Weight};
+
+    fn record(incarnation: u64) -> NodeRecord {
+        NodeRecord {
+            incarnation: Incarnation::new(incarnation),
+            lease: LeaseId::new(1),
+            grpc: "127.0.0.1:1".into(),
+            http: None,
+            zone: None,
+            weight: Weight::ONE,
+            labels: BTreeMap::new(),
+            version: "0.1.0".into(),
+            object_types: vec!["Counter".into()],
+            state: NodeState::Active,
+            boot_id: String::new(),
+        }
+    }
+
+    fn id(name: &str) -> NodeId {
+        NodeId::new(name).expect("a good name")
+    }
+
+    /// Four shards: 0 owned by its target, 1 moving from a to b, 2 of a dead life, 3 quarantined.
+    fn view() -> ClusterView {
+        let count = ShardCount::new(4).expect("a power of two");
+        let mut view = ClusterView::empty(ClusterMeta {
+            cluster_id: "c".into(),
+            shard_count: count,
+            restore_generation: 0,
+        });
+        view.apply(News::Node(id("a"), Some(record(1))));
+        view.apply(News::Node(id("b"), Some(record(2))));
+        let term = steading::ids::Term::new(9);
+        view.apply(News::Leader(Some(Leader {
+            node: id("b"),
+            term,
+        })));
+        let owners = [("a", 1), ("a", 1), ("a", 0)];
+        for (shard, (node, incarnation)) in count.shards().zip(owners) {
+            let owner = Owner {
+                node: id(node),
+                incarnation: Incarnation::new(incarnation),
+            };
+            let revision = Revision::new(5);
+            view.apply(News::Owner(
+                shard,
+                OwnerRecord {
+                    revision,
+                    owner: Some(owner),
+                },
+            ));
+        }
+        for (block, (node, quarantined)) in
+            (0..).zip([("a", false), ("b", false), ("a", false), ("a", true)])
+        {
+            let target = Target {
+                node: Some(id(node)),
+                pinned: false,
+                quarantined,
+            };
+            view.apply(News::Targets {
+                block,
+                targets: vec![target],
+            });
+        }
+        view
+    }
+
+    #[test]
+    fn s0_17_the_cluster_counts_owned_unowned_and_moving_shards() {
+        let cluster = Cluster::of(&view(), &BTreeMap::from([(id("a"), 7)]));
+        let totals = ShardTotals {
+            total: 4,
+            owned: 2,
+            unowned: 2,
+            moving: 1,
+        };
+        assert_eq!(cluster.shards, totals);
+        assert_eq!(
+            (cluster.leader.as_deref(), cluster.term),
+            (Some("b"), Some(9))
+        );
+        let shards = |node: &NodeInfo| (node.shards_owned, node.shards_targeted, node.objects);
+        let nodes: Vec<_> = cluster.nodes.iter().map(shards).collect();
+        assert_eq!(nodes, [(2, 3, Some(7)), (0, 1, None)]);
+    }
+
+    #[test]
+    fn s0_18_a_shard_of_a_dead_life_is_unowned_and_keeps_its_token() {
+        let view = view();
+        let shard = ShardId::new(2, view.meta.shard_count).expect("in range");
+        let info = ShardInfo::of(&view, shard);
+        assert_eq!((info.owner, info.token), (None, Some(5)));
+        assert_eq!(info.state, ShardState::Unowned);
+    }
+}

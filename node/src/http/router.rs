@@ -1,0 +1,140 @@
+//! All routes in one place, and what requests get that match none.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::get;
+use axum::{Json, Router};
+use steading::object::PAYLOAD_LEN_MAX;
+use steading::{CallError, Node, Tasks};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::Problem;
+use super::since::Since;
+use super::{calls, handlers, health, objects};
+
+/// Where the OpenAPI document is found.
+const DOCUMENT_PATH: &str = "/v1/openapi.json";
+
+/// What handlers need.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) node: Node,
+    pub(super) since: Since,
+}
+
+/// The document's frame; its paths and schemas come from the handlers.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Steading",
+    description = "Calls objects by ID, and shows where they live. Any node answers for all.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Frame;
+
+/// Returns the routes of a node's HTTP server. One of `tasks` follows the node's view, to tell
+/// since when things are as they are.
+pub fn router(node: Node, tasks: &Tasks) -> Router {
+    let since = Since::default();
+    let (following, views) = (since.clone(), node.subscribe());
+    tasks.spawn("http-since", |shutdown| async move {
+        shutdown.run_until_cancelled(following.follow(views)).await;
+        Ok::<_, Infallible>(())
+    });
+    let (routes, document) = routes().split_for_parts();
+    let document = Arc::new(document);
+    routes
+        .route(
+            DOCUMENT_PATH,
+            get(move || std::future::ready(Json(document.clone()))),
+        )
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(PAYLOAD_LEN_MAX))
+        .with_state(Served { node, since })
+}
+
+/// Returns the OpenAPI document of the HTTP server.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().split_for_parts().1
+}
+
+fn routes() -> OpenApiRouter<Served> {
+    OpenApiRouter::with_openapi(Frame::openapi())
+        .routes(routes!(calls::call))
+        .routes(routes!(objects::list))
+        .routes(routes!(handlers::cluster))
+        .routes(routes!(handlers::shards))
+        .routes(routes!(handlers::shard))
+        .routes(routes!(handlers::locate))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+}
+
+/// Tells what is wrong with a path that names nothing.
+async fn no_such_route(uri: Uri) -> Problem {
+    let path = uri.path();
+    let of_an_object = path.starts_with("/v1/objects/") || path.starts_with("/v1/locate/");
+    if of_an_object && path[1..].split('/').any(str::is_empty) {
+        let why = "neither the type name, the ID nor the method may be empty";
+        return CallError::InvalidId(why.into()).into();
+    }
+    let hint = if of_an_object {
+        "; a slash in an ID is written %2F"
+    } else {
+        ""
+    };
+    Problem::not_found(format!("there is nothing at {path}{hint}"))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "Method not allowed",
+        detail,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_in_the_openapi_document() {
+        let document = openapi();
+        let paths: Vec<_> = document.paths.paths.keys().map(String::as_str).collect();
+        let expected = [
+            "/healthz",
+            "/metrics",
+            "/ready",
+            "/v1/cluster",
+            "/v1/locate/{type}/{id}",
+            "/v1/objects",
+            "/v1/objects/{type}/{id}/{method}",
+            "/v1/shards",
+            "/v1/shards/{shard}",
+        ];
+        assert_eq!(paths, expected);
+        let text = document.to_json().expect("it can be written as JSON");
+        for schema in [
+            "Problem",
+            "Cluster",
+            "ShardInfo",
+            "Location",
+            "Objects",
+            "Ready",
+        ] {
+            assert!(
+                text.contains(&format!("#/components/schemas/{schema}")),
+                "{schema}"
+            );
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One node or gate as a process: logs, servers, signals.
+
+mod listen;
+mod logs;
+mod serve;
+mod signals;
+
+use std::sync::Arc;
+
+use steading::coordination::EtcdSettings;
+use steading::placement::Weight;
+use steading::storage::{MemoryStorage, Storage};
+use steading::{Node, NodeBuilder, StartError};
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::settings::{Endpoint, Replace, Role, Settings, SettingsError, StorageChoice};
+
+pub(crate) use listen::{Listening, bind, warn_if_open};
+pub(crate) use logs::start_logs;
+pub(crate) use serve::Server;
+pub(crate) use signals::Signals;
+
+/// Why a process could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    /// A setting is missing, or cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A file that a setting names cannot be read.
+    #[error("`{setting}`: cannot read {}", path.display())]
+    File {
+        setting: &'static str,
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("`{setting}`: cannot listen on {address}")]
+    Listen {
+        setting: &'static str,
+        address: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The node cannot become part of its cluster.
+    #[error("cannot start the node")]
+    Start(#[source] StartError),
+    /// The system does not tell of signals.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// The node ended by itself.
+    #[error("the node ended by an error of its own; the log has more")]
+    Died,
+}
+
+impl ProcessError {
+    /// Returns the process's exit code for this error.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Settings(_) | Self::File { .. } => Exit::Usage,
+            Self::Listen { .. } | Self::Start(_) | Self::Signals(_) | Self::Died => Exit::Failed,
+        }
+    }
+}
+
+/// Runs a node or gate until a signal, and drains it then.
+pub(crate) async fn run(
+    app: &App,
+    settings: &Settings,
+    role: Role,
+    json: bool,
+) -> Result<Exit, ProcessError> {
+    settings.check(role)?;
+    let id = settings.node_id()?;
+    start_logs(settings);
+    let mut signals = Signals::new().map_err(ProcessError::Signals)?;
+    let (listener, http) = bind("http_listen", &settings.http_listen).await?;
+    let inspector = match &settings.inspector_listen {
+        Some(address) => Some(bind("inspector_listen", address).await?),
+        None => None,
+    };
+    let builder = app
+        .types_into(builder(settings, role)?.id(id))
+        .http_address(http.to_string());
+    let storage = open_storage(&settings.storage(role))?;
+    let node = launch(builder.storage(storage)).await?;
+    warn_if_open(settings);
+
+    let server = Server::new();
+    server.add(&node, listener);
+    let inspector = inspector.map(|(listener, address)| {
+        server.inspector(&node, listener);
+        address.to_string()
+    });
+    Listening {
+        node: &node,
+        http,
+        inspector: inspector.as_deref(),
+    }
+    .announce(json);
+    let ended = signals.or_end_of(std::slice::from_ref(&node)).await;
+    server.stop().await;
+    ended
+}
+
+/// Begins a node with everything the settings say, but its name, types, storage and servers.
+pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, ProcessError> {
+    let labels = settings
+        .labels
+        .iter()
+        .map(|label| (label.name.clone(), label.value.clone()));
+    let mut builder = Node::builder()
+        .prefix(settings.prefix.as_str())
+        .shard_count(settings.num_shards)
+        .listen(settings.grpc_listen.to_string())
+        .weight(match role {
+            Role::Node | Role::Dev => settings.weight,
+            Role::Gate => Weight::GATE,
+        })
+        .labels(labels.collect())
+        .lease_ttl(settings.lease_ttl)
+        .drain_timeout(settings.drain_timeout)
+        .join_delay(settings.join_delay)
+        .replace(match settings.replace {
+            Replace::Lock => steading::coordination::membership::Replace::Lock,
+            Replace::Always => steading::coordination::membership::Replace::Always,
+            Replace::Never => steading::coordination::membership::Replace::Never,
+        });
+    if let Some(address) = &settings.grpc_advertise {
+        builder = builder.advertise(address.to_string());
+    }
+    if let Some(zone) = &settings.zone {
+        builder = builder.zone(zone);
+    }
+    if !settings.etcd.is_empty() {
+        builder = builder.etcd_settings(etcd(settings)?);
+    }
+    Ok(builder)
+}
+
+fn etcd(settings: &Settings) -> Result<EtcdSettings, ProcessError> {
+    let endpoints = settings.etcd.iter().map(Endpoint::as_str);
+    let password = settings
+        .etcd_password
+        .as_ref()
+        .map(|secret| secret.reveal().to_owned());
+    let read = |setting, path: &Option<std::path::PathBuf>| {
+        let read = path.as_ref().map(|path| {
+            std::fs::read(path).map_err(|source| {
+                let path = path.clone();
+                ProcessError::File {
+                    setting,
+                    path,
+                    source,
+                }
+            })
+        });
+        read.transpose()
+    };
+    let (cert, key) = (
+        read("etcd_cert", &settings.etcd_cert)?,
+        read("etcd_key", &settings.etcd_key)?,
+    );
+    Ok(EtcdSettings {
+        user: settings.etcd_user.clone().zip(password),
+        ca: read("etcd_ca", &settings.etcd_ca)?,
+        identity: cert.zip(key),
+        ..EtcdSettings::new(endpoints)
+    })
+}
+
+/// Opens where objects' state is kept.
+pub(crate) fn open_storage(choice: &StorageChoice) -> Result<Arc<dyn Storage>, ProcessError> {
+    match choice {
+        StorageChoice::Memory => Ok(Arc::new(MemoryStorage::new())),
+        StorageChoice::Embedded(path) => {
+            tracing::warn!(path = %path.display(), "state is kept in memory for now");
+            Ok(Arc::new(MemoryStorage::new()))
+        }
+        StorageChoice::Other(_) => unreachable!("the settings were checked"),
+    }
+}
+
+/// Starts a node; it joins in the background.
+pub(crate) async fn launch(builder: NodeBuilder) -> Result<Node, ProcessError> {
+    builder.launch().await.map_err(|error| {
+        if let StartError::Listen {
+            address,
+            reason,
+            kind,
+        } = error
+        {
+            let source = std::io::Error::new(kind, reason);
+            return ProcessError::Listen {
+                setting: "grpc_listen",
+                address,
+                source,
+            };
+        }
+        ProcessError::Start(error)
+    })
+}

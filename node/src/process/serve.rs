@@ -1,0 +1,55 @@
+//! The HTTP servers of a process.
+
+use std::time::Duration;
+
+use axum::Router;
+use steading::{Node, Tasks};
+use tokio::net::TcpListener;
+
+use crate::http;
+
+/// How long open HTTP connections may take to end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The HTTP servers of a process, and the tasks that go with them.
+#[derive(Debug)]
+pub(crate) struct Server {
+    tasks: Tasks,
+}
+
+impl Server {
+    /// Begins without any.
+    pub(crate) fn new() -> Self {
+        Self {
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// Serves a node's HTTP routes.
+    pub(crate) fn add(&self, node: &Node, listener: TcpListener) {
+        let routes = http::router(node.clone(), &self.tasks);
+        self.serve("http", listener, routes);
+    }
+
+    /// Serves the Inspector, which shows the cluster as a node sees it.
+    pub(crate) fn inspector(&self, node: &Node, listener: TcpListener) {
+        self.serve(
+            "inspector",
+            listener,
+            steading_inspector::router(node.subscribe()),
+        );
+    }
+
+    fn serve(&self, name: &'static str, listener: TcpListener, routes: Router) {
+        self.tasks.spawn(name, |shutdown| {
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(shutdown.cancelled_owned())
+                .into_future()
+        });
+    }
+
+    /// Stops serving. Answers that are under way get a moment to end.
+    pub(crate) async fn stop(self) {
+        self.tasks.stop(CLOSE_TIMEOUT).await;
+    }
+}

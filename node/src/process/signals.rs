@@ -1,0 +1,76 @@
+//! Ending: a signal drains, a second one hurries.
+
+use futures::future::{join_all, select_all};
+use steading::Node;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::ProcessError;
+use crate::exit::Exit;
+
+/// SIGTERM and SIGINT, from the moment this exists.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Waits for a signal, then stops the nodes in good order: 0. A second signal ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError`] if a node cannot join its cluster, or ends by itself.
+    pub(crate) async fn or_end_of(&mut self, nodes: &[Node]) -> Result<Exit, ProcessError> {
+        let name = tokio::select! {
+            name = self.next() => name,
+            failed = first_failure(nodes) => {
+                join_all(nodes.iter().map(Node::stop)).await;
+                return Err(failed);
+            }
+        };
+        info!(signal = name, "stops: hands its shards over, then leaves");
+        tokio::select! {
+            _ = join_all(nodes.iter().map(Node::stop)) => Ok(Exit::Done),
+            name = self.next() => {
+                warn!(signal = name, "leaves at once; its lease runs out by itself");
+                Ok(Exit::Failed)
+            }
+        }
+    }
+}
+
+/// Waits until a node cannot join, or ends by itself.
+async fn first_failure(nodes: &[Node]) -> ProcessError {
+    let lives = nodes.iter().map(|node| {
+        Box::pin(async {
+            match node.joined().await {
+                Ok(()) => {
+                    node.stopped().await;
+                    ProcessError::Died
+                }
+                Err(error) => ProcessError::Start(error),
+            }
+        })
+    });
+    select_all(lives).await.0
+}

@@ -1,0 +1,392 @@
+//! Every setting of a Steading process, in three forms: TOML key, `STEADING_*` variable, `--flag`,
+//! from weak to strong.
+//!
+//! [`Settings`] is the one definition: flags, variables, the keys of the file and the table of
+//! `docs/configuration.md` all follow from it. A bad value stops the start and names the setting.
+
+mod docs;
+mod file;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use steading::ids::{NodeId, ShardCount};
+use steading::placement::Weight;
+
+pub use docs::configuration_page;
+pub use file::{FileError, with_file};
+pub use values::{Address, Endpoint, Label, LogFormat, Prefix, Replace, Secret, StorageChoice};
+
+/// The settings of `node`, `gate` and `dev`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// TOML file with any of these settings; its keys are their names with underscores.
+    #[arg(long, env = "STEADING_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Stable name of the node, such as a `StatefulSet` ordinal. [default: the host's name; `dev`
+    /// numbers its nodes `NAME-0`, `NAME-1`, … with the name `dev`]
+    #[arg(long, env = "STEADING_NODE_ID", value_name = "NAME")]
+    pub node_id: Option<NodeId>,
+
+    /// Endpoints of etcd, comma-separated; `https://` uses TLS. `node` and `gate` need one, `dev`
+    /// without one keeps the cluster in memory.
+    #[arg(
+        long,
+        env = "STEADING_ETCD",
+        value_name = "URL,…",
+        value_delimiter = ','
+    )]
+    pub etcd: Vec<Endpoint>,
+
+    /// User for etcd; needs `etcd_password`.
+    #[arg(long, env = "STEADING_ETCD_USER", value_name = "NAME")]
+    pub etcd_user: Option<String>,
+
+    /// Password of that user. Other users of the machine can read flags: prefer the variable.
+    #[arg(
+        long,
+        env = "STEADING_ETCD_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true
+    )]
+    pub etcd_password: Option<Secret>,
+
+    /// PEM file with the authorities that may vouch for etcd. [default: those of the system]
+    #[arg(long, env = "STEADING_ETCD_CA", value_name = "FILE")]
+    pub etcd_ca: Option<PathBuf>,
+
+    /// PEM file with the certificate shown to etcd; needs `etcd_key`.
+    #[arg(long, env = "STEADING_ETCD_CERT", value_name = "FILE")]
+    pub etcd_cert: Option<PathBuf>,
+
+    /// PEM file with that certificate's key.
+    #[arg(long, env = "STEADING_ETCD_KEY", value_name = "FILE")]
+    pub etcd_key: Option<PathBuf>,
+
+    /// Prefix of all keys of the cluster in etcd; begins and ends with a slash.
+    #[arg(
+        long,
+        env = "STEADING_PREFIX",
+        value_name = "PREFIX",
+        default_value = "/steading/"
+    )]
+    pub prefix: Prefix,
+
+    /// Number of shards: a power of two from 1 to 65536, fixed when the cluster is created.
+    #[arg(
+        long,
+        env = "STEADING_NUM_SHARDS",
+        value_name = "COUNT",
+        default_value = "8192",
+        value_parser = values::shard_count
+    )]
+    pub num_shards: ShardCount,
+
+    /// Address of the gRPC server, for other nodes and clients. Port 0: any free port. `dev` adds
+    /// the node's number to the port.
+    #[arg(
+        long,
+        env = "STEADING_GRPC_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7400"
+    )]
+    pub grpc_listen: Address,
+
+    /// Address under which other nodes reach the gRPC server. [default: the listen address]
+    #[arg(long, env = "STEADING_GRPC_ADVERTISE", value_name = "HOST:PORT")]
+    pub grpc_advertise: Option<Address>,
+
+    /// Address of the HTTP server. Port 0: any free port. `dev` adds the node's number to the port.
+    #[arg(
+        long,
+        env = "STEADING_HTTP_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7480"
+    )]
+    pub http_listen: Address,
+
+    /// Address of the Inspector. [default: `127.0.0.1:7490` for `dev`; `node` and `gate` serve it
+    /// only if this is set]
+    #[arg(long, env = "STEADING_INSPECTOR_LISTEN", value_name = "HOST:PORT")]
+    pub inspector_listen: Option<Address>,
+
+    /// Failure domain in which the node stands.
+    #[arg(long, env = "STEADING_ZONE", value_name = "NAME")]
+    pub zone: Option<String>,
+
+    /// How much the node takes beside others, from 0.001 to 1000. (A `gate` takes nothing.)
+    #[arg(
+        long,
+        env = "STEADING_WEIGHT",
+        value_name = "NUMBER",
+        default_value = "1.0",
+        value_parser = values::weight
+    )]
+    pub weight: Weight,
+
+    /// Free names for operators, comma-separated.
+    #[arg(
+        long,
+        env = "STEADING_LABELS",
+        value_name = "NAME=VALUE,…",
+        value_delimiter = ','
+    )]
+    pub labels: Vec<Label>,
+
+    /// How long etcd keeps the node's shards after its last sign of life, 2s to 60s. A crash is
+    /// noticed after about this long; a pause longer than this loses every shard.
+    #[arg(
+        long,
+        env = "STEADING_LEASE_TTL",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = values::lease_ttl
+    )]
+    pub lease_ttl: Duration,
+
+    /// How long running turns may take to end when the node stops or gives up a shard.
+    #[arg(
+        long,
+        env = "STEADING_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "25s",
+        value_parser = values::duration
+    )]
+    pub drain_timeout: Duration,
+
+    /// Where objects' state is kept: `memory`, or `embedded:PATH` for a file of this process.
+    /// [default: `memory`; `dev`: `embedded:./steading-data`]
+    #[arg(
+        long,
+        env = "STEADING_STORAGE",
+        value_name = "STORAGE",
+        hide_env_values = true
+    )]
+    pub storage: Option<StorageChoice>,
+
+    /// When to end the lease of an earlier process with this node's ID: `lock` if it ran on this
+    /// machine and its lock file is free, `always`, or `never`.
+    #[arg(
+        long,
+        env = "STEADING_REPLACE",
+        value_name = "WHEN",
+        default_value = "lock",
+        hide_possible_values = true
+    )]
+    pub replace: Replace,
+
+    /// How long the leader waits for more nodes to join before it plans for them.
+    #[arg(
+        long,
+        env = "STEADING_JOIN_DELAY",
+        value_name = "DURATION",
+        default_value = "300ms",
+        value_parser = values::duration
+    )]
+    pub join_delay: Duration,
+
+    /// What to log to the error output, in `EnvFilter` syntax such as `info,steading=debug`.
+    #[arg(
+        long,
+        env = "STEADING_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log: String,
+
+    /// Form of the log: `text`, `json`, or `auto` for text on a terminal and JSON elsewhere.
+    #[arg(
+        long,
+        env = "STEADING_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub log_format: LogFormat,
+
+    #[command(flatten)]
+    reserved: Reserved,
+}
+
+/// Names that are set aside: giving one a value is refused rather than ignored.
+#[derive(Args, Clone, Debug)]
+struct Reserved {
+    /// Restarts the process when it dies.
+    #[arg(long, env = "STEADING_SUPERVISE", hide = true, num_args = 0..=1, default_missing_value = "on")]
+    supervise: Option<String>,
+    /// Most moves in flight per node.
+    #[arg(long, env = "STEADING_REBALANCE_BATCH_SIZE", hide = true)]
+    rebalance_batch_size: Option<String>,
+    /// Spread of load that is left alone.
+    #[arg(long, env = "STEADING_IMBALANCE_THRESHOLD", hide = true)]
+    imbalance_threshold: Option<String>,
+    /// What is balanced.
+    #[arg(long, env = "STEADING_REBALANCE_STRATEGY", hide = true)]
+    rebalance_strategy: Option<String>,
+}
+
+/// What kind of process the settings are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Hosts objects.
+    Node,
+    /// Hosts nothing and only routes.
+    Gate,
+    /// Several nodes in one process.
+    Dev,
+}
+
+/// Settings that do not go together, or that this version cannot give effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A setting without which this command cannot start has no value.
+    #[error(
+        "`{setting}` is not set: {why} (flag --{}, variable STEADING_{}, or the key in the file of --config)",
+        setting.replace('_', "-"),
+        setting.to_uppercase()
+    )]
+    Missing {
+        /// The setting.
+        setting: &'static str,
+        /// What it is needed for.
+        why: &'static str,
+    },
+    /// A value that is well-formed, and still cannot be used here.
+    #[error("`{setting}` cannot be used: {why}")]
+    Refused {
+        /// The setting.
+        setting: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Settings {
+    /// Checks what no single value shows: settings that need each other, that exclude each other,
+    /// or that this version cannot give effect.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], which names the setting and never its value if that is secret.
+    pub fn check(&self, role: Role) -> Result<(), SettingsError> {
+        self.check_reserved()?;
+        self.check_etcd(role)?;
+        self.check_labels()?;
+        let storage = self.storage.as_ref().map_or(Ok(()), StorageChoice::check);
+        storage.map_err(|why| refused("storage", why))?;
+        match tracing_subscriber::EnvFilter::try_new(&self.log) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused("log", error.to_string())),
+        }
+    }
+
+    fn check_reserved(&self) -> Result<(), SettingsError> {
+        let Reserved {
+            supervise,
+            rebalance_batch_size,
+            imbalance_threshold,
+            rebalance_strategy,
+        } = &self.reserved;
+        let off = |value: &str| ["off", "false"].contains(&value);
+        let given = [
+            (
+                "supervise",
+                supervise.as_deref().filter(|value| !off(value)),
+            ),
+            ("rebalance_batch_size", rebalance_batch_size.as_deref()),
+            ("imbalance_threshold", imbalance_threshold.as_deref()),
+            ("rebalance_strategy", rebalance_strategy.as_deref()),
+        ];
+        match given.into_iter().find(|(_, value)| value.is_some()) {
+            Some((setting, _)) => Err(refused(setting, "it is not in this version".into())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_etcd(&self, role: Role) -> Result<(), SettingsError> {
+        if self.etcd.is_empty() && role != Role::Dev {
+            let why = "a node or gate joins its cluster through etcd; `dev` needs none";
+            return Err(SettingsError::Missing {
+                setting: "etcd",
+                why,
+            });
+        }
+        if let Some(twice) = first_duplicate(self.etcd.iter().map(Endpoint::as_str)) {
+            return Err(refused("etcd", format!("`{twice}` is there twice")));
+        }
+        let pairs = [
+            (
+                "etcd_password",
+                self.etcd_user.is_some(),
+                self.etcd_password.is_some(),
+            ),
+            (
+                "etcd_key",
+                self.etcd_cert.is_some(),
+                self.etcd_key.is_some(),
+            ),
+        ];
+        for (setting, first, second) in pairs {
+            match (first, second) {
+                (true, false) => {
+                    let why = "`etcd_user` needs `etcd_password`, and `etcd_cert` needs `etcd_key`";
+                    return Err(SettingsError::Missing { setting, why });
+                }
+                (false, true) => {
+                    let why = "it needs its counterpart, `etcd_user` or `etcd_cert`".into();
+                    return Err(refused(setting, why));
+                }
+                (true, true) | (false, false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_labels(&self) -> Result<(), SettingsError> {
+        match first_duplicate(self.labels.iter().map(|label| label.name.as_str())) {
+            Some(twice) => Err(refused("labels", format!("`{twice}` is there twice"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns where objects' state is kept.
+    pub fn storage(&self, role: Role) -> StorageChoice {
+        let default = || match role {
+            Role::Node | Role::Gate => StorageChoice::Memory,
+            Role::Dev => StorageChoice::Embedded("./steading-data".into()),
+        };
+        self.storage.clone().unwrap_or_else(default)
+    }
+
+    /// Returns the node's name: the setting, or the host's name.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] if the host's name cannot name a node.
+    pub fn node_id(&self) -> Result<NodeId, SettingsError> {
+        if let Some(id) = &self.node_id {
+            return Ok(id.clone());
+        }
+        let name = rustix::system::uname();
+        NodeId::new(&name.nodename().to_string_lossy()).map_err(|error| SettingsError::Refused {
+            setting: "node_id",
+            why: format!("it is not set, and the host's name will not do: {error}"),
+        })
+    }
+}
+
+fn refused(setting: &'static str, why: String) -> SettingsError {
+    SettingsError::Refused { setting, why }
+}
+
+fn first_duplicate<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.find(|name| !seen.insert(*name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+use clap::{Args, Command, FromArgMatches};
+
+use super::*;
+
+/// Reads settings from a file's text and flags. Variables are left out: tests run side by side.
+fn read(file: &str, flags: &[&str]) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("steading.toml");
+    std::fs::write(&path, file).expect("a file");
+    let command = Settings::augment_args(Command::new("node")).no_binary_name(true);
+    let command = command.mut_args(|arg| arg.env(None::<&str>));
+    let command = with_file(command, &path).map_err(|error| error.to_string())?;
+    let matches = command
+        .try_get_matches_from(flags)
+        .map_err(|error| error.to_string())?;
+    Settings::from_arg_matches(&matches).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn refused(file: &str, flags: &[&str]) -> String {
+    match read(file, flags) {
+        Err(error) => error,
+        Ok(settings) => settings
+            .check(Role::Node)
+            .expect_err("it should be refused")
+            .to_string(),
+    }
+}
+
+const ETCD: &str = "--etcd=http://127.0.0.1:2379";
+
+#[test]
+fn s2_25_every_setting_has_the_same_name_in_all_three_forms() {
+    let settings = Settings::augment_args(Command::new("settings"));
+    for arg in settings.get_arguments() {
+        let name = arg.get_id().as_str();
+        let variable = format!("STEADING_{}", name.to_uppercase());
+        assert_eq!(
+            arg.get_env().and_then(|name| name.to_str()),
+            Some(variable.as_str())
+        );
+        assert_eq!(arg.get_long(), Some(name.replace('_', "-").as_str()));
+    }
+}
+
+#[test]
+fn v4_defaults_are_those_of_the_table() {
+    let settings = read("", &[]).expect("nothing is required");
+    assert_eq!(settings.prefix.as_str(), "/steading/");
+    assert_eq!(settings.num_shards, ShardCount::DEFAULT);
+    assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:7400");
+    assert_eq!(settings.http_listen.to_string(), "127.0.0.1:7480");
+    assert_eq!(settings.lease_ttl, Duration::from_secs(5));
+    assert_eq!(settings.drain_timeout, Duration::from_secs(25));
+    assert_eq!(settings.join_delay, Duration::from_millis(300));
+    assert_eq!(settings.weight, Weight::ONE);
+    assert_eq!(settings.replace, Replace::Lock);
+    assert_eq!(settings.storage(Role::Node), StorageChoice::Memory);
+    assert_eq!(
+        settings.storage(Role::Dev),
+        StorageChoice::Embedded("./steading-data".into())
+    );
+}
+
+#[test]
+fn v4_a_flag_goes_before_the_file_and_the_file_before_the_default() {
+    let file = r#"
+        node_id = "n1"
+        num_shards = 64
+        weight = 2
+        etcd = ["http://a:1", "b:2"]
+        lease_ttl = "10s"
+        labels = { rack = "r7", disk = "ssd" }
+    "#;
+    let settings = read(file, &["--lease-ttl=7s"]).expect("good settings");
+    assert_eq!(settings.node_id.as_ref().map(NodeId::as_str), Some("n1"));
+    assert_eq!(settings.num_shards.get(), 64);
+    assert_eq!(settings.weight.thousandths(), 2000);
+    let etcd: Vec<_> = settings.etcd.iter().map(Endpoint::as_str).collect();
+    assert_eq!(etcd, ["http://a:1", "http://b:2"]);
+    assert_eq!(settings.lease_ttl, Duration::from_secs(7));
+    let labels: Vec<_> = settings
+        .labels
+        .iter()
+        .map(|label| label.name.as_str())
+        .collect();
+    assert_eq!(labels, ["disk", "rack"]);
+}
+
+#[test]
+fn v4_a_bad_value_names_the_setting() {
+    for (flag, why) in [
+        ("--num-shards=100", "power of two"),
+        ("--num-shards=many", "must be a number"),
+        ("--lease-ttl=1s", "2s to 60s"),
+        ("--lease-ttl=5", "write it like 5s"),
+        ("--drain-timeout=soon", "write it like 5s"),
+        ("--prefix=steading", "begin and end with a slash"),
+        ("--prefix=//", "begin and end with a slash"),
+        ("--grpc-listen=7400", "HOST:PORT"),
+        ("--http-listen=127.0.0.1:70000", "up to 65535"),
+        ("--http-listen=::1:80", "HOST:PORT"),
+        ("--etcd=ftp://a", "not http or https"),
+        ("--etcd=http://", "URL"),
+        ("--etcd=http://me:secret@a:1", "etcd_password"),
+        ("--weight=0", "0.001 to 1000"),
+        ("--node-id=a/b", "cannot name a node"),
+        ("--labels=rack", "NAME=VALUE"),
+        ("--replace=maybe", "lock, always, never"),
+        ("--log-format=xml", "text, json, auto"),
+    ] {
+        let error = refused("", &[flag]);
+        let name = flag.split('=').next().expect("a name");
+        assert!(
+            error.contains(name) && error.contains(why),
+            "{flag}: {error}"
+        );
+    }
+}
+
+#[test]
+fn v4_a_bad_value_in_the_file_names_file_and_key() {
+    for (file, key, why) in [
+        ("num_shards = 100", "num_shards", "power of two"),
+        ("lease_ttl = 5", "lease_ttl", "write it like 5s"),
+        ("lease_ttl = '1s'", "lease_ttl", "2s to 60s"),
+        ("etcd = ['ftp://a']", "etcd", "not http or https"),
+        ("prefix = ['/a/', '/b/']", "prefix", "one value"),
+        ("replace = 'maybe'", "replace", "maybe"),
+        ("zone = 1979-05-27", "zone", "date"),
+        ("num_shard = 64", "num_shard", "no setting"),
+        ("config = 'other.toml'", "config", "no setting"),
+    ] {
+        let error = refused(file, &[]);
+        assert!(error.contains("steading.toml"), "{file}: {error}");
+        assert!(
+            error.contains(&format!("`{key}`")) && error.contains(why),
+            "{file}: {error}"
+        );
+    }
+    for not_toml in ["num_shards = ", "num_shards = 64\nnum_shards = 128"] {
+        assert!(refused(not_toml, &[]).contains("not TOML"), "{not_toml}");
+    }
+}
+
+#[test]
+fn v4_settings_that_do_not_go_together_are_refused() {
+    for (flags, setting) in [
+        (&[][..], "etcd"),
+        (&[ETCD, "--etcd=http://127.0.0.1:2379"], "etcd"),
+        (&[ETCD, "--etcd-user=me"], "etcd_password"),
+        (&[ETCD, "--etcd-password=x"], "etcd_password"),
+        (&[ETCD, "--etcd-cert=c.pem"], "etcd_key"),
+        (&[ETCD, "--labels=a=1,a=2"], "labels"),
+        (&[ETCD, "--storage=disk"], "storage"),
+        (&[ETCD, "--storage=embedded:"], "storage"),
+        (&[ETCD, "--storage=postgres://a/b"], "storage"),
+        (&[ETCD, "--log=a=b=c"], "log"),
+        (&[ETCD, "--supervise"], "supervise"),
+        (&[ETCD, "--rebalance-batch-size=64"], "rebalance_batch_size"),
+        (&[ETCD, "--imbalance-threshold=0.1"], "imbalance_threshold"),
+        (&[ETCD, "--rebalance-strategy=load"], "rebalance_strategy"),
+    ] {
+        let error = refused("", flags);
+        assert!(
+            error.contains(&format!("`{setting}`")),
+            "{flags:?}: {error}"
+        );
+    }
+    let reserved = refused("rebalance_strategy = 'load'", &[ETCD]);
+    assert!(reserved.contains("not in this version"), "{reserved}");
+}
+
+#[test]
+fn v4_secrets_are_never_shown() {
+    let flags = [ETCD, "--etcd-user=me", "--etcd-password=geheim"];
+    let settings = read("", &flags).expect("good settings");
+    assert!(!format!("{settings:?}").contains("geheim"));
+    for storage in [
+        "postgres://me:geheim@db/x",
+        "postgres:/geheim",
+        "redis://:geheim@a",
+    ] {
+        let flag = format!("--storage={storage}");
+        let settings = read("", &[ETCD, &flag]).expect("well-formed");
+        assert!(!format!("{settings:?}").contains("geheim"));
+        let error = settings.check(Role::Node).expect_err("not in this version");
+        assert!(!error.to_string().contains("geheim"), "{error}");
+    }
+}
+
+#[test]
+fn addresses_know_who_reaches_them() {
+    let loopback = |text: &str| text.parse::<Address>().expect("an address").is_loopback();
+    assert!(
+        ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.9.9.9:0"]
+            .into_iter()
+            .all(loopback)
+    );
+    assert!(
+        !["0.0.0.0:1", "10.0.0.4:1", "[::]:1", "example.org:1"]
+            .into_iter()
+            .any(loopback)
+    );
+}

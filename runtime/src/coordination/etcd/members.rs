@@ -1,19 +1,18 @@
 //! The members of the etcd cluster, and which of them is asked.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::failure::Context;
 use super::settings::EtcdSettings;
 use crate::coordination::store::StoreError;
-
-/// A login older than this may have run out when etcd refuses access; a younger one is wrong.
-const LOGIN_AGE_MIN: Duration = Duration::from_secs(1);
 
 /// All members; requests go to the current one.
 pub(super) struct Members {
@@ -29,11 +28,12 @@ struct Member {
     login: Mutex<Option<Login>>,
 }
 
-/// A client, and when it logged in.
+/// A client that has logged in.
 #[derive(Clone)]
 struct Login {
     client: Client,
-    since: Instant,
+    /// Whether a request succeeded with it. If etcd then refuses access, it may have run out.
+    proved: Arc<AtomicBool>,
 }
 
 impl Members {
@@ -88,15 +88,20 @@ impl Members {
         // Both are boxed for they are large, beside what etcd takes for an answer.
         let login = self.limited(Context::READ, Box::pin(self.login(index)));
         let login = login.await?;
-        match self.limited(context, Box::pin(request(login.client))).await {
+        let result = self.limited(context, Box::pin(request(login.client)));
+        match result.await {
+            Ok(answer) => {
+                login.proved.store(true, Ordering::Relaxed);
+                Ok(answer)
+            }
             Err(StoreError::Refused(why))
-                if self.logs_in && login.since.elapsed() >= LOGIN_AGE_MIN =>
+                if self.logs_in && login.proved.load(Ordering::Relaxed) =>
             {
                 debug!(why, "logging in to etcd again");
                 *self.all[index].login.lock().await = None;
                 Err(StoreError::Unavailable(why))
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 
@@ -148,8 +153,8 @@ impl Members {
         // Without a user this sends nothing; the connection is made by the first request.
         let connected = Client::connect([&member.endpoint], Some(self.options.clone())).await;
         let client = connected.map_err(|error| Context::READ.classify(&error))?;
-        let since = Instant::now();
-        Ok(login.insert(Login { client, since }).clone())
+        let proved = Arc::default();
+        Ok(login.insert(Login { client, proved }).clone())
     }
 }
 

@@ -11,6 +11,9 @@ use crate::coordination::store::StoreError;
 /// that check more often.
 const CONNECTION_CHECK_INTERVAL: Duration = Duration::from_secs(6);
 
+/// Without this, a certificate would pass for a list of none.
+const PEM_START: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// How to reach etcd.
 #[derive(Clone)]
 pub struct EtcdSettings {
@@ -50,6 +53,10 @@ impl EtcdSettings {
         let wrong = |why: String| Err(StoreError::Protocol(why));
         if self.endpoints.is_empty() {
             return wrong("no etcd endpoint is set".into());
+        }
+        let pem = |bytes: &Vec<u8>| bytes.windows(PEM_START.len()).any(|part| part == PEM_START);
+        if self.ca.as_ref().is_some_and(|ca| !pem(ca)) {
+            return wrong("the certificate authority of etcd is no PEM".into());
         }
         for endpoint in &self.endpoints {
             match (endpoint.split_once("://"), &self.ca) {
@@ -113,8 +120,10 @@ mod tests {
         assert!(refused(EtcdSettings::new(["localhost:2379"])).contains("must begin with http"));
         assert!(refused(EtcdSettings::new(["https://a:1"])).contains("certificate authority"));
         let mut mixed = EtcdSettings::new(["https://a:1", "http://b:1"]);
-        mixed.ca = Some(Vec::new());
-        assert!(refused(mixed).contains("`http://b:1` is not encrypted"));
+        mixed.ca = Some(PEM_START.into());
+        assert!(refused(mixed.clone()).contains("`http://b:1` is not encrypted"));
+        mixed.ca = Some(b"no certificate".into());
+        assert!(refused(mixed).contains("no PEM"));
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! A real etcd of one member, on ports from the system.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use rustix::process::{Signal, test_kill_process};
+
+use crate::process::Process;
+use crate::until;
+
+/// How often another pair of ports is tried, if somebody else takes one first.
+const START_ATTEMPTS_MAX: usize = 5;
+
+/// A running etcd. Killed when dropped, and when the test process ends in any way.
+#[derive(Debug)]
+pub struct Etcd {
+    name: String,
+    data: PathBuf,
+    scheme: &'static str,
+    client_port: u16,
+    peer_port: u16,
+    process: Process,
+}
+
+impl Etcd {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with("http").await
+    }
+
+    /// Starts one that speaks TLS only, and asks for a client certificate; see [`tls`].
+    pub async fn start_tls() -> Self {
+        Self::start_with("https").await
+    }
+
+    async fn start_with(scheme: &'static str) -> Self {
+        let mut attempts = 1;
+        loop {
+            let mut etcd = Self::launch(scheme);
+            if etcd.answers().await {
+                return etcd;
+            }
+            assert!(attempts < START_ATTEMPTS_MAX, "{}", etcd.process.output());
+            attempts += 1;
+        }
+    }
+
+    fn launch(scheme: &'static str) -> Self {
+        let data = data_folder();
+        let name = data
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("made of ASCII")
+            .to_owned();
+        let (client_port, peer_port) = free_ports();
+        let process = run(&name, &data, scheme, client_port, peer_port);
+        Self {
+            name,
+            data,
+            scheme,
+            client_port,
+            peer_port,
+            process,
+        }
+    }
+
+    /// Waits until this etcd answers, or has ended.
+    async fn answers(&mut self) -> bool {
+        until("etcd answers", async || {
+            if self.process.ended().is_some() {
+                return Ok(false); // Another process has one of the ports.
+            }
+            // The name tells whether it is ours, and not another that took the port first.
+            let names = self.member_names().await?;
+            if names == [self.name.as_str()] {
+                Ok(true)
+            } else {
+                Err(format!("{names:?} answer"))
+            }
+        })
+        .await
+    }
+
+    async fn member_names(&self) -> Result<Vec<String>, String> {
+        let ask = async {
+            let mut client = self.try_client().await?;
+            client.member_list().await
+        };
+        let members = ask.await.map_err(|error| error.to_string())?;
+        let names = members
+            .members()
+            .iter()
+            .map(|member| member.name().to_owned());
+        Ok(names.collect())
+    }
+
+    /// Returns its address as clients take it.
+    pub fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.address())
+    }
+
+    /// Returns its host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Returns a raw client, for what our store does not offer.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub async fn client(&self) -> Client {
+        self.try_client().await.expect("etcd runs")
+    }
+
+    async fn try_client(&self) -> Result<Client, etcd_client::Error> {
+        let mut options = ConnectOptions::new();
+        if self.scheme == "https" {
+            let authority = Certificate::from_pem(tls::read("ca"));
+            let identity = Identity::from_pem(tls::read("client"), tls::read("client-key"));
+            let tls = TlsOptions::new()
+                .ca_certificate(authority)
+                .identity(identity);
+            options = options.with_tls(tls);
+        }
+        Client::connect([self.endpoint()], Some(options)).await
+    }
+
+    /// Kills it. Its data stays for [`Etcd::restart`].
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on its data and ports, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If somebody else has taken one of its ports meanwhile.
+    pub async fn restart(&mut self) {
+        self.process.kill();
+        self.process = run(
+            &self.name,
+            &self.data,
+            self.scheme,
+            self.client_port,
+            self.peer_port,
+        );
+        assert!(self.answers().await, "{}", self.process.output());
+    }
+
+    /// Stops it in the midst of whatever it does; connections stay open and silent.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::CONT);
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.process.kill();
+        // What cannot be removed is swept by a later run.
+        drop(fs::remove_dir_all(&self.data));
+    }
+}
+
+fn run(name: &str, data: &Path, scheme: &str, client_port: u16, peer_port: u16) -> Process {
+    let client = format!("{scheme}://127.0.0.1:{client_port}");
+    let peer = format!("http://127.0.0.1:{peer_port}");
+    let mut args = vec![
+        format!("--name={name}"),
+        format!("--data-dir={}", data.display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster={name}={peer}"),
+        format!("--initial-cluster-token={name}"),
+        "--logger=zap".into(),
+        "--log-level=warn".into(),
+    ];
+    if scheme == "https" {
+        let file = |name| tls::file(name).display().to_string();
+        args.push("--client-cert-auth".into());
+        args.push(format!("--trusted-ca-file={}", file("ca")));
+        args.push(format!("--cert-file={}", file("server")));
+        args.push(format!("--key-file={}", file("server-key")));
+    }
+    Process::start(name, "etcd", args)
+}
+
+/// The certificates of the tests.
+pub mod tls {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// Returns the PEM of `ca`, `other-ca`, `client` or `client-key`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such one.
+    pub fn read(name: &str) -> Vec<u8> {
+        fs::read(file(name)).expect("a certificate of the tests")
+    }
+
+    pub(super) fn file(name: &str) -> PathBuf {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
+        folder.join(name).with_extension("pem")
+    }
+}
+
+/// Returns two ports that are free at this moment.
+fn free_ports() -> (u16, u16) {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = |listener: &TcpListener| listener.local_addr().expect("bound").port();
+    let (one, other) = (bind(), bind());
+    (port(&one), port(&other))
+}
+
+/// Makes a folder whose name no other etcd has, and sweeps those of test processes that are gone.
+fn data_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let all = std::env::temp_dir().join("steading-tests");
+    fs::create_dir_all(&all).expect("a temporary folder");
+    sweep(&all);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = all.join(format!("etcd-{}-{count}", process::id()));
+    let mut private = fs::DirBuilder::new();
+    private
+        .mode(0o700)
+        .create(&folder)
+        .expect("nobody else uses this name");
+    folder
+}
+
+fn sweep(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("etcd-")?.split('-').next()?.parse().ok())
+            .and_then(rustix::process::Pid::from_raw);
+        if pid.is_some_and(|pid| test_kill_process(pid).is_err()) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Processes that end with the test process, however that one ends.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::until;
+
+/// A running process. Killed when dropped; its output is printed if a test fails meanwhile.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Output,
+}
+
+/// Everything a process has written so far, both streams together.
+type Output = Arc<Mutex<Vec<String>>>;
+
+impl Process {
+    /// Starts a program found on the path.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        // The kernel kills the child when the thread that started it ends: no guard of ours could
+        // run if this process is killed.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = spawn_from_lasting_thread(command)
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        let output = Output::default();
+        collect(child.stdout.take().expect("piped"), output.clone());
+        collect(child.stderr.take().expect("piped"), output.clone());
+        Self {
+            name: name.into(),
+            child,
+            output,
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such process any more.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    /// Kills it without goodbye, and waits until it is gone. Fine if it already is.
+    pub fn kill(&mut self) {
+        // An error means that it has ended by itself, or is waited for below.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Returns how it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child")
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn end(&mut self) -> ExitStatus {
+        let name = self.name.clone();
+        until(&format!("{name} ends"), async || {
+            self.ended().ok_or_else(|| self.output())
+        })
+        .await
+    }
+
+    /// Waits for a line of output, and returns what `find` makes of it.
+    ///
+    /// # Panics
+    ///
+    /// If it never comes, or the process ends first.
+    pub async fn line<T>(&mut self, goal: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        until(goal, async || {
+            // Looked at before the output, so that no last line is missed.
+            let ended = self.ended();
+            let found = self.lines(|lines| lines.iter().find_map(|line| find(line)));
+            found.ok_or_else(|| {
+                let output = self.output();
+                assert!(ended.is_none(), "{} ended: {output}", self.name);
+                output
+            })
+        })
+        .await
+    }
+
+    /// Returns everything it has written so far.
+    pub fn output(&self) -> String {
+        self.lines(|lines| lines.join("\n"))
+    }
+
+    fn lines<T>(&self, read: impl FnOnce(&[String]) -> T) -> T {
+        read(&self.output.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- {} wrote:\n{}", self.name, self.output());
+        }
+    }
+}
+
+/// Starts a command from a thread that lasts as long as this process. Tests run in threads of
+/// their own, and what several tests share must not end with the first of them.
+fn spawn_from_lasting_thread(command: Command) -> std::io::Result<Child> {
+    type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static NURSERY: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+    let nursery = NURSERY.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel::<Request>();
+        thread::spawn(move || {
+            for (mut command, reply) in receiver {
+                reply.send(command.spawn()).expect("somebody waits");
+            }
+        });
+        sender
+    });
+    let (reply, child) = mpsc::channel();
+    nursery.send((command, reply)).expect("the thread lasts");
+    child.recv().expect("the thread lasts")
+}
+
+fn collect(stream: impl Read + Send + 'static, output: Output) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut lines = output.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push(line);
+        }
+    });
+}

@@ -4,9 +4,23 @@
 //! owner waits ("parks") until there is news or its deadline passes; it is tried again only while
 //! it surely did not run. Knows the ids, `placement`'s values and `object`'s host; never the store.
 
+mod admin_service;
+mod channel;
+mod connection;
+mod frame;
+mod handshake;
+mod inbound;
 pub mod network;
+mod objects_service;
+mod parking;
+mod peer;
+mod queue;
+mod route;
 mod router;
 mod serve;
+mod table;
+#[cfg(test)]
+mod testing;
 
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};

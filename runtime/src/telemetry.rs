@@ -5,6 +5,7 @@
 
 mod coordination;
 mod membership;
+mod routing;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use prometheus_client::registry::Registry;
 
 pub use coordination::{BatchLabels, CoordinationMetrics, PlanLabels, SkipLabels};
 pub use membership::MembershipMetrics;
+pub use routing::{LinkMetrics, ParkingMetrics, RoutingMetrics};
 
 /// The metrics of one node.
 pub struct Metrics {
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
     /// The node's own life in the store.
     pub membership: MembershipMetrics,
+    /// Calls on their way to their objects.
+    pub routing: RoutingMetrics,
 }
 
 /// The labels of [`Metrics::store_writes`].
@@ -62,12 +66,15 @@ impl Metrics {
             "Time until the store answered",
             store_request_seconds.clone(),
         );
+        let routing = RoutingMetrics::default();
+        routing.register(&mut registry);
         Self {
             membership: MembershipMetrics::register(&mut registry),
             registry: RwLock::new(registry),
             store_writes,
             store_request_seconds,
             coordination,
+            routing,
         }
     }
 

@@ -1,30 +1,82 @@
-//! The gRPC server of a node. (Skeleton.)
+//! The gRPC server of a node: for other nodes, for clients, for operators.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use steading_proto::v1::admin_server::AdminServer;
+use steading_proto::v1::objects_server::ObjectsServer;
+use steading_proto::v1::peer_server::PeerServer;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic::transport::Server;
 
 use super::Router;
+use super::admin_service::AdminService;
+use super::channel::STREAM_WINDOW;
+use super::connection::BATCH_BYTES_MAX;
+use super::inbound::PeerService;
 use super::network::Listener;
+use super::objects_service::ObjectsService;
+
+/// A client that was silent for this long is asked for a sign of life …
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// … and given up if none comes within this time.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long calls that came before `shutdown` may still take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Room for what stands around a payload in a message.
+const MESSAGE_OVERHEAD: usize = 16 << 10;
 
 /// Why a node's gRPC server ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 #[error("the gRPC server failed")]
 pub struct ServeError(#[from] tonic::transport::Error);
 
-/// Serves other nodes and clients until `shutdown`, then lets running calls end.
+/// Serves other nodes, clients and operators until `shutdown`; then takes no more calls, answers
+/// those it has within 5 s, and ends.
 ///
 /// `more` is served beside our own services: health, reflection.
 ///
 /// # Errors
 ///
 /// [`ServeError`] if the listener fails.
-#[allow(clippy::unused_async, reason = "skeleton")]
 pub async fn serve(
-    _router: Arc<Router>,
-    _listener: Listener,
-    _more: Routes,
-    _shutdown: impl Future<Output = ()> + Send,
+    router: Arc<Router>,
+    listener: Listener,
+    more: Routes,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    Ok(())
+    let closing = CancellationToken::new();
+    let message_max = router.inner.settings.payload_max + MESSAGE_OVERHEAD;
+    let peer = PeerService {
+        inner: router.inner.clone(),
+        closing: closing.clone(),
+    };
+    let objects = ObjectsServer::new(ObjectsService(router.clone()));
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(2 * STREAM_WINDOW)
+        .add_routes(more)
+        .add_service(PeerServer::new(peer).max_decoding_message_size(BATCH_BYTES_MAX))
+        .add_service(objects.max_decoding_message_size(message_max))
+        .add_service(AdminServer::new(AdminService(router)));
+    let told = closing.clone();
+    let serving = server.serve_with_incoming_shutdown(listener.incoming, async move {
+        shutdown.await;
+        told.cancel();
+    });
+    let overdue = async {
+        closing.cancelled().await;
+        sleep(GRACE).await;
+    };
+    tokio::select! {
+        ended = serving => Ok(ended?),
+        () = overdue => Ok(()),
+    }
 }

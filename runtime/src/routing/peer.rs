@@ -1,0 +1,67 @@
+//! Another node, as far as calls to it go: two connections.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use fnv::FnvHasher;
+
+use super::connection::{Connection, Way};
+use super::parking::Baton;
+use super::queue::Fate;
+use crate::ids::{NodeId, Place, Revision};
+use crate::object::EncodedCall;
+
+/// Connections to each peer: with one, encoding on its two ends limits what a pair of nodes can
+/// exchange.
+const CONNECTIONS: usize = 2;
+
+/// One life of another node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    node: NodeId,
+    connections: [Arc<Connection>; CONNECTIONS],
+}
+
+impl Peer {
+    /// Makes a peer that is dialled when there is a call for it.
+    pub(super) fn new(way: &Way) -> Arc<Self> {
+        let connections = std::array::from_fn(|_| Connection::new(way.clone()));
+        Arc::new(Self {
+            node: way.greeting.to.clone(),
+            connections,
+        })
+    }
+
+    /// Returns the node's name.
+    pub(super) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Sends a call to an object at `place`; see [`Connection::call`]. Calls to one object share
+    /// a connection, and so arrive in the order in which they were sent.
+    pub(super) async fn call(
+        &self,
+        place: &Place,
+        call: &EncodedCall,
+        known: Revision,
+        baton: &mut Option<Baton>,
+    ) -> Fate {
+        let index = match place {
+            Place::Shard(shard) => shard.index(),
+            Place::Node(_) => {
+                let mut hasher = FnvHasher::default();
+                hasher.write(call.key.id().as_bytes());
+                usize::try_from(hasher.finish() >> 32).expect("32 bits fit")
+            }
+        };
+        let connection = &self.connections[index % CONNECTIONS];
+        connection.call(call, known, baton).await
+    }
+
+    /// Ends its connections: this life of the node is over.
+    pub(super) fn close(&self) {
+        self.connections
+            .iter()
+            .for_each(|connection| connection.close());
+    }
+}

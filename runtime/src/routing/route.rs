@@ -1,0 +1,273 @@
+//! The journey of one call: to the host of this process, to another node, or waiting for either.
+//!
+//! What must hold: a call is tried again only if it surely did not run; whoever has to wait keeps
+//! its place among the calls of its shard.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::frame::{Answer, InboundCall};
+use super::parking::{Baton, Full};
+use super::peer::Peer;
+use super::queue::{Fate, Unsent};
+use super::router::Inner;
+use super::table::{Destination, Entry};
+use crate::error::CallError;
+use crate::ids::{Place, Revision};
+use crate::object::{Dispatch, EncodedCall};
+
+/// A call that nobody could serve is tried again after this long even if no news came.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// The pause before asking a node again that did not own the shard, unless news comes sooner.
+const NOT_OWNER_PAUSE: Duration = Duration::from_millis(100);
+
+/// What was known when a call could not be served, and what to say if that remains so.
+struct Obstacle {
+    seen: Option<Entry>,
+    retry_at: Instant,
+    error: CallError,
+}
+
+enum Attempt {
+    Ended(Answer),
+    Again(EncodedCall, Obstacle),
+}
+
+/// Whose call it is.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// Of this process: it may go to another node.
+    Here,
+    /// Of another node that thinks the object is here, as of this revision of its shard's owner
+    /// key: it never goes on.
+    There(Revision),
+}
+
+impl Inner {
+    /// Brings a call of this process to its object.
+    pub(super) async fn route(self: Arc<Self>, call: EncodedCall) -> Result<Bytes, CallError> {
+        match self.bring(call, Origin::Here).await {
+            Answer::Reply(value) => Ok(value),
+            Answer::Failed(error) => Err(error),
+            Answer::NotOwner(revision) => Err(CallError::NoOwner(format!("as of {revision}"))),
+        }
+    }
+
+    /// Serves a call that another node sent here.
+    pub(super) async fn serve(self: Arc<Self>, inbound: InboundCall) -> Answer {
+        self.bring(inbound.call, Origin::There(inbound.known)).await
+    }
+
+    async fn bring(&self, mut call: EncodedCall, origin: Origin) -> Answer {
+        let (len, max) = (call.args.len(), self.settings.payload_max);
+        if len > max {
+            return Answer::Failed(CallError::TooLarge(format!(
+                "{len} bytes, allowed are {max}"
+            )));
+        }
+        let place = match call.key.place(self.table.count()) {
+            Ok(place) => place,
+            Err(error) => return Answer::Failed(CallError::InvalidId(error.to_string())),
+        };
+        let mut baton = None;
+        // Nobody overtakes those who wait already.
+        let mut obstacle = self
+            .parking
+            .is_occupied(self.line(&place))
+            .then(|| self.nobody(&place));
+        loop {
+            if let Some(obstacle) = obstacle {
+                match self.park(&place, obstacle, call.deadline, baton).await {
+                    Ok(called) => baton = Some(called),
+                    Err(error) => return Answer::Failed(error),
+                }
+            }
+            match self.attempt(call, &place, origin, &mut baton).await {
+                Attempt::Ended(answer) => return answer,
+                Attempt::Again(returned, why) => (call, obstacle) = (returned, Some(why)),
+            }
+        }
+    }
+
+    /// Waits until it is worth while to try again.
+    async fn park(
+        &self,
+        place: &Place,
+        obstacle: Obstacle,
+        deadline: Instant,
+        baton: Option<Baton>,
+    ) -> Result<Baton, CallError> {
+        let line = self.line(place);
+        let seat = self.parking.sit(line).map_err(|Full| {
+            CallError::Overloaded(format!("too many calls wait: {}", obstacle.error.detail()))
+        })?;
+        drop(baton); // Only now: the next one must come after.
+        if self.has_news(place, &obstacle) {
+            self.parking.wake(line);
+        }
+        let called = seat.wait(Some(obstacle.retry_at), deadline).await;
+        called.ok_or(obstacle.error)
+    }
+
+    /// Whether something changed since the attempt: its news may have come before the call waited.
+    fn has_news(&self, place: &Place, obstacle: &Obstacle) -> bool {
+        match place {
+            Place::Shard(shard) => {
+                Some(self.table.entry(*shard)) != obstacle.seen || self.settings.host.serves(*shard)
+            }
+            Place::Node(_) => false,
+        }
+    }
+
+    /// Tries once. The baton is dropped as soon as the call has its place in a queue.
+    async fn attempt(
+        &self,
+        call: EncodedCall,
+        place: &Place,
+        origin: Origin,
+        baton: &mut Option<Baton>,
+    ) -> Attempt {
+        let (entry, destination) = match place {
+            Place::Shard(shard) => {
+                let entry = self.table.entry(*shard);
+                (Some(entry), self.table.destination(entry))
+            }
+            Place::Node(node) => (None, self.table.destination_of_node(node)),
+        };
+        match (origin, destination) {
+            (Origin::Here, Destination::There(peer)) => {
+                self.send(call, place, &peer, entry, baton).await
+            }
+            // Nobody as far as is known: the host may know better, for it is the first to.
+            (Origin::Here, Destination::Here | Destination::Nobody) => {
+                match self.dispatch(call, baton).await {
+                    Ok(answer) => Attempt::Ended(answer),
+                    Err(call) => Attempt::Again(call, self.not_here(place, entry)),
+                }
+            }
+            (Origin::There(known), destination) => match self.dispatch(call, baton).await {
+                Ok(answer) => Attempt::Ended(answer),
+                Err(call) => {
+                    let revision = entry.map(Entry::revision).unwrap_or_default();
+                    if matches!(destination, Destination::Here) || revision < known {
+                        // Opening, closing or fenced; or news is on its way here.
+                        Attempt::Again(call, self.not_here(place, entry))
+                    } else {
+                        Attempt::Ended(Answer::NotOwner(revision))
+                    }
+                }
+            },
+        }
+    }
+
+    /// Gives a call to the host; `Err`: it comes back.
+    async fn dispatch(
+        &self,
+        call: EncodedCall,
+        baton: &mut Option<Baton>,
+    ) -> Result<Answer, EncodedCall> {
+        let mut running = pin!(self.settings.host.dispatch(call));
+        let dispatched = match futures::poll!(running.as_mut()) {
+            Poll::Ready(dispatched) => dispatched,
+            Poll::Pending => {
+                drop(baton.take());
+                running.await
+            }
+        };
+        match dispatched {
+            Dispatch::NotHere(call) => Err(call),
+            Dispatch::Done(result) => Ok(match result {
+                Ok(reply) => Answer::Reply(reply),
+                Err(error) => Answer::Failed(error),
+            }),
+        }
+    }
+
+    async fn send(
+        &self,
+        call: EncodedCall,
+        place: &Place,
+        peer: &Peer,
+        entry: Option<Entry>,
+        baton: &mut Option<Baton>,
+    ) -> Attempt {
+        self.settings.metrics.routing.links.calls.inc();
+        let known = entry.map(Entry::revision).unwrap_or_default();
+        let fate = peer.call(place, &call, known, baton).await;
+        let node = peer.node();
+        let failed = |error| Attempt::Ended(Answer::Failed(error));
+        let again = |call, retry_at, error| {
+            let seen = entry;
+            Attempt::Again(
+                call,
+                Obstacle {
+                    seen,
+                    retry_at,
+                    error,
+                },
+            )
+        };
+        match fate {
+            Fate::Answered(Answer::NotOwner(revision)) => {
+                self.settings.metrics.routing.links.not_owner.inc();
+                let text = format!("{node} does not own it, as of revision {revision}");
+                again(
+                    call,
+                    Instant::now() + NOT_OWNER_PAUSE,
+                    CallError::NoOwner(text),
+                )
+            }
+            Fate::Answered(Answer::Failed(error @ CallError::Stopping(_))) => {
+                again(call, Instant::now() + NOT_OWNER_PAUSE, error)
+            }
+            Fate::Answered(answer) => Attempt::Ended(answer),
+            Fate::Expired => failed(CallError::Deadline(format!("{} on {node}", call.key))),
+            Fate::Lost(why) => failed(CallError::Disconnected(why)),
+            Fate::Unsent(Unsent::Full) => failed(CallError::Overloaded(format!(
+                "too many calls wait to be sent to {node}"
+            ))),
+            Fate::Unsent(Unsent::Expired) => {
+                failed(CallError::Unreachable(format!("{node} in time")))
+            }
+            Fate::Unsent(Unsent::Down(why, retry_at)) => again(
+                call,
+                retry_at,
+                CallError::Unreachable(format!("{node}: {why}")),
+            ),
+            Fate::Unsent(Unsent::Gone) => {
+                let error = CallError::NoOwner(format!("{node} left the cluster"));
+                again(call, Instant::now() + RECHECK, error)
+            }
+        }
+    }
+
+    fn nobody(&self, place: &Place) -> Obstacle {
+        let seen = match place {
+            Place::Shard(shard) => Some(self.table.entry(*shard)),
+            Place::Node(_) => None,
+        };
+        self.not_here(place, seen)
+    }
+
+    fn not_here(&self, place: &Place, seen: Option<Entry>) -> Obstacle {
+        let me = &self.settings.node;
+        let text = match (place, seen) {
+            (Place::Shard(shard), Some(entry)) if entry.is_here() => {
+                format!("shard {shard} is not open on {me}, its owner")
+            }
+            (Place::Shard(shard), _) => format!("shard {shard}"),
+            (Place::Node(node), _) => format!("node {node}"),
+        };
+        Obstacle {
+            seen,
+            retry_at: Instant::now() + RECHECK,
+            error: CallError::NoOwner(text),
+        }
+    }
+}

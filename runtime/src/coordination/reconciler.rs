@@ -112,6 +112,8 @@ pub struct Reconciler {
 /// The end of a transaction.
 struct Landing {
     batch: Batch,
+    /// The life that sent it.
+    life: Owner,
     result: Result<TxnReply, StoreError>,
 }
 
@@ -224,8 +226,14 @@ impl Reconciler {
     }
 
     fn land(&mut self, landing: Landing) {
-        let Some(me) = &self.life else { return };
-        let Landing { batch, result } = landing;
+        let Landing {
+            batch,
+            life,
+            result,
+        } = landing;
+        let Some(me) = self.life.as_ref().filter(|me| **me == life) else {
+            return; // What an earlier life committed is not this one's.
+        };
         let Outcome { ending, news, bad } = batch.outcome(&result, me, &self.seen);
         let step = batch.kind.name();
         match &result {
@@ -394,7 +402,7 @@ impl Reconciler {
         for batch in batches(to_send, &self.seen, me, &self.parts.keys) {
             // Asked again for each: building batches takes time, and the fence does not wait.
             if self.flights.len() < BATCHES_IN_FLIGHT_MAX && self.may_write(me) {
-                self.send(batch, now);
+                self.send(batch, me.clone(), now);
             } else {
                 self.dirty
                     .extend(batch.shards.iter().map(|(shard, _)| *shard));
@@ -402,7 +410,7 @@ impl Reconciler {
         }
     }
 
-    fn send(&mut self, mut batch: Batch, now: Instant) {
+    fn send(&mut self, mut batch: Batch, life: Owner, now: Instant) {
         batch.number = self.shards.next_number();
         for (shard, step) in &batch.shards {
             self.shards.begin_as(*shard, *step, batch.number, now);
@@ -411,7 +419,11 @@ impl Reconciler {
         let txn = mem::take(&mut batch.txn);
         let flight = async move {
             let result = store.commit(txn).await;
-            Landing { batch, result }
+            Landing {
+                batch,
+                life,
+                result,
+            }
         };
         self.flights.push(flight.boxed());
     }

@@ -82,7 +82,8 @@ pub trait NodePort: Send + Sync {
     async fn answers(&self, node: &NodeId, address: &str) -> bool;
 
     /// Drops every activation without saving: the lease is lost, others may own the shards.
-    /// Called after the fence closed, and before [`MembershipState::Lost`] is published.
+    /// Called after the fence closed and before [`MembershipState::Lost`] is published, and again
+    /// before the fence opens for the next life.
     fn discard_all(&self);
 }
 
@@ -248,6 +249,8 @@ impl Shared {
             let began = Instant::now();
             if !first {
                 self.parts.metrics.membership.rejoins.inc();
+                // Whoever was slow to learn of the loss may have opened a shard meanwhile.
+                node.discard_all();
             }
             first = false;
             let lost = self.live(&life).await;

@@ -125,7 +125,9 @@ impl Rig {
     /// Waits until `run` has returned.
     async fn ended(&mut self) -> Result<(), JoinError> {
         let running = self.running.take().expect("it was started");
-        running.await.expect("no panic")
+        let limit = Duration::from_mins(5);
+        let ended = timeout(limit, running).await.expect("it ends");
+        ended.expect("no panic")
     }
 
     async fn until(

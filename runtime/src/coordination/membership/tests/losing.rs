@@ -28,6 +28,11 @@ async fn a_lost_lease_drops_everything_before_the_next_life_begins() {
         (next.incarnation, NodeState::Active)
     );
     assert_eq!(rig.metrics.membership.rejoins.get(), 1);
+    // Once more, for whoever was slow to learn of the loss, and before anything can be served.
+    assert_eq!(
+        rig.node.discards.lock()[1..],
+        [(false, MembershipState::Lost)]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! Unknown fields are ignored, so that a newer node can add some during a rolling update.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,11 @@ impl Keys {
     /// A plan; later ones sort later.
     pub fn plan(&self, id: u64) -> String {
         format!("{}plans/{id:020}", self.prefix)
+    }
+
+    /// Returns the ID of the plan that a key holds, if it holds one.
+    pub fn plan_id(&self, key: &str) -> Option<u64> {
+        key.strip_prefix(&self.plans())?.parse().ok()
     }
 
     /// The prefix of all plans.
@@ -205,6 +211,15 @@ struct NodeValue {
     state: StateValue,
     lease: i64,
     boot_id: String,
+}
+
+#[derive(Serialize)]
+struct PlanValue<'a> {
+    leader: &'a str,
+    term: u64,
+    reason: &'a str,
+    moves: &'a BTreeMap<String, u32>,
+    unix_ms: u64,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -376,6 +391,33 @@ pub fn decode_owner(entry: &Entry) -> Result<OwnerRecord, BadEntry> {
     Ok(OwnerRecord {
         revision: entry.mod_revision,
         owner: Some(owner),
+    })
+}
+
+/// The trace that a plan leaves for those who ask why. Nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanRecord {
+    /// Who planned.
+    pub leader: NodeId,
+    /// In which reign.
+    pub term: Term,
+    /// The weightiest reason.
+    pub reason: String,
+    /// How many shards got another target, by reason.
+    pub moves: BTreeMap<String, u32>,
+    /// When, by the leader's wall clock.
+    pub at: SystemTime,
+}
+
+/// Writes a plan's trace.
+pub fn encode_plan(plan: &PlanRecord) -> Vec<u8> {
+    let since_epoch = plan.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    encode(&PlanValue {
+        leader: plan.leader.as_str(),
+        term: plan.term.get(),
+        reason: &plan.reason,
+        moves: &plan.moves,
+        unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

@@ -124,6 +124,12 @@ pub fn check(planning: &Planning<'_>, plan: &Plan) -> Vec<Broken> {
     broken
 }
 
+/// Returns the fewest shards that must be taken from nodes that could keep them, to reach the
+/// spread that such a plan should reach.
+pub fn least_moves(planning: &Planning<'_>, plan: &Plan) -> usize {
+    Outcome::of(planning, plan).least_moves()
+}
+
 /// The cluster before and after a plan.
 struct Outcome<'a> {
     view: &'a ClusterView,
@@ -225,18 +231,23 @@ impl<'a> Outcome<'a> {
             })
             .collect();
         let moves = plan.moves.iter().filter(|step| self.was_free(step)).count();
-        let least = if self.waits {
-            0
-        } else {
-            let pairs = before.iter().zip(&quotas);
-            pairs
-                .map(|(share, quota)| share.count.saturating_sub(*quota) as usize)
-                .sum()
-        };
+        let least = self.least_moves();
         if moves > least {
             broken.push(Broken::TooManyMoves { moves, least });
         }
         broken
+    }
+
+    fn least_moves(&self) -> usize {
+        if self.waits {
+            return 0;
+        }
+        let before = self.shares_before();
+        let quotas = quotas(self.counts_after().iter().sum(), &before);
+        let pairs = before.iter().zip(&quotas);
+        pairs
+            .map(|(share, quota)| share.count.saturating_sub(*quota) as usize)
+            .sum()
     }
 
     /// Whether the move could have been left out: the shard's home is a taker, and the move does

@@ -59,7 +59,8 @@ pub struct CoordinationMetrics {
 pub struct PlanLabels {
     /// The weightiest reason of its moves: `unplaced`, `failure`, `drain` or `join`.
     pub reason: &'static str,
-    /// `written`, `deposed` (another leads), `broken` (an invariant), `transient` or `unknown`.
+    /// `written`, `deposed` (another leads), `overtaken` (by an earlier one), `broken` (an
+    /// invariant), `transient` or `unknown`.
     pub outcome: &'static str,
 }
 

@@ -1,5 +1,6 @@
 //! What the macros' output names. No promise is made about anything here.
 
+use std::fmt::Display;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -60,7 +61,7 @@ pub trait Never {}
 /// The type of the `ARGUMENT`-th argument of the `METHOD`-th method of a block.
 pub trait Argument<const METHOD: usize, const ARGUMENT: usize> {
     /// The type.
-    type Type: Payload + Send + 'static;
+    type Type: Payload;
 }
 
 /// A payload, as it is serialized: like the payload itself.
@@ -107,6 +108,11 @@ where
 /// Returns the codec of `#[object(storage)]`: `MessagePack` with named fields.
 pub const fn messagepack<T: StoredState>() -> StateCodec<T> {
     T::CODEC
+}
+
+/// Tells what a hook's error says.
+pub fn in_words<E: Display>(error: E) -> String {
+    error.to_string()
 }
 
 /// Returns what a future without `await` gives.

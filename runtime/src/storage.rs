@@ -4,6 +4,7 @@
 //! reads, every save names its token and the version it was computed from, and storage refuses a
 //! lower token or another version.
 
+mod embedded;
 mod memory;
 
 use std::fmt;
@@ -11,6 +12,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::ids::{ObjectKey, Token};
+
+pub use embedded::{EmbeddedStorage, OpenError};
 pub use memory::MemoryStorage;
 
 /// A stored state.

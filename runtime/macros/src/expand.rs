@@ -117,14 +117,14 @@ fn method_impl(block: &Block, method: &Method) -> TokenStream {
     let call = call_type(signature);
     let name = unraw(&signature.name);
     let arguments = signature.arguments().map(|(name, _)| unraw(name));
-    let reply = reply(block, signature);
+    let reply = wire(&reply(block, signature), signature.name.span());
     let fallible = signature.is_fallible();
     let body = body(block, signature);
     quote! {
         #(#cfgs)*
         impl ::steading::object::Method for #call {
             type Object = #object;
-            type Reply = ::steading::__private::Wire<#reply>;
+            type Reply = #reply;
             const NAME: &'static str = #name;
             const ARGUMENTS: &'static [&'static str] = &[#(#arguments),*];
             const FALLIBLE: bool = #fallible;
@@ -263,7 +263,7 @@ fn hook_body(hook: &Signature) -> TokenStream {
     let wait = (hook.run != Run::Plain).then(|| quote!(.await));
     let run = quote_spanned!(span=> __object.#name(#(#context),*) #wait);
     let result = if hook.is_fallible() {
-        quote_spanned!(span=> #run.map_err(|__error| ::std::string::ToString::to_string(&__error)))
+        quote_spanned!(span=> #run.map_err(::steading::__private::in_words))
     } else {
         quote_spanned!(span=> { #run; ::core::result::Result::Ok(()) })
     };
@@ -276,6 +276,15 @@ fn reply(block: &Block, signature: &Signature) -> TokenStream {
     output.map_or_else(|| quote!(()), |output| without_self(output, &block.object))
 }
 
+/// Writes `Wire<ty>`, so that an error about the whole points at the type.
+fn wire(ty: &TokenStream, default: Span) -> TokenStream {
+    let spans: Vec<_> = ty.clone().into_iter().map(|token| token.span()).collect();
+    let (first, last) = (spans.first(), spans.last());
+    let open = quote_spanned!(*first.unwrap_or(&default)=> ::steading::__private::Wire<);
+    let close = quote_spanned!(*last.unwrap_or(&default)=> >);
+    quote!(#open #ty #close)
+}
+
 /// Returns the name of the struct that holds a method's arguments.
 fn call_name(signature: &Signature) -> Ident {
     format_ident!("__{}", signature.name)
@@ -283,7 +292,9 @@ fn call_name(signature: &Signature) -> Ident {
 
 fn call_type(signature: &Signature) -> TokenStream {
     let call = call_name(signature);
-    let types = signature.arguments().next().map(|_| quote!(<__Types>));
+    // The span makes an argument that is not `Send` an error here.
+    let types = signature.arguments().next();
+    let types = types.map(|_| quote_spanned!(call.span()=> <__Types>));
     quote!(#call #types)
 }
 

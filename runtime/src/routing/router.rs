@@ -51,7 +51,6 @@ pub struct Router {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) settings: RouterSettings,
-    pub(super) cluster_id: String,
     pub(super) table: Table<Arc<Peer>>,
     pub(super) parking: Arc<Parking>,
 }
@@ -75,7 +74,6 @@ impl Router {
         let count = view.meta.shard_count;
         let lines = count.get() as usize + 1; // One for the calls that are bound to a node.
         let inner = Arc::new(Inner {
-            cluster_id: view.meta.cluster_id.clone(),
             table: Table::new(settings.node.clone(), count),
             parking: Parking::new(lines, settings.metrics.routing.parking.clone()),
             settings,
@@ -184,15 +182,18 @@ impl Inner {
         let node = &self.settings.node;
         let view = self.settings.view.borrow();
         Identity {
-            cluster_id: self.cluster_id.clone(),
+            // Not known before the node has reached the store, so it is read each time.
+            cluster_id: view.meta.cluster_id.clone(),
             node: node.clone(),
             incarnation: view.nodes.get(node).map(|node| node.incarnation),
         }
     }
 
     fn follow(&self, view: &ClusterView, earlier: Option<&ClusterView>) {
-        let connect =
-            |node: &NodeId, life, address: &str| Peer::new(&self.way(node, life, address));
+        let cluster_id = &view.meta.cluster_id;
+        let connect = |node: &NodeId, life, address: &str| {
+            Peer::new(&self.way(cluster_id, node, life, address))
+        };
         let changes = self.table.update(view, earlier, connect);
         for peer in changes.gone {
             peer.close();
@@ -205,12 +206,18 @@ impl Inner {
         }
     }
 
-    fn way(&self, node: &NodeId, incarnation: Incarnation, address: &str) -> Way {
+    fn way(
+        &self,
+        cluster_id: &str,
+        node: &NodeId,
+        incarnation: Incarnation,
+        address: &str,
+    ) -> Way {
         Way {
             network: self.settings.network.clone(),
             address: address.into(),
             greeting: Greeting {
-                cluster_id: self.cluster_id.clone(),
+                cluster_id: cluster_id.into(),
                 from: self.settings.node.clone(),
                 to: node.clone(),
                 incarnation,

@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::args::{DevArgs, Ports};
 use crate::exit::Exit;
 use crate::process::{
-    Listening, ProcessError, Server, Signals, bind, builder, launch, open_storage, start_logs,
-    warn_if_open,
+    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, launch, open_storage,
+    start_logs, warn_if_open,
 };
 use crate::settings::{Address, Role, Settings, SettingsError};
 
@@ -31,16 +31,18 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     for number in 0..args.nodes {
         let settings = numbered(args, number)?;
         let (listener, http) = bind("http_listen", &settings.http_listen).await?;
+        let extras = GrpcExtras::new().await;
         let mut node = builder(&settings, Role::Dev)?
             .id(node_id(&settings, number)?)
             .http_address(http.to_string())
+            .grpc_routes(extras.routes())
             .storage(storage.clone());
         if settings.etcd.is_empty() {
             node = node.store(store.clone());
         }
         let node = launch(app.types_into(node)).await?;
         warn_if_open(&settings);
-        server.add(&node, listener);
+        server.add(&node, listener, extras);
         nodes.push((node, http));
     }
     let (first, _) = nodes.first().expect("`nodes` is at least 1");

@@ -1,5 +1,6 @@
 //! One node or gate as a process: logs, servers, signals.
 
+mod grpc;
 mod listen;
 mod logs;
 mod serve;
@@ -16,6 +17,7 @@ use crate::app::App;
 use crate::exit::Exit;
 use crate::settings::{Endpoint, Replace, Role, Settings, SettingsError, StorageChoice};
 
+pub(crate) use grpc::GrpcExtras;
 pub(crate) use listen::{Listening, bind, warn_if_open};
 pub(crate) use logs::start_logs;
 pub(crate) use serve::Server;
@@ -80,15 +82,17 @@ pub(crate) async fn run(
         Some(address) => Some(bind("inspector_listen", address).await?),
         None => None,
     };
-    let builder = app
-        .types_into(builder(settings, role)?.id(id))
-        .http_address(http.to_string());
-    let storage = open_storage(&settings.storage(role))?;
-    let node = launch(builder.storage(storage)).await?;
+    let extras = GrpcExtras::new().await;
+    let builder = builder(settings, role)?
+        .id(id)
+        .http_address(http.to_string())
+        .storage(open_storage(&settings.storage(role))?)
+        .grpc_routes(extras.routes());
+    let node = launch(app.types_into(builder)).await?;
     warn_if_open(settings);
 
     let server = Server::new();
-    server.add(&node, listener);
+    server.add(&node, listener, extras);
     let inspector = inspector.map(|(listener, address)| {
         server.inspector(&node, listener);
         address.to_string()

@@ -6,6 +6,7 @@ use axum::Router;
 use steading::{Node, Tasks};
 use tokio::net::TcpListener;
 
+use super::GrpcExtras;
 use crate::http;
 
 /// How long open HTTP connections may take to end.
@@ -25,8 +26,9 @@ impl Server {
         }
     }
 
-    /// Serves a node's HTTP routes.
-    pub(crate) fn add(&self, node: &Node, listener: TcpListener) {
+    /// Serves a node's HTTP routes, and tells its health over gRPC.
+    pub(crate) fn add(&self, node: &Node, listener: TcpListener, extras: GrpcExtras) {
+        extras.follow(node.clone(), &self.tasks);
         let routes = http::router(node.clone(), &self.tasks);
         self.serve("http", listener, routes);
     }

@@ -30,14 +30,9 @@ impl Admin for AdminService {
         let by_shard = counts
             .map(|(shard, count)| (shard.get(), count as u64))
             .collect();
-        let all = ObjectQuery {
-            limit: usize::MAX,
-            ..ObjectQuery::default()
-        };
         Ok(Response::new(NodeReport {
             node: settings.node.to_string(),
-            // Counts those that are bound to the node too.
-            objects: settings.host.objects(&all).len() as u64,
+            objects: settings.host.len() as u64,
             objects_by_shard: by_shard,
         }))
     }

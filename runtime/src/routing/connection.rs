@@ -29,7 +29,10 @@ use crate::object::EncodedCall;
 use crate::telemetry::{LinkMetrics, ParkingMetrics};
 
 /// How long opening a connection may take, to the other node's greeting.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a node that stops waits for the answers to its own calls.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// The pause after a first failure; doubled by each further one …
 const RETRY_MIN: Duration = Duration::from_millis(10);
@@ -62,7 +65,9 @@ pub(super) struct Connection {
     state: Mutex<State>,
     /// Told when a call came that ends before all others.
     sooner: Notify,
-    /// Cancelled when the node is not in the view any more, or this one stops.
+    /// Told when no call is under way any more.
+    idle: Notify,
+    /// Cancelled when the node is not in the view any more.
     gone: CancellationToken,
     /// Where calls wait for room in the queue: a single line.
     room: Arc<Parking>,
@@ -98,7 +103,6 @@ const LINE: usize = 0;
 impl Connection {
     /// Makes a connection that is opened when it is first used.
     pub(super) fn new(way: Way) -> Arc<Self> {
-        let gone = way.tasks.shutdown().child_token();
         Arc::new(Self {
             way,
             state: Mutex::new(State {
@@ -109,7 +113,8 @@ impl Connection {
                 writer: None,
             }),
             sooner: Notify::new(),
-            gone,
+            gone: CancellationToken::new(),
+            idle: Notify::new(),
             room: Parking::new(1, ParkingMetrics::default()),
         })
     }
@@ -210,9 +215,22 @@ impl Connection {
             biased;
             () = self.gone.cancelled() => "it left the cluster".into(),
             why = self.link() => why,
+            () = self.stopped() => "this node stops".into(),
             never = self.expire() => match never {},
         };
         self.down(why);
+    }
+
+    /// Ends when this node stops and no call of its own is under way, or has been for too long.
+    async fn stopped(&self) {
+        self.way.tasks.shutdown().cancelled().await;
+        let idle = async {
+            while !self.state.lock().queue.is_idle() {
+                self.idle.notified().await;
+            }
+        };
+        // Either way it ends.
+        let _ = timeout(STOP_GRACE, idle).await;
     }
 
     /// Returns why it could not be opened or broke.
@@ -342,9 +360,23 @@ impl Connection {
     }
 
     fn poll_fate(&self, id: CallId, cx: &Context<'_>) -> Poll<Fate> {
-        match self.state.lock().queue.poll(id, cx.waker()) {
-            Some(fate) => Poll::Ready(fate),
-            None => Poll::Pending,
+        let mut state = self.state.lock();
+        let Some(fate) = state.queue.poll(id, cx.waker()) else {
+            return Poll::Pending;
+        };
+        self.tell_if_idle(&state);
+        Poll::Ready(fate)
+    }
+
+    fn give_up(&self, id: CallId) {
+        let mut state = self.state.lock();
+        state.queue.give_up(id);
+        self.tell_if_idle(&state);
+    }
+
+    fn tell_if_idle(&self, state: &State) {
+        if state.queue.is_idle() {
+            self.idle.notify_one();
         }
     }
 
@@ -408,7 +440,7 @@ impl Future for Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
-            connection.state.lock().queue.give_up(self.id);
+            connection.give_up(self.id);
         }
     }
 }

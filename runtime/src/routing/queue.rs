@@ -125,6 +125,11 @@ impl Queue {
         self.outgoing.is_empty()
     }
 
+    /// Whether no call is here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Takes everything that waits to be sent: from now on it counts as sent.
     pub(super) fn take_batch(&mut self) -> Bytes {
         let capacity = self.outgoing.len().min(SPARE_BYTES_MAX);

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tonic::transport::Channel;
 
-use super::channel;
-use super::connection::{CONNECT_TIMEOUT, Way};
+use super::connection::Way;
 use super::handshake::{Greeting, Identity};
 use super::network::Network;
 use super::parking::{Line, Parking};
@@ -112,29 +109,6 @@ impl Router {
                 token: None,
             },
         })
-    }
-
-    /// Connects to the gRPC server of another live node, for what is no call to an object.
-    /// A new connection each time: not for hot paths.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Unreachable`] if the node is not in the view or does not answer within 5 s.
-    pub async fn channel(&self, node: &NodeId) -> Result<Channel, CallError> {
-        let unreachable = |why: String| CallError::Unreachable(format!("{node}: {why}"));
-        let settings = &self.inner.settings;
-        let address = settings
-            .view
-            .borrow()
-            .nodes
-            .get(node)
-            .map(|node| node.grpc.clone());
-        let address = address.ok_or_else(|| unreachable("it is not in the cluster".into()))?;
-        let opening = channel::open(&*settings.network, &address);
-        let opened = timeout(CONNECT_TIMEOUT, opening).await;
-        opened
-            .map_err(|_| unreachable("no answer in time".into()))?
-            .map_err(unreachable)
     }
 
     /// Tries the calls again that wait for this shard: the host opened or closed it.

@@ -26,7 +26,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long calls that came before `shutdown` may still take.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Room for what stands around a payload in a message.
 const MESSAGE_OVERHEAD: usize = 16 << 10;
@@ -37,7 +37,7 @@ const MESSAGE_OVERHEAD: usize = 16 << 10;
 pub struct ServeError(#[from] tonic::transport::Error);
 
 /// Serves other nodes, clients and operators until `shutdown`; then takes no more calls, answers
-/// those it has within 5 s, and ends.
+/// those it has within a second, and ends.
 ///
 /// `more` is served beside our own services: health, reflection.
 ///

@@ -181,14 +181,33 @@ async fn o13_a_reopened_storage_holds_what_was_acknowledged() {
     let storage = EmbeddedStorage::open(folder.path())
         .await
         .expect("closed before");
-    assert!(
-        storage.load(&key("a"), token(3)).await.is_err(),
-        "tokens are kept too"
-    );
     assert_eq!(
         storage.load(&key("a"), token(4)).await,
         Ok(stored(1, Some(&[1])))
     );
+}
+
+/// A store in memory begins with low tokens again when its process does.
+#[tokio::test]
+async fn tokens_start_over_when_the_storage_is_reopened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let a = key("a");
+    let storage = EmbeddedStorage::open(folder.path()).await.expect("new");
+    storage.load(&a, token(900)).await.expect("loaded");
+    storage
+        .save(&a, token(900), 0, Some(vec![1]))
+        .await
+        .expect("saved");
+    drop(storage);
+    let storage = EmbeddedStorage::open(folder.path())
+        .await
+        .expect("closed before");
+    assert_eq!(storage.load(&a, token(2)).await, Ok(stored(1, Some(&[1]))));
+    assert!(
+        storage.load(&a, token(1)).await.is_err(),
+        "within one opening they fence"
+    );
+    assert_eq!(storage.save(&a, token(2), 1, None).await, Ok(2));
 }
 
 #[tokio::test]
@@ -213,6 +232,27 @@ async fn a_damaged_file_is_refused_and_left_as_it_is() {
         assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
         assert_eq!(std::fs::read(&file).expect("there"), content);
     }
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_format_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(EmbeddedStorage::open(folder.path()).await.expect("new"));
+    let file = redb::Database::open(folder.path().join("objects.redb")).expect("closed");
+    let change = file.begin_write().expect("begun");
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let mut table = change.open_table(meta).expect("there");
+    table.insert("format", 2).expect("set");
+    drop(table);
+    change.commit().expect("committed");
+    drop(file);
+    let error = EmbeddedStorage::open(folder.path())
+        .await
+        .expect_err("too new");
+    assert!(
+        matches!(error, OpenError::Format { found: 2, .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ const QUEUE_LEN_MAX: usize = 4096;
 /// Keeps state in a folder of this machine, durably: a save that was acknowledged survives a crash
 /// of the process and of the machine.
 ///
-/// The folder belongs to one process at a time. All nodes of a process may share it.
+/// The folder belongs to one process at a time. All nodes of a process may share it. Tokens count
+/// from one opening to the next, since every earlier owner ended with its process.
 pub struct EmbeddedStorage {
     folder: PathBuf,
     /// `None` only while it is dropped.

@@ -4,10 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    TableError,
-};
+use redb::{Database, DatabaseError, Durability, ReadableTable, Table, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -18,8 +15,12 @@ use crate::storage::{StorageError, Stored};
 /// Type and ID.
 type Key = (&'static str, &'static str);
 
-/// Token, version and state.
-type Row = (u64, u64, Option<&'static [u8]>);
+/// Opening, token, version and state.
+///
+/// A token counts only in the opening that stored it: the file belongs to one process at a time,
+/// so no earlier owner is left who could write, and a store in memory, as in `steading dev`, gives
+/// out low tokens again when its process starts again.
+type Row = (u64, u64, u64, Option<&'static [u8]>);
 
 const OBJECTS: TableDefinition<'_, Key, Row> = TableDefinition::new("objects");
 
@@ -27,6 +28,7 @@ const OBJECTS: TableDefinition<'_, Key, Row> = TableDefinition::new("objects");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
 const FORMAT: u64 = 1;
+const OPENINGS_KEY: &str = "openings";
 
 /// Requests of one transaction. Bounds its size, and what one failure can answer as unknown.
 const BATCH_LEN_MAX: usize = 1024;
@@ -56,8 +58,8 @@ pub(super) fn run(
     mut queue: mpsc::Receiver<Request>,
     opened: oneshot::Sender<Result<(), OpenError>>,
 ) {
-    let database = match open(folder, file) {
-        Ok(database) => database,
+    let file = match open(folder, file) {
+        Ok(file) => file,
         Err(error) => {
             let _ = opened.send(Err(error)); // Nobody waits any more: nothing to tell.
             return;
@@ -73,15 +75,22 @@ pub(super) fn run(
         {
             batch.push(next);
         }
-        serve(&database, batch);
+        serve(&file, batch);
     }
+}
+
+/// The file, while this process has it.
+struct File {
+    database: Database,
+    /// How often it was opened, this time included.
+    opening: u64,
 }
 
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "whatever else redb finds wrong is damage to us"
 )]
-fn open(folder: &Path, file: &Path) -> Result<Database, OpenError> {
+fn open(folder: &Path, file: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io(folder.to_owned(), error);
     let corrupt = |reason: String| OpenError::Corrupt {
         folder: folder.to_owned(),
@@ -97,9 +106,9 @@ fn open(folder: &Path, file: &Path) -> Result<Database, OpenError> {
         }
         damaged => corrupt(damaged.to_string()),
     })?;
-    match format(&database).map_err(|error| corrupt(error.to_string()))? {
-        FORMAT => Ok(database),
-        found => Err(OpenError::Format {
+    match begin(&database).map_err(|error| corrupt(error.to_string()))? {
+        (FORMAT, opening) => Ok(File { database, opening }),
+        (found, _) => Err(OpenError::Format {
             folder: folder.to_owned(),
             found,
             known: FORMAT,
@@ -107,27 +116,34 @@ fn open(folder: &Path, file: &Path) -> Result<Database, OpenError> {
     }
 }
 
-/// Returns the format of the file, after writing ours into a new one.
-fn format(database: &Database) -> Result<u64, redb::Error> {
-    match database.begin_read()?.open_table(META) {
-        Ok(meta) => return Ok(meta.get(FORMAT_KEY)?.map_or(0, |format| format.value())),
-        Err(TableError::TableDoesNotExist(_)) => {} // A new file.
-        Err(error) => return Err(error.into()),
-    }
+/// Returns the file's format and how often it was opened, and counts this opening if the format
+/// is ours. A new file becomes one of ours.
+fn begin(database: &Database) -> Result<(u64, u64), redb::Error> {
     let transaction = database.begin_write()?;
-    transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
-    transaction.open_table(OBJECTS)?;
-    transaction.commit()?;
-    Ok(FORMAT)
+    let (format, opening) = {
+        let mut meta = transaction.open_table(META)?;
+        let format = (meta.get(FORMAT_KEY)?).map_or(FORMAT, |found| found.value());
+        let opening = (meta.get(OPENINGS_KEY)?).map_or(0, |found| found.value()) + 1;
+        if format == FORMAT {
+            meta.insert(FORMAT_KEY, FORMAT)?;
+            meta.insert(OPENINGS_KEY, opening)?;
+            transaction.open_table(OBJECTS)?;
+        }
+        (format, opening)
+    };
+    if format == FORMAT {
+        transaction.commit()?;
+    }
+    Ok((format, opening))
 }
 
 /// Does all requests in one transaction, and answers only when that is committed.
-fn serve(database: &Database, batch: Vec<Request>) {
+fn serve(file: &File, batch: Vec<Request>) {
     let (replies, requests): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .map(|request| (request.reply, (request.key, request.token, request.work)))
         .unzip();
-    let answers = match commit(database, requests) {
+    let answers = match commit(file, requests) {
         Ok(answers) => answers,
         Err(failure) => {
             error!(%failure, "cannot write the storage file");
@@ -145,10 +161,10 @@ fn serve(database: &Database, batch: Vec<Request>) {
 ///
 /// `Unavailable` if nothing happened, `Unknown` if the commit itself failed.
 fn commit(
-    database: &Database,
+    file: &File,
     requests: Vec<(ObjectKey, Token, Work)>,
 ) -> Result<Vec<Answer>, StorageError> {
-    let mut transaction = database.begin_write().map_err(unavailable)?;
+    let mut transaction = file.database.begin_write().map_err(unavailable)?;
     // Only saves need the disk. A raised token holds off earlier owners, and of those none can
     // outlive this process, which alone has the file.
     let saves = |(_, _, work): &(_, _, Work)| matches!(work, Work::Save { .. });
@@ -157,7 +173,7 @@ fn commit(
     }
     let answers = {
         let mut objects = transaction.open_table(OBJECTS).map_err(unavailable)?;
-        let apply = |(key, token, work)| apply(&mut objects, &key, token, work);
+        let apply = |(key, token, work)| apply(&mut objects, file.opening, &key, token, work);
         requests
             .into_iter()
             .map(apply)
@@ -177,6 +193,7 @@ fn unavailable(error: impl fmt::Display) -> StorageError {
 /// Does one request; the outer error is the file's, the inner one a refusal.
 fn apply(
     objects: &mut Table<'_, Key, Row>,
+    opening: u64,
     key: &ObjectKey,
     token: Token,
     work: Work,
@@ -191,12 +208,17 @@ fn apply(
             },
         ),
         Some(found) => {
-            let (stored_token, version, state) = found.value();
+            let (stored_in, stored_token, version, state) = found.value();
             let state = match work {
                 Work::Load => state.map(<[u8]>::to_vec),
                 Work::Save { .. } => None, // It is replaced unread.
             };
-            (Token::from_raw(stored_token), Stored { version, state })
+            let stored_token = if stored_in == opening {
+                Token::from_raw(stored_token)
+            } else {
+                Token::default() // Its holder is gone.
+            };
+            (stored_token, Stored { version, state })
         }
     };
     if token < stored_token {
@@ -208,7 +230,15 @@ fn apply(
     match work {
         Work::Load => {
             if token > stored_token {
-                objects.insert(row, (token.get(), stored.version, stored.state.as_deref()))?;
+                objects.insert(
+                    row,
+                    (
+                        opening,
+                        token.get(),
+                        stored.version,
+                        stored.state.as_deref(),
+                    ),
+                )?;
             }
             Ok(Ok(stored))
         }
@@ -219,7 +249,7 @@ fn apply(
             }))
         }
         Work::Save { version, state } => {
-            objects.insert(row, (token.get(), version + 1, state.as_deref()))?;
+            objects.insert(row, (opening, token.get(), version + 1, state.as_deref()))?;
             Ok(Ok(Stored {
                 version: version + 1,
                 state: None,

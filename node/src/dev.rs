@@ -23,7 +23,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     start_logs(&args.settings);
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let store = Arc::new(MemoryStore::new());
-    let storage = open_storage(&args.settings.storage(Role::Dev))?;
+    let storage = open_storage(&args.settings.storage(Role::Dev)).await?;
     let address = inspector_address(args);
     let (inspector_listener, inspector) = bind("inspector_listen", &address).await?;
 

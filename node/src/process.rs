@@ -6,11 +6,12 @@ mod logs;
 mod serve;
 mod signals;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use steading::coordination::EtcdSettings;
 use steading::placement::Weight;
-use steading::storage::{MemoryStorage, Storage};
+use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
 use steading::{Node, NodeBuilder, StartError};
 
 use crate::app::App;
@@ -33,7 +34,7 @@ pub(crate) enum ProcessError {
     #[error("`{setting}`: cannot read {}", path.display())]
     File {
         setting: &'static str,
-        path: std::path::PathBuf,
+        path: PathBuf,
         #[source]
         source: std::io::Error,
     },
@@ -44,6 +45,13 @@ pub(crate) enum ProcessError {
         address: String,
         #[source]
         source: std::io::Error,
+    },
+    /// The folder of the storage cannot be opened.
+    #[error("`storage`: cannot open {}", path.display())]
+    Storage {
+        path: PathBuf,
+        #[source]
+        source: OpenError,
     },
     /// The node cannot become part of its cluster.
     #[error("cannot start the node")]
@@ -61,7 +69,11 @@ impl ProcessError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Settings(_) | Self::File { .. } => Exit::Usage,
-            Self::Listen { .. } | Self::Start(_) | Self::Signals(_) | Self::Died => Exit::Failed,
+            Self::Listen { .. }
+            | Self::Storage { .. }
+            | Self::Start(_)
+            | Self::Signals(_)
+            | Self::Died => Exit::Failed,
         }
     }
 }
@@ -86,7 +98,7 @@ pub(crate) async fn run(
     let builder = builder(settings, role)?
         .id(id)
         .http_address(http.to_string())
-        .storage(open_storage(&settings.storage(role))?)
+        .storage(open_storage(&settings.storage(role)).await?)
         .grpc_routes(extras.routes());
     let node = launch(app.types_into(builder)).await?;
     warn_if_open(settings);
@@ -149,7 +161,7 @@ fn etcd(settings: &Settings) -> Result<EtcdSettings, ProcessError> {
         .etcd_password
         .as_ref()
         .map(|secret| secret.reveal().to_owned());
-    let read = |setting, path: &Option<std::path::PathBuf>| {
+    let read = |setting, path: &Option<PathBuf>| {
         let read = path.as_ref().map(|path| {
             std::fs::read(path).map_err(|source| {
                 let path = path.clone();
@@ -175,13 +187,16 @@ fn etcd(settings: &Settings) -> Result<EtcdSettings, ProcessError> {
 }
 
 /// Opens where objects' state is kept.
-pub(crate) fn open_storage(choice: &StorageChoice) -> Result<Arc<dyn Storage>, ProcessError> {
+pub(crate) async fn open_storage(choice: &StorageChoice) -> Result<Arc<dyn Storage>, ProcessError> {
     match choice {
         StorageChoice::Memory => Ok(Arc::new(MemoryStorage::new())),
-        StorageChoice::Embedded(path) => {
-            tracing::warn!(path = %path.display(), "state is kept in memory for now");
-            Ok(Arc::new(MemoryStorage::new()))
-        }
+        StorageChoice::Embedded(path) => match EmbeddedStorage::open(path).await {
+            Ok(storage) => Ok(Arc::new(storage)),
+            Err(source) => Err(ProcessError::Storage {
+                path: path.clone(),
+                source,
+            }),
+        },
         StorageChoice::Other(_) => unreachable!("the settings were checked"),
     }
 }

@@ -158,7 +158,8 @@ pub struct Settings {
     )]
     pub drain_timeout: Duration,
 
-    /// Where objects' state is kept: `memory`, or `embedded:PATH` for a file of this process.
+    /// Where objects' state is kept: `memory`, or `embedded:PATH` for a folder of this
+    /// process. Neither is shared: an object that moves to another process begins anew.
     /// [default: `memory`; `dev`: `embedded:./steading-data`]
     #[arg(
         long,

@@ -181,7 +181,7 @@ impl FromStr for Label {
 pub enum StorageChoice {
     /// In this process's memory; lost with it.
     Memory,
-    /// In a file of this process.
+    /// In a folder of this process.
     Embedded(PathBuf),
     /// Something else; held back, since it may be a URL with a password in it.
     Other(Secret),

@@ -365,6 +365,15 @@ impl ObjectKey {
         &self.id
     }
 
+    /// Returns the same key with another copy of its type name, which many keys can share.
+    pub(crate) fn with_type_name(&self, object_type: &Arc<str>) -> Self {
+        debug_assert_eq!(self.object_type, *object_type);
+        Self {
+            object_type: object_type.clone(),
+            id: self.id.clone(),
+        }
+    }
+
     /// Returns where objects of this key live.
     ///
     /// `shard#5/x` names shard 5 and `node#n1/x` node `n1`. Otherwise the shard follows from the

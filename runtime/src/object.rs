@@ -3,13 +3,22 @@
 //! Knows the ids, the fence and `placement`'s values; never the store nor the network. Calls
 //! that this process cannot serve go out through [`RemoteCalls`], which `routing` implements.
 
+mod activation;
+mod chore;
+mod closing;
 mod context;
+mod directory;
 mod encoding;
+mod envelope;
 mod handle;
 mod host;
+mod hosted;
+mod mailbox;
 mod method;
 mod path;
 mod registry;
+mod sweeper;
+mod turn;
 
 pub use context::Context;
 pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};

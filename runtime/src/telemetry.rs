@@ -5,6 +5,7 @@
 
 mod coordination;
 mod membership;
+mod objects;
 mod routing;
 
 use std::fmt;
@@ -18,6 +19,8 @@ use prometheus_client::registry::Registry;
 
 pub use coordination::{BatchLabels, CoordinationMetrics, PlanLabels, SkipLabels};
 pub use membership::MembershipMetrics;
+pub(crate) use objects::{CountTurns, HostCounts};
+pub use objects::{ObjectMetrics, SaveLabels};
 pub use routing::{LinkMetrics, ParkingMetrics, RoutingMetrics};
 
 /// The metrics of one node.
@@ -27,6 +30,8 @@ pub struct Metrics {
     pub store_writes: Family<StoreWrite, Counter>,
     /// What watcher, leader and reconciler count.
     pub coordination: CoordinationMetrics,
+    /// What objects and the per-shard lock count.
+    pub objects: ObjectMetrics,
     /// How long the store took to answer, by request, whatever it answered.
     pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
     /// The node's own life in the store.
@@ -60,6 +65,7 @@ impl Metrics {
             store_writes.clone(),
         );
         let coordination = CoordinationMetrics::register(&mut registry);
+        let objects = ObjectMetrics::register(&mut registry);
         let store_request_seconds = Family::new_with_constructor(store_request_histogram as _);
         registry.register(
             "store_request_seconds",
@@ -74,8 +80,17 @@ impl Metrics {
             store_writes,
             store_request_seconds,
             coordination,
+            objects,
             routing,
         }
+    }
+
+    /// Has a host's turns counted whenever the metrics are read.
+    pub(crate) fn collect_from(&self, turns: impl CountTurns) {
+        let collector = objects::TurnCollector(turns);
+        self.registry
+            .write()
+            .register_collector(Box::new(collector));
     }
 
     /// Writes every metric in the text format that Prometheus reads.

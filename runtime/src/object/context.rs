@@ -1,19 +1,36 @@
-//! What a turn knows of its call. (Skeleton.)
+//! What a turn knows of its call, and can do besides changing its object.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Object;
+use super::activation::Live;
+use super::turn::CallInfo;
+use super::{Object, ObjectRef};
 use crate::ids::{ObjectKey, Token};
 
-/// What a turn knows of its call and can do besides changing its object.
-#[derive(Debug)]
-pub struct Context {}
+/// What a turn knows of its call, and can do besides changing its object.
+pub struct Context {
+    activation: Arc<dyn Live>,
+    info: CallInfo,
+    deactivate: AtomicBool,
+}
 
 impl Context {
+    pub(super) fn new(activation: Arc<dyn Live>, info: CallInfo) -> Self {
+        Self {
+            activation,
+            info,
+            deactivate: AtomicBool::new(false),
+        }
+    }
+
     /// Returns the object's own key.
     pub fn key(&self) -> &ObjectKey {
-        unimplemented!("skeleton")
+        self.activation.key()
     }
 
     /// Returns the object's own ID.
@@ -21,30 +38,47 @@ impl Context {
         self.key().id()
     }
 
-    /// Returns the fencing token of the ownership under which this turn runs.
+    /// Returns the fencing token of the ownership under which this activation lives: for effects
+    /// outside Steading that must refuse an earlier owner.
     pub fn token(&self) -> Token {
-        unimplemented!("skeleton")
+        self.activation.token()
     }
 
     /// Returns when the caller stops waiting. The turn may run on, but nobody hears of it.
     pub fn deadline(&self) -> Instant {
-        unimplemented!("skeleton")
+        self.info.deadline
     }
 
-    /// Returns a handle to another object. Its calls carry this call's path, so that a cycle is
-    /// seen, and end no later than this call's deadline.
-    pub fn object<T: Object>(&self, _id: impl Into<String>) -> T::Handle {
-        unimplemented!("skeleton")
+    /// Returns a handle to another object. Its calls carry this call's path, so that a call which
+    /// would wait for itself fails at once, and they end no later than this call's deadline.
+    pub fn object<T: Object>(&self, id: impl AsRef<str>) -> T::Handle {
+        let path = self.info.path.then(self.key().clone());
+        let caller = self.activation.caller();
+        ObjectRef::within(caller, id.as_ref(), path, self.info.deadline).into()
     }
 
     /// Ends the activation after this turn. The next call activates the object again.
     pub fn deactivate(&self) {
-        unimplemented!("skeleton")
+        self.deactivate.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn wants_deactivation(&self) -> bool {
+        self.deactivate.load(Ordering::Relaxed)
     }
 
     /// Returns a token that is cancelled when the activation ends, however that happens: for
     /// background work that an object starts.
     pub fn cancellation(&self) -> CancellationToken {
-        unimplemented!("skeleton")
+        self.activation.cancellation()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("key", self.key())
+            .field("deadline", &self.info.deadline)
+            .field("path", &self.info.path)
+            .finish_non_exhaustive()
     }
 }

@@ -47,7 +47,7 @@ pub struct TypeSettings {
 impl Default for TypeSettings {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(15 * 60),
+            idle: Duration::from_mins(15),
             mailbox_len_max: 1024,
             save_every: None,
             auto_start: AutoStart::Never,
@@ -118,4 +118,22 @@ pub enum Body<M: Method> {
     ExclusiveAsync(for<'a> fn(&'a mut M::Object, &'a Context, M) -> BoxFuture<'a, M::Reply>),
     /// `&self` with `await`.
     SharedAsync(for<'a> fn(&'a M::Object, &'a Context, M) -> BoxFuture<'a, M::Reply>),
+}
+
+impl<M: Method> Body<M> {
+    /// Whether its turns run alone or together.
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::Exclusive(_) | Self::ExclusiveAsync(_) => Access::Exclusive,
+            Self::Shared(_) | Self::SharedAsync(_) => Access::Shared,
+        }
+    }
+
+    /// Whether it runs without `await`.
+    pub const fn is_plain(&self) -> bool {
+        match self {
+            Self::Exclusive(_) | Self::Shared(_) => true,
+            Self::ExclusiveAsync(_) | Self::SharedAsync(_) => false,
+        }
+    }
 }

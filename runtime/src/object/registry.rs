@@ -1,34 +1,95 @@
-//! The types a node hosts, and their methods by name. (Skeleton.)
+//! The types a node hosts, and their methods by name.
 
-use super::{Method, Methods, Object};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::activation::Called;
+use super::directory::Slot;
+use super::encoding::{decode_args, encode_reply};
+use super::hosted::{Common, Hosted, HostedType};
+use super::turn::CallInfo;
+use super::{Dispatch, EncodedCall, Method, Methods, Object};
+use crate::error::CallError;
+
+type Run<T> = fn(Arc<Hosted<T>>, Arc<Slot>, EncodedCall) -> BoxFuture<'static, Dispatch>;
 
 /// A method of `T` without its argument types.
-#[derive(Debug)]
 pub struct MethodEntry<T> {
-    _object: std::marker::PhantomData<fn(T)>,
+    pub(super) name: &'static str,
+    pub(super) run: Run<T>,
 }
 
 impl<T: Object> MethodEntry<T> {
     /// Makes the entry of a method.
     pub fn of<M: Method<Object = T>>() -> Self {
         Self {
-            _object: std::marker::PhantomData,
+            name: M::NAME,
+            run: |hosted, slot, call| run::<M>(hosted, slot, call).boxed(),
         }
     }
 }
 
+async fn run<M: Method>(
+    hosted: Arc<Hosted<M::Object>>,
+    slot: Arc<Slot>,
+    call: EncodedCall,
+) -> Dispatch {
+    // Reading and writing values runs code of users, which may panic.
+    let read = catch_unwind(|| decode_args::<M>(call.format, &call.args));
+    let method = match read {
+        Ok(Ok(method)) => method,
+        Ok(Err(why)) => return bad_arguments(&call, &why),
+        Err(_) => return bad_arguments(&call, "reading them panicked"),
+    };
+    let info = CallInfo {
+        deadline: call.deadline,
+        path: call.path.clone(),
+    };
+    match hosted.call(&slot, &call.key, method, info).await {
+        Called::Done(Ok(reply)) => {
+            let payload_max = hosted.common.payload_max;
+            let write = || encode_reply(call.format, &reply, &call.key, payload_max);
+            let written = catch_unwind(AssertUnwindSafe(write));
+            let panicked = |_| Err(CallError::BadReply("writing it panicked".into()));
+            Dispatch::Done(written.unwrap_or_else(panicked))
+        }
+        Called::Done(Err(error)) => Dispatch::Done(Err(error)),
+        Called::NotHere(_) | Called::Stale(_) => Dispatch::NotHere(call),
+    }
+}
+
+fn bad_arguments(call: &EncodedCall, why: &str) -> Dispatch {
+    let method = format!("{}.{}", call.key.object_type(), call.method);
+    Dispatch::Done(Err(CallError::BadArguments(format!("{method}: {why}"))))
+}
+
+impl<T> fmt::Debug for MethodEntry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MethodEntry").field(&self.name).finish()
+    }
+}
+
+type HostType = fn(Arc<Common>) -> Arc<dyn HostedType>;
+
 /// The object types that a node hosts.
-#[derive(Debug, Default)]
-pub struct Registry {}
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    pub(super) types: BTreeMap<&'static str, HostType>,
+}
 
 impl Registry {
     /// Adds a type, in place of one of the same name.
     pub fn register<T: Methods>(&mut self) {
-        let _ = T::methods();
+        self.types.insert(T::TYPE, Hosted::<T>::erased);
     }
 
     /// Returns the names of the types, sorted.
     pub fn type_names(&self) -> Vec<&'static str> {
-        Vec::new()
+        self.types.keys().copied().collect()
     }
 }

@@ -1,0 +1,686 @@
+//! The one live copy of an object in this process: begun, called, saved and ended.
+//!
+//! It has no task and no channel of its own. A call to an object at rest runs its turn in the
+//! calling task; calls that find it busy wait in its mailbox, and a task that lives only as long
+//! as somebody waits works through them.
+//!
+//! Two locks, never held while code of users runs: the slot's table, then the mailbox.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::context::Context;
+use super::directory::Slot;
+use super::envelope::{Envelope, Queued, Refusal, Started, late_end};
+use super::hosted::Hosted;
+use super::mailbox::{End, Entry, Gate, Mailbox, Next};
+use super::turn::{Begun, CallInfo, Ended, Held, Saved, begin, fenced, panic_text};
+use super::{Access, CALL_TIMEOUT_DEFAULT, CallPath, Caller, Method, Object, ObjectInfo};
+use crate::error::CallError;
+use crate::ids::{ObjectKey, Token};
+use crate::storage::StorageError;
+use crate::tasks::Tasks;
+
+/// How often a call tries again to have its turn at once, where the running turn is a brief one.
+const SPINS_MAX: u32 = 64;
+
+/// Turns that one task takes from a mailbox before it lets other tasks run.
+const TURNS_PER_YIELD: u32 = 32;
+
+type State<T> = Arc<Held<T>>;
+type Todo<T> = Next<State<T>, Arc<dyn Queued<T>>>;
+
+/// The one live copy of an object.
+pub(super) struct Activation<T> {
+    key: ObjectKey,
+    token: Token,
+    slot: Arc<Slot>,
+    hosted: Arc<Hosted<T>>,
+    mailbox: Mutex<Mailbox<State<T>, Arc<dyn Queued<T>>>>,
+    /// The lease is lost: its turns may not store nor answer any more.
+    discarded: AtomicBool,
+}
+
+/// How a call to an activation ended.
+pub(super) enum Called<M: Method> {
+    Done(Result<M::Reply, CallError>),
+    /// The shard is not open here, or the node is fenced. It did not run.
+    NotHere(M),
+    /// This activation is over; the object may have another. It did not run.
+    Stale(M),
+}
+
+enum Turn<M: Method> {
+    Now(State<M::Object>, M, CallInfo),
+    Waits(Arc<Envelope<M>>),
+    None(Called<M>),
+}
+
+/// An activation whose type is not known.
+pub(super) trait Live: Any + fmt::Debug + Send + Sync {
+    fn key(&self) -> &ObjectKey;
+    fn token(&self) -> Token;
+    /// How its turns call others; `None` while the node ends.
+    fn caller(&self) -> Option<Caller>;
+    /// A token that is cancelled when it ends.
+    fn cancellation(&self) -> CancellationToken;
+    fn info(&self, now: u64) -> ObjectInfo;
+    /// The method whose turn began last.
+    fn running(&self) -> &'static str;
+    /// Whether no turn runs.
+    fn is_quiet(&self) -> bool;
+    /// Lets no more turns start and sends away those that wait: the shard closes.
+    fn pause(&self);
+    /// Lets turns start again: the shard does not close after all.
+    fn resume(self: Arc<Self>);
+    /// Ends a paused and quiet activation; returns what must be awaited for that.
+    fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>>;
+    /// Ends it without saving, and keeps running turns from storing and answering.
+    fn discard(&self);
+    /// Begins its orderly end if it has not been used for its type's idle time.
+    fn expire(self: Arc<Self>, now: u64) -> Option<BoxFuture<'static, ()>>;
+}
+
+impl<T: Object> Activation<T> {
+    /// Makes the activation of an object that has none. Whoever puts it into the table must then
+    /// call [`Activation::start`].
+    pub(super) fn new(
+        key: ObjectKey,
+        token: Token,
+        slot: Arc<Slot>,
+        hosted: Arc<Hosted<T>>,
+    ) -> Arc<Self> {
+        Self::with_queue(key, token, slot, hosted, VecDeque::new())
+    }
+
+    fn with_queue(
+        key: ObjectKey,
+        token: Token,
+        slot: Arc<Slot>,
+        hosted: Arc<Hosted<T>>,
+        queue: VecDeque<Arc<dyn Queued<T>>>,
+    ) -> Arc<Self> {
+        let mailbox = Mailbox::activating(queue, hosted.common.now());
+        Arc::new(Self {
+            key,
+            token,
+            slot,
+            hosted,
+            mailbox: Mutex::new(mailbox),
+            discarded: AtomicBool::new(false),
+        })
+    }
+
+    /// Activates the object; calls wait until it is done. The call that needed it gives the path
+    /// and the least deadline of what the hook calls.
+    pub(super) fn start(self: &Arc<Self>, info: &CallInfo) {
+        self.hosted.common.metrics.objects.activations.inc();
+        if T::STATE.is_some() || self.hosted.activate.is_some() {
+            let work = self.clone().activate(info.clone());
+            self.hosted.common.tasks.spawn_work(work);
+            return;
+        }
+        match catch_unwind(T::create) {
+            Ok(state) => self.leave(Access::Exclusive, ready(state, None)),
+            Err(panic) => self.fail(&panic_text(&*panic)),
+        }
+    }
+
+    async fn activate(self: Arc<Self>, info: CallInfo) {
+        let made = AssertUnwindSafe(self.load_and_greet(info)).catch_unwind();
+        match made.await {
+            Ok(Ok(end)) => self.leave(Access::Exclusive, end),
+            Ok(Err(why)) => self.fail(&why),
+            Err(panic) => self.fail(&panic_text(&*panic)),
+        }
+    }
+
+    async fn load_and_greet(self: &Arc<Self>, mut info: CallInfo) -> Result<End<State<T>>, String> {
+        let (mut state, saved) = self.load().await?;
+        let mut deactivate = false;
+        if let Some(hook) = self.hosted.activate {
+            info.deadline = info.deadline.max(Instant::now() + CALL_TIMEOUT_DEFAULT);
+            let context = Context::new(self.clone(), info);
+            hook(&mut state, &context).await?;
+            deactivate = context.wants_deactivation();
+        }
+        Ok(End {
+            deactivate,
+            ..ready(state, saved)
+        })
+    }
+
+    async fn load(&self) -> Result<(T, Option<Box<Saved>>), String> {
+        let Some(codec) = T::STATE else {
+            return Ok((T::create(), None));
+        };
+        let storage = &self.hosted.common.storage;
+        let stored = storage.load(&self.key, self.token).await;
+        let stored = stored.map_err(|error| error.to_string())?;
+        let state = match &stored.state {
+            Some(bytes) => {
+                (codec.decode)(bytes).map_err(|why| format!("cannot read its state: {why}"))?
+            }
+            None => T::create(),
+        };
+        let saved = Saved {
+            version: stored.version,
+            bytes: stored.state,
+            dirty: false,
+        };
+        Ok((state, Some(Box::new(saved))))
+    }
+
+    fn fail(self: &Arc<Self>, why: &str) {
+        warn!(object = %self.key, why, "cannot activate");
+        let error = CallError::Activation(format!("{}: {why}", self.key));
+        self.over(Some(&error));
+    }
+
+    /// Runs a method when its turn comes, at once if the object is at rest.
+    ///
+    /// Cancel safety: a call that waits stays in the mailbox and has its turn, and a turn that has
+    /// begun runs to its end, though nobody waits for them any more.
+    pub(super) async fn call<M>(self: &Arc<Self>, method: M, info: CallInfo) -> Called<M>
+    where
+        M: Method<Object = T>,
+    {
+        let deadline = info.deadline;
+        match self.enter(method, info) {
+            Turn::None(called) => called,
+            Turn::Waits(envelope) => envelope.answer().await,
+            Turn::Now(held, method, info) => match begin(self, held, info, method) {
+                Begun::Ended((end, result)) => {
+                    self.leave(M::BODY.access(), end);
+                    Called::Done(result)
+                }
+                Begun::Suspended(turn) => Called::Done(self.finish::<M>(turn, deadline).await),
+            },
+        }
+    }
+
+    fn enter<M: Method<Object = T>>(&self, method: M, info: CallInfo) -> Turn<M> {
+        if info.path.contains(&self.key) {
+            let cycle = format!("{} -> {}", info.path, self.key);
+            return Turn::None(Called::Done(Err(CallError::Cycle(cycle))));
+        }
+        if !self.may_take_effect() {
+            return Turn::None(self.shut(method));
+        }
+        let access = M::BODY.access();
+        let is_brief = M::BODY.is_plain() && (T::STATE.is_none() || access == Access::Shared);
+        let mut spins = 0;
+        loop {
+            let mut mailbox = self.mailbox.lock();
+            match mailbox.enter(access, M::NAME, is_brief) {
+                Entry::Run(held) => return Turn::Now(held, method, info),
+                Entry::Shut(Gate::Gone) => return Turn::None(Called::Stale(method)),
+                Entry::Shut(Gate::Open | Gate::Paused) => {
+                    return Turn::None(Called::NotHere(method));
+                }
+                Entry::Busy { brief: true } if spins < SPINS_MAX => {
+                    spins += 1;
+                    drop(mailbox);
+                    std::hint::spin_loop();
+                }
+                Entry::Busy { .. } => {
+                    let envelope = Arc::new(Envelope::new(method, info));
+                    let len_max = self.hosted.settings.mailbox_len_max;
+                    return match mailbox.push(envelope.clone(), len_max) {
+                        Ok(()) => Turn::Waits(envelope),
+                        Err(_) => Turn::None(Called::Done(Err(self.overloaded()))),
+                    };
+                }
+            }
+        }
+    }
+
+    fn shut<M: Method<Object = T>>(&self, method: M) -> Called<M> {
+        match self.mailbox.lock().gate() {
+            Gate::Gone => Called::Stale(method),
+            Gate::Open | Gate::Paused => Called::NotHere(method),
+        }
+    }
+
+    fn overloaded(&self) -> CallError {
+        let len_max = self.hosted.settings.mailbox_len_max;
+        CallError::Overloaded(format!("{len_max} calls wait for {}", self.key))
+    }
+
+    async fn finish<M: Method<Object = T>>(
+        self: &Arc<Self>,
+        turn: BoxFuture<'static, Ended<T, M::Reply>>,
+        deadline: Instant,
+    ) -> Result<M::Reply, CallError> {
+        let activation = self.clone();
+        let rest = self.hosted.common.tasks.spawn_work(async move {
+            let (end, result) = turn.await;
+            activation.leave(M::BODY.access(), end);
+            result
+        });
+        match timeout_at(deadline, rest).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(CallError::Fenced(format!("{}: the process ends", M::NAME))),
+            Err(_) => Err(late_end(M::NAME)),
+        }
+    }
+
+    /// Lets a chore wait for its turn, which runs in the background.
+    pub(super) fn submit(self: &Arc<Self>, job: Arc<dyn Queued<T>>) -> Result<(), Gate> {
+        let mut mailbox = self.mailbox.lock();
+        match mailbox.enter(job.access(), job.method(), false) {
+            Entry::Run(held) => {
+                drop(mailbox);
+                self.act(match job.access() {
+                    Access::Exclusive => Next::Exclusive(job, held),
+                    Access::Shared => Next::Shared(job, held),
+                });
+            }
+            Entry::Shut(gate) => return Err(gate),
+            Entry::Busy { .. } => {
+                let pushed = mailbox.push(job, self.hosted.settings.mailbox_len_max);
+                drop(mailbox);
+                if let Err(job) = pushed {
+                    job.refuse(Refusal::Failed(self.overloaded()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a turn and does what comes next.
+    fn leave(self: &Arc<Self>, access: Access, end: End<State<T>>) {
+        let now = self.hosted.common.now();
+        self.slot.count_turn(end.state.is_none());
+        let next = match access {
+            Access::Exclusive => self.mailbox.lock().leave_alone(end, now),
+            Access::Shared => {
+                let ending = end.drop_state();
+                self.mailbox.lock().leave_shared(ending, now)
+            }
+        };
+        self.act(next);
+    }
+
+    fn act(self: &Arc<Self>, next: Todo<T>) {
+        let tasks = &self.hosted.common.tasks;
+        match next {
+            Next::Rest => {}
+            Next::Quiet => self.slot.quiet.notify_waiters(),
+            Next::Replace => self.over(None),
+            Next::Retire(held) => {
+                tasks.spawn_work(self.clone().retire(held));
+            }
+            next @ (Next::Exclusive(..) | Next::Shared(..)) => {
+                tasks.spawn_work(self.clone().drain(next));
+            }
+        }
+    }
+
+    /// Gives turns to those who wait, in order, until nobody does.
+    async fn drain(self: Arc<Self>, mut next: Todo<T>) {
+        let mut turns: u32 = 0;
+        loop {
+            next = match next {
+                Next::Exclusive(job, held) => {
+                    let end = match job.start(&self, held) {
+                        Started::Ended(end) => end,
+                        Started::Suspended(rest) => rest.await,
+                    };
+                    self.slot.count_turn(end.state.is_none());
+                    let now = self.hosted.common.now();
+                    self.mailbox.lock().leave_alone(end, now)
+                }
+                Next::Shared(job, held) => match job.start(&self, held) {
+                    Started::Ended(end) => {
+                        self.slot.count_turn(end.state.is_none());
+                        let ending = end.drop_state();
+                        let now = self.hosted.common.now();
+                        self.mailbox.lock().leave_shared_and_go_on(ending, now)
+                    }
+                    Started::Suspended(rest) => {
+                        let activation = self.clone();
+                        self.hosted.common.tasks.spawn_work(async move {
+                            activation.leave(Access::Shared, rest.await);
+                        });
+                        self.mailbox.lock().settle()
+                    }
+                },
+                Next::Rest | Next::Retire(_) | Next::Replace | Next::Quiet => {
+                    return self.act(next);
+                }
+            };
+            turns += 1;
+            if turns.is_multiple_of(TURNS_PER_YIELD) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Makes the effects of an exclusive turn last, as the type's settings say.
+    pub(super) async fn commit(self: &Arc<Self>, held: &mut State<T>) -> Result<(), CallError> {
+        if T::STATE.is_none() {
+            return Ok(());
+        }
+        if self.hosted.settings.save_every.is_none() {
+            return self
+                .save(held)
+                .await
+                .map_err(|error| self.not_stored(error));
+        }
+        let held = Arc::get_mut(held).expect("an exclusive turn has the only reference");
+        let saved = held
+            .saved
+            .as_mut()
+            .expect("a stored type knows its version");
+        if !std::mem::replace(&mut saved.dirty, true) {
+            self.hosted.note_dirty(self);
+        }
+        Ok(())
+    }
+
+    pub(super) fn not_stored(&self, error: SaveError) -> CallError {
+        match error {
+            SaveError::Fenced => fenced(self, "save"),
+            error @ (SaveError::Encode(_) | SaveError::Storage(_)) => {
+                warn!(object = %self.key, %error, "cannot save");
+                CallError::NotStored(format!("{}: {error}", self.key))
+            }
+        }
+    }
+
+    /// Saves the state if it differs from what storage has.
+    pub(super) async fn save(&self, held: &mut State<T>) -> Result<(), SaveError> {
+        let Some(codec) = T::STATE else {
+            return Ok(());
+        };
+        let held = Arc::get_mut(held).expect("an exclusive turn has the only reference");
+        let saved = held
+            .saved
+            .as_mut()
+            .expect("a stored type knows its version");
+        let bytes = (codec.encode)(&held.state).map_err(SaveError::Encode)?;
+        if saved.bytes.as_ref() != Some(&bytes) {
+            if !self.may_take_effect() {
+                return Err(SaveError::Fenced);
+            }
+            saved.version = self.put(saved.version, Some(bytes.clone())).await?;
+            saved.bytes = Some(bytes);
+        }
+        saved.dirty = false;
+        Ok(())
+    }
+
+    /// Deletes the stored state.
+    pub(super) async fn unsave(&self, held: &mut State<T>) -> Result<(), SaveError> {
+        let held = Arc::get_mut(held).expect("an exclusive turn has the only reference");
+        let Some(saved) = held.saved.as_mut() else {
+            return Ok(());
+        };
+        if !self.may_take_effect() {
+            return Err(SaveError::Fenced);
+        }
+        if saved.bytes.is_some() {
+            saved.version = self.put(saved.version, None).await?;
+            saved.bytes = None;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, version: u64, state: Option<Vec<u8>>) -> Result<u64, StorageError> {
+        let common = &self.hosted.common;
+        let saved = common.storage.save(&self.key, self.token, version, state);
+        let saved = saved.await;
+        common.metrics.objects.count_save(saved.is_ok());
+        saved
+    }
+
+    /// Deletes the stored state of an object that had no activation: this one is not activated.
+    pub(super) async fn delete_cold(self: &Arc<Self>) -> Result<(), CallError> {
+        let deleted = AssertUnwindSafe(async {
+            if T::STATE.is_none() {
+                return Ok(());
+            }
+            let storage = &self.hosted.common.storage;
+            let stored = storage.load(&self.key, self.token).await?;
+            if stored.state.is_some() {
+                if !self.may_take_effect() {
+                    return Err(SaveError::Fenced);
+                }
+                self.put(stored.version, None).await?;
+            }
+            Ok(())
+        });
+        let deleted = deleted.catch_unwind().await;
+        self.over(None);
+        match deleted {
+            Ok(deleted) => deleted.map_err(|error| self.not_stored(error)),
+            Err(panic) => Err(CallError::NotStored(panic_text(&*panic))),
+        }
+    }
+
+    async fn retire(self: Arc<Self>, held: State<T>) {
+        self.end_in_order(held).await;
+        self.over(None);
+    }
+
+    /// Runs the deactivation hook and saves. Errors are logged: nobody waits for them.
+    pub(super) async fn end_in_order(self: &Arc<Self>, mut held: State<T>) {
+        let end = AssertUnwindSafe(async {
+            self.say_goodbye(&mut held).await;
+            self.save(&mut held).await
+        });
+        match end.catch_unwind().await {
+            Ok(Ok(())) => debug!(object = %self.key, "deactivated"),
+            Ok(Err(error)) => error!(object = %self.key, %error, "cannot save at its end"),
+            Err(panic) => {
+                error!(object = %self.key, why = panic_text(&*panic), "panicked at its end");
+            }
+        }
+    }
+
+    /// Runs the deactivation hook, if the type has one.
+    pub(super) async fn say_goodbye(self: &Arc<Self>, held: &mut State<T>) {
+        let Some(hook) = self.hosted.deactivate else {
+            return;
+        };
+        let held = Arc::get_mut(held).expect("an exclusive turn has the only reference");
+        let context = Context::new(self.clone(), CallInfo::background());
+        if let Err(why) = hook(&mut held.state, &context).await {
+            error!(object = %self.key, why, "the deactivation hook failed");
+        }
+    }
+
+    /// Ends this activation. Calls that wait go to a new one, unless the shard is not open any
+    /// more or this one `failed`.
+    pub(super) fn over(self: &Arc<Self>, failed: Option<&CallError>) {
+        let mut table = self.slot.table.write();
+        let remains = self.mailbox.lock().finish();
+        let was_there = table.remove(&**self);
+        let mut refused = remains.queue;
+        let keep = self.hosted.is_auto_started(&self.key);
+        let mut fresh = None;
+        if failed.is_none() && was_there && table.is_open() && (keep || !refused.is_empty()) {
+            let (key, slot) = (self.key.clone(), self.slot.clone());
+            let queue = std::mem::take(&mut refused);
+            let hosted = self.hosted.clone();
+            let activation = Self::with_queue(key, table.token, slot, hosted, queue);
+            table.insert(activation.clone());
+            fresh = Some(activation);
+        }
+        drop(table);
+        if let Some(token) = remains.cancellation {
+            token.cancel();
+        }
+        drop(remains.state);
+        for job in refused {
+            job.refuse(failed.map_or(Refusal::NotHere, |error| Refusal::Failed(error.clone())));
+        }
+        self.slot.quiet.notify_waiters();
+        if let Some(fresh) = fresh {
+            fresh.start(&CallInfo::background());
+        } else if failed.is_some() && keep {
+            self.hosted.common.restart_later(&self.slot, &self.key);
+        }
+    }
+
+    pub(super) fn may_take_effect(&self) -> bool {
+        self.hosted.common.fence.is_open() && !self.discarded.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_panic(&self, method: &str, why: &str) {
+        error!(object = %self.key, method, why, "a method panicked; the activation is discarded");
+        self.hosted.common.metrics.objects.panics.inc();
+    }
+
+    /// Has the next save at an interval try again.
+    pub(super) fn note_unsaved(self: &Arc<Self>, held: &mut State<T>) {
+        if let Some(saved) = Arc::get_mut(held).and_then(|held| held.saved.as_mut()) {
+            saved.dirty = true;
+            self.hosted.note_dirty(self);
+        }
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.hosted.common.tasks
+    }
+
+    pub(super) fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+}
+
+impl<T: Object> Live for Activation<T> {
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    fn token(&self) -> Token {
+        self.token
+    }
+
+    fn caller(&self) -> Option<Caller> {
+        self.hosted.common.caller()
+    }
+
+    fn cancellation(&self) -> CancellationToken {
+        self.mailbox.lock().cancellation()
+    }
+
+    fn info(&self, now: u64) -> ObjectInfo {
+        let mailbox = self.mailbox.lock();
+        let idle_millis = if mailbox.is_quiet() {
+            now.saturating_sub(mailbox.used())
+        } else {
+            0
+        };
+        ObjectInfo {
+            key: self.key.clone(),
+            shard: self.slot.shard,
+            waiting: mailbox.waiting(),
+            idle: Duration::from_millis(idle_millis),
+        }
+    }
+
+    fn running(&self) -> &'static str {
+        self.mailbox.lock().running()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.mailbox.lock().is_quiet()
+    }
+
+    fn pause(&self) {
+        let waiting = self.mailbox.lock().pause();
+        for job in waiting {
+            job.refuse(Refusal::NotHere);
+        }
+    }
+
+    fn resume(self: Arc<Self>) {
+        let next = self.mailbox.lock().resume();
+        self.act(next);
+    }
+
+    fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        let last = self.mailbox.lock().take_last();
+        let held = last.filter(|held| {
+            let dirty = held.saved.as_ref().is_some_and(|saved| saved.dirty);
+            dirty || self.hosted.deactivate.is_some()
+        });
+        let Some(held) = held else {
+            self.over(None);
+            return None;
+        };
+        Some(Box::pin(self.retire(held)))
+    }
+
+    fn discard(&self) {
+        self.discarded.store(true, Ordering::Release);
+        let remains = self.mailbox.lock().finish();
+        if let Some(token) = remains.cancellation {
+            token.cancel();
+        }
+        for job in remains.queue {
+            job.refuse(Refusal::NotHere);
+        }
+    }
+
+    fn expire(self: Arc<Self>, now: u64) -> Option<BoxFuture<'static, ()>> {
+        if self.hosted.is_auto_started(&self.key) {
+            return None;
+        }
+        let used_before = now.checked_sub(self.hosted.idle_millis)?;
+        let held = self.mailbox.lock().retire_if_idle(used_before)?;
+        Some(Box::pin(self.retire(held)))
+    }
+}
+
+impl<T> fmt::Debug for Activation<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Activation")
+            .field("key", &self.key)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CallInfo {
+    /// Of what no caller waits for.
+    pub(super) fn background() -> Self {
+        Self {
+            deadline: Instant::now() + CALL_TIMEOUT_DEFAULT,
+            path: CallPath::EMPTY,
+        }
+    }
+}
+
+/// Why a state was not saved.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SaveError {
+    #[error("the node is fenced")]
+    Fenced,
+    #[error("cannot write the state: {0}")]
+    Encode(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+fn ready<T>(state: T, saved: Option<Box<Saved>>) -> End<State<T>> {
+    End {
+        state: Some(Arc::new(Held { state, saved })),
+        deactivate: false,
+    }
+}

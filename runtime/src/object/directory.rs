@@ -1,0 +1,125 @@
+//! The activations of one shard, and whether the shard is open here.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashTable;
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, Notify};
+
+use super::activation::Live;
+use crate::ids::{ObjectKey, ShardId, Token};
+
+/// The place of one shard's objects, or of those that are bound to the node.
+pub(super) struct Slot {
+    /// `None`: of the objects that are bound to the node.
+    pub(super) shard: Option<ShardId>,
+    /// Never locked while a mailbox is, and held by no code of users.
+    pub(super) table: RwLock<Table>,
+    /// Told when a turn ends in a paused object.
+    pub(super) quiet: Notify,
+    /// Held by whoever closes it.
+    pub(super) closing: Mutex<()>,
+    pub(super) turns: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// Whether calls may run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Closed,
+    Open,
+    /// No new turn starts; the running ones may end.
+    Closing,
+}
+
+pub(super) struct Table {
+    pub(super) stage: Stage,
+    pub(super) token: Token,
+    /// Counts openings and discards, so that a closing sees that it was overtaken.
+    pub(super) round: u64,
+    objects: HashTable<Arc<dyn Live>>,
+    hasher: RandomState,
+}
+
+impl Slot {
+    pub(super) fn new(shard: Option<ShardId>, hasher: RandomState) -> Self {
+        Self {
+            shard,
+            table: RwLock::new(Table {
+                stage: Stage::Closed,
+                token: Token::default(),
+                round: 0,
+                objects: HashTable::new(),
+                hasher,
+            }),
+            quiet: Notify::new(),
+            closing: Mutex::new(()),
+            turns: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn count_turn(&self, failed: bool) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    pub(super) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    pub(super) fn find(&self, key: &ObjectKey) -> Option<&Arc<dyn Live>> {
+        let hash = self.hasher.hash_one(key);
+        self.objects.find(hash, |live| live.key() == key)
+    }
+
+    /// Adds an activation whose key has none.
+    pub(super) fn insert(&mut self, live: Arc<dyn Live>) {
+        let hash = self.hasher.hash_one(live.key());
+        let hasher = &self.hasher;
+        self.objects
+            .insert_unique(hash, live, |live| hasher.hash_one(live.key()));
+    }
+
+    /// Removes this very activation, not a later one of the same key; returns whether it was there.
+    pub(super) fn remove(&mut self, live: &dyn Live) -> bool {
+        let hash = self.hasher.hash_one(live.key());
+        let same = |other: &Arc<dyn Live>| std::ptr::addr_eq(Arc::as_ptr(other), live);
+        match self.objects.find_entry(hash, same) {
+            Ok(entry) => {
+                entry.remove();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// In no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Live>> {
+        self.objects.iter()
+    }
+
+    /// Removes all, in no order.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<dyn Live>> {
+        std::mem::take(&mut self.objects).into_iter().collect()
+    }
+}

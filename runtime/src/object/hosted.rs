@@ -1,0 +1,332 @@
+//! A type as one host runs it: its settings, hooks and methods, and the way to its activations.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::activation::{Activation, Called};
+use super::chore::{Answer, Chore, Task, finished};
+use super::directory::Slot;
+use super::envelope::late_start;
+use super::turn::CallInfo;
+use super::{
+    AutoStart, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method, MethodEntry,
+    Methods, Object, RemoteCalls, TypeSettings,
+};
+use crate::error::CallError;
+use crate::fence::Fence;
+use crate::ids::{NodeId, ObjectKey, ShardCount};
+use crate::storage::Storage;
+use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
+
+/// How long the sweeper lets an interval save wait for its turn.
+const SAVE_TURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all objects of a host share.
+pub(super) struct Common {
+    pub(super) node: NodeId,
+    pub(super) shard_count: ShardCount,
+    pub(super) fence: Arc<Fence>,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) payload_max: usize,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) host: Weak<Host>,
+    pub(super) remote: OnceLock<Weak<dyn RemoteCalls>>,
+    /// Milliseconds since the host's start, as of the sweeper's last tick.
+    pub(super) millis: AtomicU64,
+    /// Auto-started objects whose activation failed, to be tried again.
+    pub(super) restarts: Mutex<Vec<(Arc<Slot>, ObjectKey)>>,
+}
+
+impl Common {
+    /// Returns the time in milliseconds since the host's start, at most one tick old: reading it
+    /// costs nothing.
+    pub(super) fn now(&self) -> u64 {
+        self.millis.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn caller(&self) -> Option<Caller> {
+        Some(Caller {
+            host: self.host.upgrade()?,
+            remote: self.remote.get()?.upgrade()?,
+        })
+    }
+
+    pub(super) fn restart_later(&self, slot: &Arc<Slot>, key: &ObjectKey) {
+        self.restarts.lock().push((slot.clone(), key.clone()));
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common").finish_non_exhaustive()
+    }
+}
+
+/// A type whose name alone is known.
+pub(super) trait HostedType: Any + fmt::Debug + Send + Sync {
+    fn settings(&self) -> &TypeSettings;
+    /// Runs a call whose arguments are bytes.
+    fn dispatch(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        call: EncodedCall,
+    ) -> BoxFuture<'static, Dispatch>;
+    /// Activates an object, if it has no activation and its shard is open.
+    fn activate(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey);
+    /// Saves what has changed, if the type saves at an interval and it is time.
+    fn save_due(self: Arc<Self>, now: u64);
+}
+
+/// A type as one host runs it.
+pub(super) struct Hosted<T> {
+    pub(super) common: Arc<Common>,
+    pub(super) name: Arc<str>,
+    pub(super) settings: TypeSettings,
+    pub(super) idle_millis: u64,
+    pub(super) activate: Option<Hook<T>>,
+    pub(super) deactivate: Option<Hook<T>>,
+    methods: HashMap<&'static str, MethodEntry<T>>,
+    /// Changed since their last save, each once.
+    dirty: Mutex<Vec<Weak<Activation<T>>>>,
+    saved_at: AtomicU64,
+}
+
+impl<T: Methods> Hosted<T> {
+    pub(super) fn erased(common: Arc<Common>) -> Arc<dyn HostedType> {
+        let settings = T::settings();
+        let methods = T::methods().into_iter().map(|entry| (entry.name, entry));
+        Arc::new(Self {
+            common,
+            name: T::TYPE.into(),
+            idle_millis: millis(settings.idle),
+            settings,
+            activate: T::ACTIVATE,
+            deactivate: T::DEACTIVATE,
+            methods: methods.collect(),
+            dirty: Mutex::new(Vec::new()),
+            saved_at: AtomicU64::new(0),
+        })
+    }
+}
+
+impl<T: Object> Hosted<T> {
+    /// Runs a method of the object with this key when its turn comes. Never `Called::Stale`.
+    pub(super) async fn call<M: Method<Object = T>>(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &ObjectKey,
+        mut method: M,
+        info: CallInfo,
+    ) -> Called<M> {
+        loop {
+            let Some(activation) = self.activation(slot, key, &info) else {
+                return Called::NotHere(method);
+            };
+            match activation.call(method, info.clone()).await {
+                Called::Stale(again) => method = again,
+                called @ (Called::Done(_) | Called::NotHere(_)) => return called,
+            }
+        }
+    }
+
+    /// Returns the object's activation, made now if there was none; `None` if its shard is not
+    /// open here or the node is fenced.
+    pub(super) fn activation(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &ObjectKey,
+        info: &CallInfo,
+    ) -> Option<Arc<Activation<T>>> {
+        if let Some(activation) = existing(slot, key).ok()? {
+            return Some(activation);
+        }
+        let (activation, is_new) = self.insert(slot, key)?;
+        if is_new {
+            activation.start(info);
+        }
+        Some(activation)
+    }
+
+    /// Puts a new activation into the table, unless somebody else has; `None`: not open here.
+    fn insert(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &ObjectKey,
+    ) -> Option<(Arc<Activation<T>>, bool)> {
+        if !self.common.fence.is_open() {
+            return None;
+        }
+        let mut table = slot.table.write();
+        if !table.is_open() {
+            return None;
+        }
+        if let Some(activation) = table.find(key).map(downcast) {
+            return Some((activation, false));
+        }
+        let key = key.with_type_name(&self.name);
+        let activation = Activation::new(key, table.token, slot.clone(), self.clone());
+        table.insert(activation.clone());
+        Some((activation, true))
+    }
+
+    async fn chore(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &ObjectKey,
+        task: Task,
+        deadline: Instant,
+    ) -> Answer {
+        loop {
+            let activation = match (existing(slot, key).ok()?, task) {
+                (Some(activation), _) => activation,
+                (None, Task::Save | Task::Deactivate) => return Some(Ok(())),
+                (None, Task::Delete) => match self.insert(slot, key)? {
+                    (activation, true) => return delete_cold(activation, deadline).await,
+                    (activation, false) => activation,
+                },
+            };
+            let (chore, answer) = Chore::new(task, deadline);
+            if activation.submit(chore).is_ok() {
+                return finished(answer, deadline).await;
+            }
+            // It ended or pauses just now: look again, for a new one or a closed shard.
+            if !slot.table.read().is_open() {
+                return None;
+            }
+        }
+    }
+
+    pub(super) fn note_dirty(&self, activation: &Arc<Activation<T>>) {
+        self.dirty.lock().push(Arc::downgrade(activation));
+    }
+
+    /// Whether the object is one of those that live without being called.
+    pub(super) fn is_auto_started(&self, key: &ObjectKey) -> bool {
+        match self.settings.auto_start {
+            AutoStart::Never => false,
+            AutoStart::PerCluster => key.id() == AUTO_CLUSTER_ID,
+            AutoStart::PerShard => key.id().starts_with("shard#") && key.id().ends_with("/auto"),
+            AutoStart::PerNode => key.id().starts_with("node#") && key.id().ends_with("/auto"),
+        }
+    }
+}
+
+/// The ID of a cluster's one auto-started object of a type.
+pub(super) const AUTO_CLUSTER_ID: &str = "cluster";
+
+/// The shard is not open here.
+struct Shut;
+
+fn existing<T: Object>(slot: &Slot, key: &ObjectKey) -> Result<Option<Arc<Activation<T>>>, Shut> {
+    let table = slot.table.read();
+    if table.is_open() {
+        Ok(table.find(key).map(downcast))
+    } else {
+        Err(Shut)
+    }
+}
+
+fn downcast<T: Object>(live: &Arc<dyn super::activation::Live>) -> Arc<Activation<T>> {
+    let any: Arc<dyn Any + Send + Sync> = live.clone();
+    any.downcast()
+        .expect("a type's name belongs to one type of a host")
+}
+
+async fn delete_cold<T: Object>(activation: Arc<Activation<T>>, deadline: Instant) -> Answer {
+    let tasks = activation.tasks().clone();
+    let work = tasks.spawn_work(async move { activation.delete_cold().await });
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(Ok(deleted)) => Some(deleted),
+        Ok(Err(_)) => Some(Err(CallError::Fenced("the process ends".into()))),
+        Err(_) => Some(Err(super::envelope::late_end(DELETE))),
+    }
+}
+
+impl<T: Object> HostedType for Hosted<T> {
+    fn settings(&self) -> &TypeSettings {
+        &self.settings
+    }
+
+    fn dispatch(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        call: EncodedCall,
+    ) -> BoxFuture<'static, Dispatch> {
+        if Instant::now() >= call.deadline {
+            let late = late_start(&call.method);
+            return Box::pin(std::future::ready(Dispatch::Done(Err(late))));
+        }
+        let task = match &*call.method {
+            DEACTIVATE => Task::Deactivate,
+            DELETE => Task::Delete,
+            name => {
+                return match self.methods.get(name).map(|entry| entry.run) {
+                    Some(run) => run(self, slot, call),
+                    None => Box::pin(std::future::ready(Dispatch::Done(Err(unknown(&call))))),
+                };
+            }
+        };
+        Box::pin(async move {
+            if call.path.contains(&call.key) {
+                let cycle = format!("{} -> {}", call.path, call.key);
+                return Dispatch::Done(Err(CallError::Cycle(cycle)));
+            }
+            match self.chore(&slot, &call.key, task, call.deadline).await {
+                Some(Ok(())) => Dispatch::Done(super::encoding::encode_reply(
+                    call.format,
+                    &(),
+                    &call.key,
+                    self.common.payload_max,
+                )),
+                Some(Err(error)) => Dispatch::Done(Err(error)),
+                None => Dispatch::NotHere(call),
+            }
+        })
+    }
+
+    fn activate(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey) {
+        let _ = self.activation(slot, key, &CallInfo::background());
+    }
+
+    fn save_due(self: Arc<Self>, now: u64) {
+        let Some(every) = self.settings.save_every else {
+            return;
+        };
+        if now < self.saved_at.load(Ordering::Relaxed) + millis(every) {
+            return;
+        }
+        self.saved_at.store(now, Ordering::Relaxed);
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        for activation in dirty.iter().filter_map(Weak::upgrade) {
+            let deadline = Instant::now() + SAVE_TURN_TIMEOUT;
+            let (chore, _) = Chore::new(Task::Save, deadline);
+            let _ = activation.submit(chore); // One that ends saves by itself.
+        }
+    }
+}
+
+fn unknown(call: &EncodedCall) -> CallError {
+    CallError::UnknownMethod(format!("{}.{}", call.key.object_type(), call.method))
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<T> fmt::Debug for Hosted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosted")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

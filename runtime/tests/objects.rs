@@ -1,0 +1,18 @@
+//! Objects on one host: turns, order, ends, failures and storage. Nothing is called remotely but
+//! what the tests send away themselves.
+
+#[path = "objects/world.rs"]
+mod world;
+
+#[path = "objects/closing.rs"]
+mod closing;
+#[path = "objects/encoded.rs"]
+mod encoded;
+#[path = "objects/life.rs"]
+mod life;
+#[path = "objects/stored.rs"]
+mod stored;
+#[path = "objects/stress.rs"]
+mod stress;
+#[path = "objects/turns.rs"]
+mod turns;

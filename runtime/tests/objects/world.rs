@@ -1,0 +1,359 @@
+//! One host of the tests' objects, with every shard open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use steading::clock::{Clock, Moment};
+use steading::fence::Fence;
+use steading::ids::{Revision, ShardCount, ShardId, Token};
+use steading::object::{
+    Caller, EncodedCall, Host, HostSettings, ObjectQuery, ObjectRef, PAYLOAD_LEN_MAX, Registry,
+    RemoteCalls,
+};
+use steading::storage::{MemoryStorage, Storage};
+use steading::telemetry::Metrics;
+use steading::{CallError, Context, Object, Tasks, methods};
+
+/// A host, and what a node would have around it.
+pub struct World {
+    pub host: Arc<Host>,
+    pub fence: Arc<Fence>,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Tasks,
+    remote: Arc<dyn RemoteCalls>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(MemoryStorage::new())
+    }
+
+    pub fn with(storage: impl Storage) -> Self {
+        let world = Self::closed(storage);
+        for shard in SHARDS.shards() {
+            world.host.open(shard, token(1));
+        }
+        world.host.open_node_bound(token(1));
+        world
+    }
+
+    /// A host with every shard closed.
+    pub fn closed(storage: impl Storage) -> Self {
+        let fence = Arc::new(Fence::new(Clock::tokio()));
+        fence.open(Moment::from_nanos(u64::MAX));
+        let mut registry = Registry::default();
+        registry.register::<Counter>();
+        registry.register::<Probe>();
+        registry.register::<Saved>();
+        registry.register::<Lazy>();
+        registry.register::<Hooked>();
+        registry.register::<Watch>();
+        let metrics = Arc::new(Metrics::new());
+        let tasks = Tasks::new();
+        let host = Host::new(HostSettings {
+            node: "n1".parse().expect("valid"),
+            shard_count: SHARDS,
+            fence: fence.clone(),
+            storage: Arc::new(storage),
+            registry,
+            payload_max: PAYLOAD_LEN_MAX,
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+        });
+        let remote: Arc<dyn RemoteCalls> = Arc::new(Nobody);
+        host.connect(&remote);
+        Self {
+            host,
+            fence,
+            metrics,
+            tasks,
+            remote,
+        }
+    }
+
+    /// Lists the IDs of the live objects of a type.
+    pub fn live(&self, object_type: &str) -> Vec<String> {
+        let query = ObjectQuery {
+            object_type: Some(object_type.to_owned()),
+            limit: 1000,
+            ..ObjectQuery::default()
+        };
+        let objects = self.host.objects(&query).into_iter();
+        objects.map(|object| object.key.id().to_owned()).collect()
+    }
+
+    pub fn object<T: Object>(&self, id: &str) -> T::Handle {
+        let caller = Caller {
+            host: self.host.clone(),
+            remote: self.remote.clone(),
+        };
+        ObjectRef::new(caller, id).into()
+    }
+}
+
+pub const SHARDS: ShardCount = match ShardCount::new(16) {
+    Ok(count) => count,
+    Err(_) => panic!("a power of two"),
+};
+
+pub fn shard(number: u32) -> ShardId {
+    ShardId::new(number, SHARDS).expect("one of them")
+}
+
+pub fn token(revision: u64) -> Token {
+    Token::of(0, Revision::new(revision))
+}
+
+/// Waits until something holds; the clock may be paused.
+pub async fn until(goal: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..100_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never reached: {goal}");
+}
+
+/// A way to other nodes that has none.
+#[derive(Debug)]
+struct Nobody;
+
+impl RemoteCalls for Nobody {
+    fn call(&self, call: EncodedCall) -> BoxFuture<'static, Result<Bytes, CallError>> {
+        Box::pin(async move { Err(CallError::NoOwner(call.key.to_string())) })
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, Object)]
+pub struct Counter {
+    total: i64,
+}
+
+#[methods]
+impl Counter {
+    pub fn add(&mut self, n: i64) -> i64 {
+        self.total += n;
+        self.total
+    }
+
+    pub async fn slowly_add(&mut self, n: i64) -> i64 {
+        let before = self.total;
+        tokio::task::yield_now().await;
+        self.total = before + n;
+        self.total
+    }
+
+    pub fn total(&self) -> i64 {
+        self.total
+    }
+
+    pub fn checked(&mut self, n: i64) -> Result<i64, String> {
+        if n < 0 {
+            Err("negative".into())
+        } else {
+            Ok(self.add(n))
+        }
+    }
+
+    pub fn fail(&mut self) {
+        panic!("on purpose");
+    }
+
+    pub async fn fail_later(&mut self) {
+        tokio::task::yield_now().await;
+        panic!("on purpose, later");
+    }
+
+    pub fn echo(&self, text: String) -> String {
+        text
+    }
+
+    pub fn give_up(&mut self, ctx: &Context) -> i64 {
+        ctx.deactivate();
+        self.total
+    }
+}
+
+/// An object whose turns last as long as the test wants.
+#[derive(Default, Object)]
+#[object(mailbox = 8)]
+pub struct Probe {
+    order: Vec<u32>,
+    running: AtomicUsize,
+}
+
+#[methods]
+impl Probe {
+    /// Has an exclusive turn for so many milliseconds.
+    pub async fn alone(&mut self, n: u32, ms: u64) -> u32 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.order.push(n);
+        n
+    }
+
+    /// Has a shared turn for so many milliseconds, and returns how many ran together at its end.
+    pub async fn together(&self, ms: u64) -> usize {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        let together = self.running.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        together
+    }
+
+    pub fn order(&self) -> Vec<u32> {
+        self.order.clone()
+    }
+
+    pub async fn hang(&mut self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// Calls another one, which calls the next, until the last one adds up.
+    pub async fn relay(&self, ctx: &Context, to: Vec<String>) -> Result<usize, String> {
+        let Some((next, rest)) = to.split_first() else {
+            return Ok(0);
+        };
+        let next = ctx.object::<Probe>(next);
+        match next.relay(rest.to_vec()).await {
+            Ok(Ok(count)) => Ok(count + 1),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(format!("{:?} {error}", error.outcome())),
+        }
+    }
+
+    /// Returns how long the deadline of a call to another object would be away, in milliseconds.
+    pub async fn patience(&self, ctx: &Context) -> u128 {
+        (ctx.deadline() - tokio::time::Instant::now()).as_millis()
+    }
+
+    /// Makes, changes and deletes another object.
+    pub async fn meddle(&mut self, ctx: &Context, other: String) -> Result<i64, String> {
+        let other = ctx.object::<Saved>(&other);
+        let total = other.add(5).await.map_err(|error| error.to_string())?;
+        other.delete().await.map_err(|error| error.to_string())?;
+        Ok(total + other.total().await.map_err(|error| error.to_string())?)
+    }
+}
+
+/// An object whose state is saved before each reply.
+#[derive(Default, Serialize, Deserialize, Object)]
+#[object(storage)]
+pub struct Saved {
+    total: i64,
+}
+
+#[methods]
+impl Saved {
+    pub fn add(&mut self, n: i64) -> i64 {
+        self.total += n;
+        self.total
+    }
+
+    pub fn total(&self) -> i64 {
+        self.total
+    }
+
+    pub async fn slowly_add(&mut self, n: i64, ms: u64) -> i64 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.add(n)
+    }
+}
+
+/// An object whose state is saved at an interval.
+#[derive(Default, Serialize, Deserialize, Object)]
+#[object(storage, save_every = "200ms", idle = "1h")]
+pub struct Lazy {
+    total: i64,
+}
+
+#[methods]
+impl Lazy {
+    pub fn add(&mut self, n: i64) -> i64 {
+        self.total += n;
+        self.total
+    }
+
+    pub fn total(&self) -> i64 {
+        self.total
+    }
+}
+
+/// What the hooks of [`Hooked`] did, by ID.
+pub static HOOKS: parking_lot::Mutex<Vec<String>> = parking_lot::Mutex::new(Vec::new());
+
+/// Returns what the hooks of the object with this ID did.
+pub fn hooks(id: &str) -> Vec<String> {
+    let all = HOOKS.lock();
+    let mine = all.iter().filter_map(|event| event.strip_prefix(id));
+    mine.map(|event| event.trim().to_owned()).collect()
+}
+
+fn note(ctx: &Context, event: &str) {
+    HOOKS.lock().push(format!("{} {event}", ctx.id()));
+}
+
+/// An object with slow hooks; an ID that begins with `bad` cannot be activated.
+#[derive(Default, Object)]
+#[object(idle = "1s")]
+pub struct Hooked {
+    ready: bool,
+}
+
+#[methods]
+impl Hooked {
+    #[activate]
+    async fn begin(&mut self, ctx: &Context) -> Result<(), String> {
+        if ctx.id().starts_with("bad") {
+            return Err("it is bad".into());
+        }
+        if ctx.id().starts_with("caller") {
+            let other = ctx.object::<Counter>("called-from-hook");
+            other.add(1).await.map_err(|error| error.to_string())?;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        note(ctx, "activated");
+        self.ready = true;
+        Ok(())
+    }
+
+    #[deactivate]
+    async fn end(&mut self, ctx: &Context) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        note(ctx, "deactivated");
+    }
+
+    pub fn ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Notes in the background that the activation has ended.
+    pub async fn watch(&self, ctx: &Context) {
+        let (token, id) = (ctx.cancellation(), ctx.id().to_owned());
+        let tasks = Tasks::new();
+        tasks.spawn_work(async move {
+            token.cancelled().await;
+            HOOKS.lock().push(format!("{id} cancelled"));
+        });
+    }
+}
+
+/// An object of which each shard has one that lives without being called.
+#[derive(Default, Object)]
+#[object(auto_start = "shard", idle = "1s")]
+pub struct Watch {
+    calls: u32,
+}
+
+#[methods]
+impl Watch {
+    pub fn fail(&mut self) {
+        self.calls += 1;
+        panic!("on purpose");
+    }
+}

@@ -11,6 +11,8 @@ pub mod membership;
 mod memory;
 mod metered;
 pub mod reconciler;
+#[cfg(test)]
+mod rig;
 mod rights;
 mod shared_view;
 pub mod store;

@@ -136,6 +136,12 @@ impl Leader {
 
     /// Takes the next step, if there is one.
     async fn act(&mut self, view: Arc<ClusterView>) {
+        let now = self.parts.clock.now();
+        if self.again_at.is_some_and(|at| at <= now) {
+            // Taken out, whatever comes of it, so that it cannot wake the task again and again.
+            self.again_at = None;
+            self.settled = None;
+        }
         if self.parts.rights.life().is_none() {
             self.end_reign();
         }
@@ -223,10 +229,10 @@ impl Leader {
         if view.revision < reign.must_see {
             return self.skip("view_behind");
         }
-        let now = self.parts.clock.now();
-        if self.is_settled(&view) && self.again_at.is_none_or(|at| now < at) {
+        if self.is_settled(&view) {
             return;
         }
+        let now = self.parts.clock.now();
         let planning = Planning {
             view: &view,
             joined: self.joins.joined(),
@@ -335,6 +341,7 @@ impl Leader {
             warn!("an earlier plan of unknown outcome was written after all");
             reign.stamp = entry.mod_revision;
             reign.must_see = entry.mod_revision;
+            self.rest = Some((entry.mod_revision, Instant::now())); // Wakes the task at once.
             return "overtaken";
         }
         warn!(term = %reign.term, "the plan is refused: another node leads");

@@ -69,7 +69,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 const CLOSE_RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// The longest that a shard rests after an overdue closing.
-const CLOSE_RETRY_MAX: Duration = Duration::from_secs(60);
+const CLOSE_RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// What a reconciler is made of.
 #[derive(Debug)]

@@ -40,7 +40,7 @@ impl Rights {
     /// any more then. Cancel safe.
     pub async fn changed(&mut self) {
         if self.membership.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -125,7 +125,9 @@ impl Watcher {
         let (revision, entries) = (listing.revision, listing.entries.len());
         let Read { news, bad } =
             read_listing(listing, &self.parts.view.current(), &self.parts.keys);
-        bad.iter().for_each(|bad| self.skip(bad));
+        for bad in &bad {
+            self.skip(bad);
+        }
         self.parts.view.advance(revision, news);
         info!(%revision, entries, "listed the cluster");
     }

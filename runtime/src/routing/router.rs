@@ -180,13 +180,7 @@ impl Inner {
         }
     }
 
-    fn way(
-        &self,
-        cluster_id: &str,
-        node: &NodeId,
-        incarnation: Incarnation,
-        address: &str,
-    ) -> Way {
+    fn way(&self, cluster_id: &str, node: &NodeId, incarnation: Incarnation, address: &str) -> Way {
         Way {
             network: self.settings.network.clone(),
             address: address.into(),

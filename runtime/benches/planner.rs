@@ -35,7 +35,7 @@ fn planner(criterion: &mut Criterion) {
 fn planned(view: &ClusterView) -> Plan {
     plan(Planning {
         view,
-        joined: &BTreeMap::new(),
+        changed: &BTreeMap::new(),
         loads: &Loads::default(),
         in_flight: &[],
         settings: &PlanSettings::default(),

@@ -22,7 +22,7 @@
 //!
 //! Gates and nodes that are joining or draining do not stand: gates come and go without effect.
 
-mod joins;
+mod changes;
 mod reign;
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::joins::Joins;
+use self::changes::Changes;
 use self::reign::{Reign, reason};
 use super::keys::{self, ABSENT, Keys};
 use super::membership::Identity;
@@ -79,7 +79,7 @@ pub struct LeaderParts {
 pub struct Leader {
     parts: LeaderParts,
     news: watch::Receiver<Arc<ClusterView>>,
-    joins: Joins,
+    changes: Changes,
     reign: Option<Reign>,
     /// The view that the last plan was made of, if that left nothing to be written.
     settled: Option<Arc<ClusterView>>,
@@ -95,7 +95,7 @@ impl Leader {
         Self {
             news: parts.view.subscribe(),
             parts,
-            joins: Joins::default(),
+            changes: Changes::default(),
             reign: None,
             settled: None,
             rest: None,
@@ -120,7 +120,7 @@ impl Leader {
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
             let view = self.news.borrow_and_update().clone();
-            self.joins.see(&view, self.parts.clock.now());
+            self.changes.see(&view, self.parts.clock.now());
             self.act(view).await;
         }
         self.resign().await;
@@ -235,7 +235,7 @@ impl Leader {
         let now = self.parts.clock.now();
         let planning = Planning {
             view: &view,
-            joined: self.joins.joined(),
+            changed: self.changes.times(),
             loads: &Loads::default(),
             in_flight: &[],
             settings: &self.parts.settings,

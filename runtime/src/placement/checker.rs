@@ -120,14 +120,14 @@ pub fn check(planning: &Planning<'_>, plan: &Plan) -> Vec<Broken> {
     for shard in planning.view.meta.shard_count.shards() {
         broken.extend(outcome.shard(shard));
     }
-    broken.extend(outcome.division(plan));
+    broken.extend(outcome.divided(plan));
     broken
 }
 
 /// Returns the fewest shards that must be taken from nodes that could keep them, to reach the
 /// spread that such a plan should reach.
 pub fn least_moves(planning: &Planning<'_>, plan: &Plan) -> usize {
-    Outcome::of(planning, plan).least_moves()
+    Outcome::of(planning, plan).division().least
 }
 
 /// The cluster before and after a plan.
@@ -141,6 +141,13 @@ struct Outcome<'a> {
     waits: bool,
     /// Shards that are nobody's wait too.
     first_placement_waits: bool,
+}
+
+/// What each taker has after the plan and should have, and the fewest moves that takes.
+struct Division {
+    after: Vec<u32>,
+    quotas: Vec<u32>,
+    least: usize,
 }
 
 impl<'a> Outcome<'a> {
@@ -213,13 +220,15 @@ impl<'a> Outcome<'a> {
     }
 
     /// Checks that everybody gets its quota, with as few moves as that takes.
-    fn division(&self, plan: &Plan) -> Vec<Broken> {
-        let (before, after) = (self.shares_before(), self.counts_after());
-        let total: u32 = after.iter().sum();
-        let quotas = quotas(total, &before);
-        let counts = after.iter().zip(&quotas).zip(&self.takers);
+    fn divided(&self, plan: &Plan) -> Vec<Broken> {
+        let Division {
+            after,
+            quotas,
+            least,
+        } = self.division();
         // Where more is pinned than a share, the quotas add up to more than there is.
-        let is_all_divided = quotas.iter().sum::<u32>() == total;
+        let is_all_divided = quotas.iter().sum::<u32>() == after.iter().sum::<u32>();
+        let counts = after.iter().zip(&quotas).zip(&self.takers);
         let uneven = counts.filter(|((count, quota), _)| {
             !self.waits && (count > quota || count < quota && is_all_divided)
         });
@@ -231,23 +240,23 @@ impl<'a> Outcome<'a> {
             })
             .collect();
         let moves = plan.moves.iter().filter(|step| self.was_free(step)).count();
-        let least = self.least_moves();
         if moves > least {
             broken.push(Broken::TooManyMoves { moves, least });
         }
         broken
     }
 
-    fn least_moves(&self) -> usize {
-        if self.waits {
-            return 0;
+    fn division(&self) -> Division {
+        let (before, after) = (self.shares_before(), self.counts_after());
+        let quotas = quotas(after.iter().sum(), &before);
+        let excess = before.iter().zip(&quotas);
+        let excess = excess.map(|(share, quota)| share.count.saturating_sub(*quota) as usize);
+        let least = if self.waits { 0 } else { excess.sum() };
+        Division {
+            after,
+            quotas,
+            least,
         }
-        let before = self.shares_before();
-        let quotas = quotas(self.counts_after().iter().sum(), &before);
-        let pairs = before.iter().zip(&quotas);
-        pairs
-            .map(|(share, quota)| share.count.saturating_sub(*quota) as usize)
-            .sum()
     }
 
     /// Whether the move could have been left out: the shard's home is a taker, and the move does

@@ -10,7 +10,8 @@
 //!
 //! Invariants, checked by [`super::checker`] and in every small world by the tests below:
 //! - every shard's target is a taker, while there is any; shards in quarantine are left alone;
-//! - a node that leaves or dies is emptied at once, whatever else waits;
+//! - a node that drains is emptied at once, and one that is gone as soon as it is sure that it was
+//!   no restart, whatever else waits;
 //! - when nothing waits, every taker has its quota, reached by the least number of moves;
 //! - planning a finished plan changes nothing.
 //!
@@ -40,9 +41,9 @@ pub(super) use waiting::Waiting;
 pub struct Planning<'a> {
     /// The cluster as it is.
     pub view: &'a ClusterView,
-    /// When each live node was first seen in its present life and state. A node of which nothing
-    /// is said was there long ago.
-    pub joined: &'a BTreeMap<NodeId, Moment>,
+    /// When each node was last seen to come, to change its state or to go. A node of which nothing
+    /// is said has been as it is for long.
+    pub changed: &'a BTreeMap<NodeId, Moment>,
     /// What each shard costs its owner.
     pub loads: &'a Loads,
     /// Moves that were ordered and have not ended.
@@ -67,6 +68,11 @@ pub struct PlanSettings {
     /// How long the oldest waiting join waits at most, and how long shards are kept for a node
     /// that is registered again and still joining. Default: 2 s.
     pub join_delay_max: Duration,
+    /// How long a node that has just gone keeps its shards. Default: 50 ms.
+    ///
+    /// A restarted process ends its predecessor's lease and registers a moment later. Without this
+    /// delay all of its shards would move in between.
+    pub return_delay: Duration,
 }
 
 impl Default for PlanSettings {
@@ -74,6 +80,7 @@ impl Default for PlanSettings {
         Self {
             join_delay: Duration::from_millis(300),
             join_delay_max: Duration::from_secs(2),
+            return_delay: Duration::from_millis(50),
         }
     }
 }

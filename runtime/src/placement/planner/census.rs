@@ -12,13 +12,14 @@ use crate::placement::{ClusterView, NodeRecord, NodeState, OwnerRecord, Target};
 pub(in crate::placement) enum Standing {
     /// It takes shards; the number is its place among the takers.
     Taker(usize),
-    /// It is registered, and will take shards soon: what is targeted at it is kept until then.
+    /// It will take shards soon, being registered and not ready yet, or may do so, having just
+    /// gone: what is targeted at it is kept until then.
     KeptUntil(Moment),
     /// It hosts nothing, or no longer wants to.
     Leaving,
 }
 
-/// The standing of every live node.
+/// The standing of every node that is live or has just gone.
 ///
 /// A hash table, since each shard asks for its target's; nothing iterates it.
 #[derive(Debug)]
@@ -35,10 +36,15 @@ impl<'a> Standings<'a> {
             };
             (node, standing)
         });
-        Self(standings.collect())
+        let gone = planning.changed.iter().filter_map(|(node, since)| {
+            let until = since.plus(planning.settings.return_delay);
+            let returns = !planning.view.nodes.contains_key(node) && planning.now < until;
+            returns.then_some((node, Standing::KeptUntil(until)))
+        });
+        Self(standings.chain(gone).collect())
     }
 
-    /// Returns a node's standing; `None` if it is not live.
+    /// Returns a node's standing; `None` if it is not live, nor has just gone.
     pub(in crate::placement) fn get(&self, node: &NodeId) -> Option<Standing> {
         self.0.get(node).copied()
     }
@@ -55,7 +61,7 @@ fn standing_without_place(
         NodeState::Active => None,
         NodeState::Draining => Some(Standing::Leaving),
         NodeState::Joining => {
-            let since = planning.joined.get(node).copied().unwrap_or(Moment::START);
+            let since = planning.changed.get(node).copied().unwrap_or(Moment::START);
             let until = since.plus(planning.settings.join_delay_max);
             let kept = planning.now < until;
             Some(if kept {
@@ -151,7 +157,7 @@ pub(super) struct Census<'a> {
     /// Shards whose home is the taker their owner key names, though their target is another; counted
     /// among that taker's already.
     pub(super) returned: Vec<(Homeless, usize)>,
-    /// When the first node that is still joining loses what is kept for it.
+    /// When the first node loses what is kept for it.
     pub(super) kept_until: Option<Moment>,
 }
 

@@ -22,7 +22,7 @@ impl Waiting {
             .iter()
             .filter(|(_, node)| node.state == NodeState::Active && !node.weight.is_gate());
         let mut joins: Vec<Moment> = takers
-            .filter_map(|(node, _)| planning.joined.get(node).copied())
+            .filter_map(|(node, _)| planning.changed.get(node).copied())
             .collect();
         joins.sort_unstable();
         Self(closing(&joins, planning.settings).filter(|until| planning.now < *until))

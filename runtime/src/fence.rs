@@ -266,6 +266,7 @@ mod tests {
         fence.extend_to(clock.now().plus(TTL));
         advance(TTL).await;
         assert!(!fence.resume(), "the promise ran out too");
+        assert_eq!(fence.state(), FenceState::Suspended);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use tonic::service::Routes;
 use super::{Node, StartError};
 use crate::clock::Clock;
 use crate::coordination::EtcdSettings;
-use crate::coordination::membership::Replace;
+use crate::coordination::membership::{Replace, default_lock_dir};
 use crate::coordination::store::Store;
 use crate::ids::{NodeId, ShardCount};
 use crate::object::{Methods, PAYLOAD_LEN_MAX, Registry};
@@ -110,6 +110,7 @@ impl NodeBuilder {
     pub fn etcd_settings(self, settings: EtcdSettings) -> Self {
         Self {
             store: StoreChoice::Etcd(settings),
+            lock_dir: self.lock_dir.or_else(|| Some(default_lock_dir())),
             ..self
         }
     }
@@ -239,7 +240,8 @@ impl NodeBuilder {
     }
 
     /// Sets the folder of the lock files by which [`Replace::Lock`] tells that a predecessor's
-    /// process is gone. Default: none, so that a predecessor is never proven gone that way.
+    /// process is gone. Default: [`default_lock_dir`] with etcd; with any other store none, as
+    /// its nodes share a process.
     pub fn lock_dir(self, lock_dir: impl Into<PathBuf>) -> Self {
         Self {
             lock_dir: Some(lock_dir.into()),

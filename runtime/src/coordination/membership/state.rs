@@ -76,6 +76,8 @@ impl JoinError {
     /// Whether trying again may help.
     pub(super) fn is_transient(&self) -> bool {
         match self {
+            // Another lease will do.
+            Self::Store(StoreError::LeaseGone(_)) => true,
             Self::Store(error) => error.is_transient(),
             Self::NodeIdInUse { .. } | Self::LeaseTtl(_) | Self::Stopped | Self::BadEntry(_) => {
                 false

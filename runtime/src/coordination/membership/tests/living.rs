@@ -301,6 +301,18 @@ async fn a_rewrite_that_finds_another_key_ends_the_life() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_that_finds_another_process_there_ends_the_life() {
+    let (rig, identity) = Rig::joined().await;
+    rig.write(Op::Delete(rig.keys.node(&name()))).await;
+    let other = register_other(&rig.others, "").await; // It says "active" already.
+    rig.membership.set_state(NodeState::Active);
+    rig.until("lost", |state| *state == MembershipState::Lost)
+        .await;
+    assert_eq!(rig.record().await.expect("untouched").lease, other);
+    rig.until_another_life(&identity).await;
+}
+
 /// The compare that guards every write of others against this life.
 #[tokio::test(start_paused = true)]
 async fn the_incarnation_is_what_others_can_compare_with() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::coordination::MemoryStore;
@@ -27,6 +28,7 @@ struct Script {
     lists_refused: AtomicBool,
     lists: AtomicU64,
     streams: AtomicU64,
+    granted: Mutex<Vec<LeaseId>>,
 }
 
 impl Scripted {
@@ -52,6 +54,11 @@ impl Scripted {
     /// How often something was listed.
     pub(super) fn lists(&self) -> u64 {
         self.script.lists.load(Ordering::SeqCst)
+    }
+
+    /// Every lease that was granted, the first one first.
+    pub(super) fn granted(&self) -> Vec<LeaseId> {
+        self.script.granted.lock().clone()
     }
 
     /// How many streams of keep-alives were opened.
@@ -84,9 +91,10 @@ impl Store for Scripted {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let granted = self.inner.grant(ttl).await;
+        let lease = self.inner.grant(ttl).await?;
+        self.script.granted.lock().push(lease);
         wait(&self.script.grant_reply_ms).await;
-        granted
+        Ok(lease)
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Box<dyn KeepAlive>, StoreError> {

@@ -21,6 +21,8 @@ mod serve;
 mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};

@@ -96,7 +96,7 @@ fn grpc_code(error: &CallError) -> Code {
 /// Returns how long a call may take so that the client still hears how it went. The server ends
 /// a request by itself when its time is over, and then says nothing about the outcome.
 fn less_the_way_back(timeout: Duration) -> Duration {
-    timeout - (timeout / 20).min(Duration::from_millis(50))
+    timeout.saturating_sub((timeout / 20).min(Duration::from_millis(50)))
 }
 
 /// Reads how long a client waits, from `grpc-timeout`: up to 8 digits and a unit.

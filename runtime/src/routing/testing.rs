@@ -1,11 +1,32 @@
 //! What the tests of routing share.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::service::Routes;
+
+use super::network::MemoryNetwork;
+use super::{Router, RouterSettings, serve};
+use crate::Tasks;
+use crate::clock::Clock;
+use crate::error::CallError;
+use crate::fence::Fence;
+use crate::ids::{Incarnation, LeaseId, NodeId, ObjectKey, Revision, ShardCount, ShardId, Token};
+use crate::object::{
+    CallPath, Closing, EncodedCall, Format, Host, HostSettings, PAYLOAD_LEN_MAX, Registry,
+    RemoteCalls,
+};
 use crate::placement::{
     ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Weight,
 };
+use crate::storage::MemoryStorage;
+use crate::telemetry::Metrics;
 
 pub(super) fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("a good name")
@@ -73,16 +94,7 @@ impl ViewBuilder {
             node: node(name),
             incarnation: Incarnation::new(life),
         };
-        self.owner_key(number, Some(owner))
-    }
-
-    /// A shard is released.
-    pub(super) fn released(&mut self, number: u32) -> &mut Self {
-        self.owner_key(number, None)
-    }
-
-    fn owner_key(&mut self, number: u32, owner: Option<Owner>) -> &mut Self {
-        let revision = Revision::new(self.view.revision.get() + 1);
+        let (revision, owner) = (Revision::new(self.view.revision.get() + 1), Some(owner));
         self.step(News::Owner(shard(number), OwnerRecord { revision, owner }))
     }
 
@@ -91,4 +103,226 @@ impl ViewBuilder {
         self.view.apply(news);
         self
     }
+}
+
+/// An object that does what a test needs.
+#[derive(Default, steading::Object)]
+#[object(mailbox = 20_000)]
+pub(super) struct Probe {
+    notes: Vec<u64>,
+}
+
+#[steading::methods]
+impl Probe {
+    /// Notes a number and returns how many there are.
+    async fn note(&mut self, n: u64) -> usize {
+        self.notes.push(n);
+        self.notes.len()
+    }
+
+    /// Returns the numbers in the order in which they came.
+    async fn notes(&self) -> Vec<u64> {
+        self.notes.clone()
+    }
+
+    async fn echo(&self, text: String) -> String {
+        text
+    }
+
+    /// Waits, then notes a number.
+    async fn nap(&mut self, ms: u64, n: u64) -> usize {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.notes.push(n);
+        self.notes.len()
+    }
+}
+
+/// How many shards the clusters of [`World`] have.
+pub(super) const SHARDS: u32 = 16;
+
+/// Several routers over a network in memory, whose views are made by hand.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) network: MemoryNetwork,
+    pub(super) view: ViewBuilder,
+    nodes: BTreeMap<String, TestNode>,
+}
+
+/// A router with its host and server.
+#[derive(Debug)]
+pub(super) struct TestNode {
+    pub(super) router: Arc<Router>,
+    pub(super) host: Arc<Host>,
+    pub(super) fence: Arc<Fence>,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) address: String,
+    view: watch::Sender<Arc<ClusterView>>,
+}
+
+impl World {
+    /// Starts nodes, all in their first life, that know of each other. Nobody owns anything.
+    pub(super) async fn start(names: &[&str]) -> Self {
+        let mut world = Self {
+            network: MemoryNetwork::new(),
+            view: ViewBuilder::new(SHARDS),
+            nodes: BTreeMap::new(),
+        };
+        for name in names {
+            let node = TestNode::start(name, &world.network, world.view.view()).await;
+            world.view.node_at(name, 1, &node.address);
+            world.nodes.insert((*name).into(), node);
+        }
+        world.publish().await;
+        world
+    }
+
+    /// Starts nodes, of which the last one owns every shard.
+    pub(super) async fn owned(names: &[&str]) -> Self {
+        let mut world = Self::start(names).await;
+        for number in 0..SHARDS {
+            world.open(number, names[names.len() - 1]);
+        }
+        world.publish().await;
+        world
+    }
+
+    pub(super) fn at(&self, name: &str) -> &TestNode {
+        &self.nodes[name]
+    }
+
+    /// Lets a node own a shard and open it. Nobody is told.
+    pub(super) fn open(&mut self, number: u32, name: &str) {
+        self.view.owner(number, name, 1);
+        self.at(name).open(number);
+    }
+
+    /// Lets every node know the view.
+    pub(super) async fn publish(&self) {
+        for name in self.nodes.keys() {
+            self.publish_to(name).await;
+        }
+    }
+
+    /// Lets one node know the view.
+    pub(super) async fn publish_to(&self, name: &str) {
+        self.at(name)
+            .view
+            .send_replace(Arc::new(self.view.view().clone()));
+        settle().await;
+    }
+}
+
+impl TestNode {
+    async fn start(name: &str, network: &MemoryNetwork, view: &ClusterView) -> Self {
+        let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+        let fence = Arc::new(Fence::new(Clock::tokio()));
+        fence.open(fence.clock().now().plus(Duration::from_hours(1)));
+        let mut registry = Registry::default();
+        registry.register::<Probe>();
+        let host = Host::new(HostSettings {
+            node: node(name),
+            shard_count: view.meta.shard_count,
+            fence: fence.clone(),
+            storage: Arc::new(MemoryStorage::new()),
+            registry,
+            payload_max: PAYLOAD_LEN_MAX,
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+        });
+        let (sender, receiver) = watch::channel(Arc::new(view.clone()));
+        let router = Router::start(RouterSettings {
+            node: node(name),
+            host: host.clone(),
+            view: receiver,
+            network: network.port(name),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            payload_max: PAYLOAD_LEN_MAX,
+        });
+        let remote: Arc<dyn RemoteCalls> = router.clone();
+        host.connect(&remote);
+        let listener = network
+            .port(name)
+            .listen("127.0.0.1:0")
+            .await
+            .expect("any port is free");
+        let address = listener.address.to_string();
+        let (served, more) = (router.clone(), Routes::default());
+        tasks.spawn("server", |shutdown| {
+            serve(served, listener, more, shutdown.cancelled_owned())
+        });
+        Self {
+            router,
+            host,
+            fence,
+            tasks,
+            metrics,
+            address,
+            view: sender,
+        }
+    }
+
+    /// Opens a shard, as the reconciler does.
+    pub(super) fn open(&self, number: u32) {
+        self.host.open(shard(number), Token::from_raw(1));
+        self.router.shard_changed(shard(number));
+    }
+
+    /// Closes a shard, as the reconciler does.
+    pub(super) async fn close(&self, number: u32) {
+        let closing = self.host.close(shard(number), Duration::from_secs(1)).await;
+        assert_eq!(closing, Closing::Closed);
+    }
+
+    /// Calls a method of a `Probe` as this node does. Begins when it is first polled.
+    pub(super) fn call(
+        &self,
+        id: &str,
+        method: &'static str,
+        args: &serde_json::Value,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
+        let args = rmp_serde::to_vec_named(args).expect("any JSON");
+        let call = EncodedCall {
+            key: ObjectKey::new("Probe", id).expect("a good ID"),
+            method: method.into(),
+            args: args.into(),
+            format: Format::MessagePack,
+            deadline: Instant::now() + timeout,
+            path: CallPath::default(),
+        };
+        let calling = self.router.call(call);
+        Box::pin(async move {
+            let reply = calling.await?;
+            Ok(rmp_serde::from_slice(&reply).expect("what a probe replies"))
+        })
+    }
+
+    /// Calls `note` with a number.
+    pub(super) fn note(
+        &self,
+        id: &str,
+        n: u64,
+    ) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
+        self.call(id, "note", &json!({ "n": n }), Duration::from_secs(10))
+    }
+
+    /// Returns what a probe noted.
+    pub(super) async fn notes(&self, id: &str) -> Vec<u64> {
+        let notes = self
+            .call(id, "notes", &json!({}), Duration::from_secs(10))
+            .await;
+        serde_json::from_value(notes.expect("an answer")).expect("numbers")
+    }
+}
+
+/// Lets everything happen that needs no time.
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// Begins a future, which must not end at once.
+pub(super) fn begin<T>(future: &mut (impl Future<Output = T> + Unpin)) {
+    assert!(future.now_or_never().is_none(), "it ended at once");
 }

@@ -1,6 +1,8 @@
 //! Objects on one host: turns, order, ends, failures and storage. Nothing is called remotely but
 //! what the tests send away themselves.
 
+#![allow(clippy::unused_self, reason = "a method has a receiver, used or not")]
+
 #[path = "objects/world.rs"]
 mod world;
 

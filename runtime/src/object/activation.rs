@@ -133,7 +133,7 @@ impl<T: Object> Activation<T> {
             return;
         }
         match catch_unwind(T::create) {
-            Ok(state) => self.leave(Access::Exclusive, ready(state, None)),
+            Ok(state) => self.activated(ready(state, None)),
             Err(panic) => self.fail(&panic_text(&*panic)),
         }
     }
@@ -141,10 +141,18 @@ impl<T: Object> Activation<T> {
     async fn activate(self: Arc<Self>, info: CallInfo) {
         let made = AssertUnwindSafe(self.load_and_greet(info)).catch_unwind();
         match made.await {
-            Ok(Ok(end)) => self.leave(Access::Exclusive, end),
+            Ok(Ok(end)) => self.activated(end),
             Ok(Err(why)) => self.fail(&why),
             Err(panic) => self.fail(&panic_text(&*panic)),
         }
+    }
+
+    fn activated(self: &Arc<Self>, end: End<State<T>>) {
+        let next = self
+            .mailbox
+            .lock()
+            .leave_alone(end, self.hosted.common.now());
+        self.act(next);
     }
 
     async fn load_and_greet(self: &Arc<Self>, mut info: CallInfo) -> Result<End<State<T>>, String> {

@@ -6,33 +6,34 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use steading::clock::{Clock, Moment};
 use steading::fence::Fence;
-use steading::ids::{Revision, ShardCount, ShardId, Token};
+use steading::ids::{ObjectKey, Revision, ShardCount, ShardId, Token};
 use steading::object::{
     Caller, EncodedCall, Host, HostSettings, ObjectQuery, ObjectRef, PAYLOAD_LEN_MAX, Registry,
     RemoteCalls,
 };
-use steading::storage::{MemoryStorage, Storage};
+use steading::storage::{MemoryStorage, Storage, StorageError, Stored};
 use steading::telemetry::Metrics;
 use steading::{CallError, Context, Object, Tasks, methods};
 
 /// A host, and what a node would have around it.
-pub struct World {
-    pub host: Arc<Host>,
-    pub fence: Arc<Fence>,
-    pub metrics: Arc<Metrics>,
-    pub tasks: Tasks,
+pub(crate) struct World {
+    pub(crate) host: Arc<Host>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
     remote: Arc<dyn RemoteCalls>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(MemoryStorage::new())
     }
 
-    pub fn with(storage: impl Storage) -> Self {
+    pub(crate) fn with(storage: impl Storage) -> Self {
         let world = Self::closed(storage);
         for shard in SHARDS.shards() {
             world.host.open(shard, token(1));
@@ -42,7 +43,7 @@ impl World {
     }
 
     /// A host with every shard closed.
-    pub fn closed(storage: impl Storage) -> Self {
+    pub(crate) fn closed(storage: impl Storage) -> Self {
         let fence = Arc::new(Fence::new(Clock::tokio()));
         fence.open(Moment::from_nanos(u64::MAX));
         let mut registry = Registry::default();
@@ -76,7 +77,7 @@ impl World {
     }
 
     /// Lists the IDs of the live objects of a type.
-    pub fn live(&self, object_type: &str) -> Vec<String> {
+    pub(crate) fn live(&self, object_type: &str) -> Vec<String> {
         let query = ObjectQuery {
             object_type: Some(object_type.to_owned()),
             limit: 1000,
@@ -86,7 +87,7 @@ impl World {
         objects.map(|object| object.key.id().to_owned()).collect()
     }
 
-    pub fn object<T: Object>(&self, id: &str) -> T::Handle {
+    pub(crate) fn object<T: Object>(&self, id: &str) -> T::Handle {
         let caller = Caller {
             host: self.host.clone(),
             remote: self.remote.clone(),
@@ -95,21 +96,21 @@ impl World {
     }
 }
 
-pub const SHARDS: ShardCount = match ShardCount::new(16) {
+pub(crate) const SHARDS: ShardCount = match ShardCount::new(16) {
     Ok(count) => count,
     Err(_) => panic!("a power of two"),
 };
 
-pub fn shard(number: u32) -> ShardId {
+pub(crate) fn shard(number: u32) -> ShardId {
     ShardId::new(number, SHARDS).expect("one of them")
 }
 
-pub fn token(revision: u64) -> Token {
+pub(crate) fn token(revision: u64) -> Token {
     Token::of(0, Revision::new(revision))
 }
 
 /// Waits until something holds; the clock may be paused.
-pub async fn until(goal: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(goal: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..100_000 {
         if holds() {
             return;
@@ -117,6 +118,42 @@ pub async fn until(goal: &str, mut holds: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("never reached: {goal}");
+}
+
+/// A storage that fails as told, and counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faulty {
+    pub(crate) memory: MemoryStorage,
+    pub(crate) loads: Arc<Mutex<Option<StorageError>>>,
+    pub(crate) saves: Arc<Mutex<Option<StorageError>>>,
+    pub(crate) saved: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl Storage for Faulty {
+    async fn load(&self, key: &ObjectKey, token: Token) -> Result<Stored, StorageError> {
+        let fault = self.loads.lock().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.memory.load(key, token).await,
+        }
+    }
+
+    async fn save(
+        &self,
+        key: &ObjectKey,
+        token: Token,
+        version: u64,
+        state: Option<Vec<u8>>,
+    ) -> Result<u64, StorageError> {
+        tokio::task::yield_now().await;
+        let fault = self.saves.lock().clone();
+        if let Some(error) = fault {
+            return Err(error);
+        }
+        self.saved.fetch_add(1, Ordering::SeqCst);
+        self.memory.save(key, token, version, state).await
+    }
 }
 
 /// A way to other nodes that has none.
@@ -130,29 +167,29 @@ impl RemoteCalls for Nobody {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize, Object)]
-pub struct Counter {
+pub(crate) struct Counter {
     total: i64,
 }
 
 #[methods]
 impl Counter {
-    pub fn add(&mut self, n: i64) -> i64 {
+    pub(crate) fn add(&mut self, n: i64) -> i64 {
         self.total += n;
         self.total
     }
 
-    pub async fn slowly_add(&mut self, n: i64) -> i64 {
+    pub(crate) async fn slowly_add(&mut self, n: i64) -> i64 {
         let before = self.total;
         tokio::task::yield_now().await;
         self.total = before + n;
         self.total
     }
 
-    pub fn total(&self) -> i64 {
+    pub(crate) fn total(&self) -> i64 {
         self.total
     }
 
-    pub fn checked(&mut self, n: i64) -> Result<i64, String> {
+    pub(crate) fn checked(&mut self, n: i64) -> Result<i64, String> {
         if n < 0 {
             Err("negative".into())
         } else {
@@ -160,20 +197,26 @@ impl Counter {
         }
     }
 
-    pub fn fail(&mut self) {
+    pub(crate) fn fail(&mut self) {
+        self.total += 1;
         panic!("on purpose");
     }
 
-    pub async fn fail_later(&mut self) {
+    pub(crate) async fn fail_later(&mut self) {
+        self.total += 1;
         tokio::task::yield_now().await;
         panic!("on purpose, later");
     }
 
-    pub fn echo(&self, text: String) -> String {
+    pub(crate) fn echo(&self, text: String) -> String {
         text
     }
 
-    pub fn give_up(&mut self, ctx: &Context) -> i64 {
+    pub(crate) fn repeat(&self, text: String, times: usize) -> String {
+        text.repeat(times)
+    }
+
+    pub(crate) fn give_up(&mut self, ctx: &Context) -> i64 {
         ctx.deactivate();
         self.total
     }
@@ -182,7 +225,7 @@ impl Counter {
 /// An object whose turns last as long as the test wants.
 #[derive(Default, Object)]
 #[object(mailbox = 8)]
-pub struct Probe {
+pub(crate) struct Probe {
     order: Vec<u32>,
     running: AtomicUsize,
 }
@@ -190,14 +233,14 @@ pub struct Probe {
 #[methods]
 impl Probe {
     /// Has an exclusive turn for so many milliseconds.
-    pub async fn alone(&mut self, n: u32, ms: u64) -> u32 {
+    pub(crate) async fn alone(&mut self, n: u32, ms: u64) -> u32 {
         tokio::time::sleep(Duration::from_millis(ms)).await;
         self.order.push(n);
         n
     }
 
     /// Has a shared turn for so many milliseconds, and returns how many ran together at its end.
-    pub async fn together(&self, ms: u64) -> usize {
+    pub(crate) async fn together(&self, ms: u64) -> usize {
         self.running.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(ms)).await;
         let together = self.running.load(Ordering::SeqCst);
@@ -206,16 +249,17 @@ impl Probe {
         together
     }
 
-    pub fn order(&self) -> Vec<u32> {
+    pub(crate) fn order(&self) -> Vec<u32> {
         self.order.clone()
     }
 
-    pub async fn hang(&mut self) {
+    pub(crate) async fn hang(&mut self) {
+        self.order.push(0);
         std::future::pending::<()>().await;
     }
 
     /// Calls another one, which calls the next, until the last one adds up.
-    pub async fn relay(&self, ctx: &Context, to: Vec<String>) -> Result<usize, String> {
+    pub(crate) async fn relay(&self, ctx: &Context, to: Vec<String>) -> Result<usize, String> {
         let Some((next, rest)) = to.split_first() else {
             return Ok(0);
         };
@@ -228,12 +272,12 @@ impl Probe {
     }
 
     /// Returns how long the deadline of a call to another object would be away, in milliseconds.
-    pub async fn patience(&self, ctx: &Context) -> u128 {
+    pub(crate) async fn patience(&self, ctx: &Context) -> u128 {
         (ctx.deadline() - tokio::time::Instant::now()).as_millis()
     }
 
     /// Makes, changes and deletes another object.
-    pub async fn meddle(&mut self, ctx: &Context, other: String) -> Result<i64, String> {
+    pub(crate) async fn meddle(&mut self, ctx: &Context, other: String) -> Result<i64, String> {
         let other = ctx.object::<Saved>(&other);
         let total = other.add(5).await.map_err(|error| error.to_string())?;
         other.delete().await.map_err(|error| error.to_string())?;
@@ -244,22 +288,22 @@ impl Probe {
 /// An object whose state is saved before each reply.
 #[derive(Default, Serialize, Deserialize, Object)]
 #[object(storage)]
-pub struct Saved {
+pub(crate) struct Saved {
     total: i64,
 }
 
 #[methods]
 impl Saved {
-    pub fn add(&mut self, n: i64) -> i64 {
+    pub(crate) fn add(&mut self, n: i64) -> i64 {
         self.total += n;
         self.total
     }
 
-    pub fn total(&self) -> i64 {
+    pub(crate) fn total(&self) -> i64 {
         self.total
     }
 
-    pub async fn slowly_add(&mut self, n: i64, ms: u64) -> i64 {
+    pub(crate) async fn slowly_add(&mut self, n: i64, ms: u64) -> i64 {
         tokio::time::sleep(Duration::from_millis(ms)).await;
         self.add(n)
     }
@@ -268,30 +312,35 @@ impl Saved {
 /// An object whose state is saved at an interval.
 #[derive(Default, Serialize, Deserialize, Object)]
 #[object(storage, save_every = "200ms", idle = "1h")]
-pub struct Lazy {
+pub(crate) struct Lazy {
     total: i64,
 }
 
 #[methods]
 impl Lazy {
-    pub fn add(&mut self, n: i64) -> i64 {
+    pub(crate) fn add(&mut self, n: i64) -> i64 {
         self.total += n;
         self.total
     }
 
-    pub fn total(&self) -> i64 {
+    pub(crate) fn total(&self) -> i64 {
         self.total
     }
 }
 
 /// What the hooks of [`Hooked`] did, by ID.
-pub static HOOKS: parking_lot::Mutex<Vec<String>> = parking_lot::Mutex::new(Vec::new());
+pub(crate) static HOOKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Returns what the hooks of the object with this ID did.
-pub fn hooks(id: &str) -> Vec<String> {
+pub(crate) fn hooks(id: &str) -> Vec<String> {
     let all = HOOKS.lock();
     let mine = all.iter().filter_map(|event| event.strip_prefix(id));
     mine.map(|event| event.trim().to_owned()).collect()
+}
+
+/// Waits until the hooks of an object have done this, last of all.
+pub(crate) async fn until_hook(id: &str, event: &str) {
+    until(event, || hooks(id).last().is_some_and(|last| last == event)).await;
 }
 
 fn note(ctx: &Context, event: &str) {
@@ -301,7 +350,7 @@ fn note(ctx: &Context, event: &str) {
 /// An object with slow hooks; an ID that begins with `bad` cannot be activated.
 #[derive(Default, Object)]
 #[object(idle = "1s")]
-pub struct Hooked {
+pub(crate) struct Hooked {
     ready: bool,
 }
 
@@ -328,12 +377,18 @@ impl Hooked {
         note(ctx, "deactivated");
     }
 
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         self.ready
     }
 
+    /// Ends its activation.
+    pub(crate) fn again(&mut self, ctx: &Context) {
+        ctx.deactivate();
+        self.ready = false;
+    }
+
     /// Notes in the background that the activation has ended.
-    pub async fn watch(&self, ctx: &Context) {
+    pub(crate) fn watch(&self, ctx: &Context) {
         let (token, id) = (ctx.cancellation(), ctx.id().to_owned());
         let tasks = Tasks::new();
         tasks.spawn_work(async move {
@@ -346,13 +401,13 @@ impl Hooked {
 /// An object of which each shard has one that lives without being called.
 #[derive(Default, Object)]
 #[object(auto_start = "shard", idle = "1s")]
-pub struct Watch {
+pub(crate) struct Watch {
     calls: u32,
 }
 
 #[methods]
 impl Watch {
-    pub fn fail(&mut self) {
+    pub(crate) fn fail(&mut self) {
         self.calls += 1;
         panic!("on purpose");
     }

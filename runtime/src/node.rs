@@ -12,6 +12,7 @@ mod builder;
 mod error;
 mod glue;
 mod join;
+mod launch;
 mod leave;
 mod query;
 mod readiness;

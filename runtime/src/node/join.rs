@@ -10,22 +10,18 @@
 //! - saying "active": written under the lease; if the node dies first, nobody misses it.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::builder::StoreChoice;
 use super::glue::{HostedShards, Surroundings};
-use super::readiness::Tracker;
-use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping};
-use crate::clock::Clock;
+use super::{Node, Progress, Shared, StartError};
 use crate::coordination::cluster::{self, ClusterError};
 use crate::coordination::keys::Keys;
 use crate::coordination::leader::{Leader, LeaderParts};
@@ -35,15 +31,13 @@ use crate::coordination::membership::{
 use crate::coordination::reconciler::{Reconciler, ReconcilerHandle, ReconcilerParts};
 use crate::coordination::store::{Store, StoreError};
 use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
-use crate::coordination::{EtcdStore, MemoryStore, Metered, Rights, SharedView};
-use crate::fence::{Fence, FenceState};
-use crate::ids::{NodeId, Revision, Token};
-use crate::object::{Host, HostSettings, RemoteCalls};
+use crate::coordination::{EtcdStore, MemoryStore, Metered, Rights};
+use crate::fence::FenceState;
+use crate::ids::{Revision, Token};
+use crate::object::Host;
 use crate::placement::planner::PlanSettings;
 use crate::placement::{ClusterMeta, News, NodeState};
-use crate::routing::{Router, RouterSettings, serve};
-use crate::tasks::Tasks;
-use crate::telemetry::Metrics;
+use crate::routing::Router;
 
 /// The first pause after the store could not be reached; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -83,136 +77,42 @@ impl Taking {
 }
 
 /// What is needed to join, once.
-struct Joining {
-    store: StoreChoice,
-    keys: Keys,
-    settings: MembershipSettings,
-    registration: Registration,
-    plan_settings: PlanSettings,
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) store: StoreChoice,
+    pub(super) keys: Keys,
+    pub(super) settings: MembershipSettings,
+    pub(super) registration: Registration,
+    pub(super) plan_settings: PlanSettings,
 }
 
 impl Node {
-    /// Listens, makes the parts, and begins to join in the background.
-    pub(super) async fn launch(builder: NodeBuilder) -> Result<Self, StartError> {
-        let id = match builder.id {
-            Some(id) => id,
-            None => host_name()?,
-        };
-        let listener = builder
-            .network
-            .listen(&builder.listen)
-            .await
-            .map_err(|error| {
-                let (reason, kind) = (error.to_string(), error.kind());
-                StartError::Listen {
-                    address: builder.listen.clone(),
-                    reason,
-                    kind,
-                }
-            })?;
-        let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
-        let fence = Arc::new(Fence::new(builder.clock));
-        if matches!(builder.clock, Clock::Boot) {
-            fence
-                .watch_over()
-                .map_err(|error| StartError::Watchdog(error.to_string()))?;
-        }
-        let view = Arc::new(SharedView::new(ClusterMeta {
-            cluster_id: String::new(), // Known once the store is reached.
-            shard_count: builder.shard_count,
-            restore_generation: 0,
-        }));
-        let host = Host::new(HostSettings {
-            node: id.clone(),
-            shard_count: builder.shard_count,
-            fence: fence.clone(),
-            storage: builder.storage,
-            registry: builder.registry,
-            payload_max: builder.payload_max,
-            tasks: tasks.clone(),
-            metrics: metrics.clone(),
-        });
-        let router = Router::start(RouterSettings {
-            node: id.clone(),
-            host: host.clone(),
-            view: view.subscribe(),
-            network: builder.network.clone(),
-            tasks: tasks.clone(),
-            metrics: metrics.clone(),
-            payload_max: builder.payload_max,
-        });
-        let remote: Arc<dyn RemoteCalls> = router.clone();
-        host.connect(&remote);
-        let grpc_address = listener.address;
-        let joining = Joining {
-            store: builder.store,
-            keys: Keys::new(&builder.prefix),
-            settings: MembershipSettings {
-                lease_ttl: builder.lease_ttl,
-                replace: builder.replace,
-                lock_dir: builder.lock_dir,
-            },
-            registration: Registration {
-                node: id.clone(),
-                grpc: builder
-                    .advertise
-                    .unwrap_or_else(|| grpc_address.to_string()),
-                http: builder.http_address,
-                zone: builder.zone,
-                weight: builder.weight,
-                labels: builder.labels,
-                version: env!("CARGO_PKG_VERSION").into(),
-                object_types: host.type_names().into_iter().map(Into::into).collect(),
-            },
-            plan_settings: PlanSettings {
-                join_delay: builder.join_delay,
-                ..Default::default()
-            },
-        };
-        let node = Self {
-            shared: Arc::new(Shared {
-                id,
-                gate: builder.weight.is_gate(),
-                grpc_address,
-                drain_timeout: builder.drain_timeout,
-                host,
-                router: router.clone(),
-                network: builder.network,
-                view,
-                fence,
-                metrics,
-                tasks: tasks.clone(),
-                progress: watch::Sender::new(Progress::Waiting("the store".into())),
-                taking: OnceLock::new(),
-                readiness: Mutex::new(Tracker::new(Instant::now())),
-                stopping: watch::Sender::new(Stopping::No),
-                hurry: CancellationToken::new(),
-            }),
-        };
-        let more = builder.routes;
-        tasks.spawn("grpc server", |shutdown| {
-            serve(router, listener, more, shutdown.cancelled_owned())
-        });
-        let joiner = node.clone();
-        tasks.spawn("join", |shutdown| joiner.join(joining, shutdown));
-        Ok(node)
-    }
-
-    /// Joins, and remembers how it went.
-    async fn join(self, joining: Joining, shutdown: CancellationToken) -> Result<(), StartError> {
+    /// Joins, remembers how it went, and waits for the end of the node.
+    pub(super) async fn join(
+        self,
+        joining: Joining,
+        shutdown: CancellationToken,
+    ) -> Result<(), StartError> {
         let joined = tokio::select! {
             () = shutdown.cancelled() => Err(StartError::Stopped),
             joined = self.take_part(joining) => joined,
         };
-        let progress = match &joined {
-            Ok(()) => Progress::Joined,
-            Err(error) => Progress::Failed(error.clone()),
-        };
-        self.shared.progress.send_replace(progress);
-        if shutdown.is_cancelled() {
-            Ok(())
-        } else {
-            joined
+        match joined {
+            Ok(()) => {
+                self.shared.progress.send_replace(Progress::Joined);
+                shutdown.cancelled().await; // A task's end would be the node's.
+                Ok(())
+            }
+            Err(error) => {
+                self.shared
+                    .progress
+                    .send_replace(Progress::Failed(error.clone()));
+                if shutdown.is_cancelled() {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
         }
     }
 
@@ -426,9 +326,4 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .without_max_times()
         .with_jitter()
         .build()
-}
-
-fn host_name() -> Result<NodeId, StartError> {
-    let uname = rustix::system::uname();
-    NodeId::new(&uname.nodename().to_string_lossy()).map_err(StartError::HostName)
 }

@@ -54,6 +54,7 @@ impl Condition {
 
 /// What a node knows of itself at one moment; [`Facts::met`] decides from it alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Facts {
     pub(super) store_connected: bool,
     pub(super) lease_alive: bool,

@@ -94,8 +94,9 @@ impl Node {
         shutdown: CancellationToken,
     ) -> Result<(), StartError> {
         let joined = tokio::select! {
-            () = shutdown.cancelled() => Err(StartError::Stopped),
+            biased; // Its failure may be why the node stops.
             joined = self.take_part(joining) => joined,
+            () = shutdown.cancelled() => Err(StartError::Stopped),
         };
         match joined {
             Ok(()) => {

@@ -275,7 +275,9 @@ async fn p18_a_call_that_finds_no_owner_in_time_surely_did_not_run() {
         .with_timeout(Duration::from_secs(1));
     let error = counter.add(1).await.expect_err("the lease still runs");
     assert_eq!(error.outcome(), Outcome::NotRun, "{error}");
-    cluster.settled().await;
+    cluster
+        .wait_until("n1 owns everything", |view| owned_by(view, "n1") == 64)
+        .await;
     assert_eq!(counter.total().await, Ok(0));
     finish(cluster).await;
 }

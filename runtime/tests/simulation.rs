@@ -19,13 +19,13 @@ use steading::{Node, Object, Outcome, methods};
 use tokio::time::sleep;
 
 /// How many histories are run.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 12;
 
 /// How many faults one history has.
 const FAULTS: usize = 12;
 
 /// How many objects are called all the time.
-const OBJECTS: usize = 24;
+const OBJECTS: usize = 8;
 
 #[derive(Default, Serialize, Deserialize, Object)]
 #[object(storage)]
@@ -126,7 +126,7 @@ async fn keep_adding(gate: Node, id: String, stop: Arc<AtomicBool>) -> Tally {
             Err(error) if error.outcome() == Outcome::NotRun => {}
             Err(_) => tally.unknown += 1,
         }
-        sleep(Duration::from_millis(20)).await; // Steady load, not a wait for something.
+        sleep(Duration::from_millis(50)).await; // Steady load, not a wait for something.
     }
     tally
 }

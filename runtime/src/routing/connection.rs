@@ -31,8 +31,9 @@ use crate::telemetry::{LinkMetrics, ParkingMetrics};
 /// How long opening a connection may take, to the other node's greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a node that stops waits for the answers to its own calls.
-const STOP_GRACE: Duration = Duration::from_secs(1);
+/// How long the answers to calls that were sent are waited for once this node stops, or the other
+/// one has left the view: a node that stops in order leaves before its last answers arrive.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The pause after a first failure; doubled by each further one …
 const RETRY_MIN: Duration = Duration::from_millis(10);
@@ -174,6 +175,9 @@ impl Connection {
     ) -> Result<Exchange, Unsent> {
         let now = Instant::now();
         let mut state = self.state.lock();
+        if self.gone.is_cancelled() {
+            return Err(Unsent::Gone);
+        }
         let dial = match &state.phase {
             Phase::Down(Some((why, retry_at))) if *retry_at > now => {
                 return Err(Unsent::Down(why.clone(), *retry_at));
@@ -213,7 +217,7 @@ impl Connection {
     async fn run(self: Arc<Self>) {
         let why = tokio::select! {
             biased;
-            () = self.gone.cancelled() => "it left the cluster".into(),
+            () = self.retired() => "it left the cluster".into(),
             why = self.link() => why,
             () = self.stopped() => "this node stops".into(),
             never = self.expire() => match never {},
@@ -221,16 +225,30 @@ impl Connection {
         self.down(why);
     }
 
+    /// Ends when the other node has left the view, and has answered what was sent to it or not
+    /// done so for too long. What was not sent goes elsewhere at once.
+    async fn retired(&self) {
+        self.gone.cancelled().await;
+        let wakers = self.state.lock().queue.fail_unsent(&Unsent::Gone);
+        wakers.into_iter().for_each(Waker::wake);
+        self.room.wake(LINE);
+        self.last_answers().await;
+    }
+
     /// Ends when this node stops and no call of its own is under way, or has been for too long.
     async fn stopped(&self) {
         self.way.tasks.shutdown().cancelled().await;
+        self.last_answers().await;
+    }
+
+    async fn last_answers(&self) {
         let idle = async {
             while !self.state.lock().queue.is_idle() {
                 self.idle.notified().await;
             }
         };
         // Either way it ends.
-        let _ = timeout(STOP_GRACE, idle).await;
+        let _ = timeout(LAST_ANSWERS, idle).await;
     }
 
     /// Returns why it could not be opened or broke.

@@ -218,26 +218,24 @@ impl Queue {
         wakers
     }
 
-    /// The connection is no more: ends every call, and returns whom to wake.
-    pub(super) fn fail_all(&mut self, lost: &str, unsent: &Unsent) -> Vec<Waker> {
+    /// Nothing more is sent: ends the calls that were not, and returns whom to wake.
+    pub(super) fn fail_unsent(&mut self, unsent: &Unsent) -> Vec<Waker> {
         let sent_below = self.sent_below;
-        let fate = |call: &Call| {
-            let sent = call.number < sent_below;
-            if sent {
-                Fate::Lost(lost.to_owned())
-            } else {
-                Fate::Unsent(unsent.clone())
-            }
-        };
-        let calls = self.calls.iter_mut();
-        let wakers = calls.filter_map(|(_, call)| {
-            let fate = fate(call);
-            call.settle(fate)
-        });
+        let calls = self.calls.iter_mut().map(|(_, call)| call);
+        let waiting = calls.filter(|call| call.number >= sent_below);
+        let wakers = waiting.filter_map(|call| call.settle(Fate::Unsent(unsent.clone())));
         let wakers = wakers.collect();
         self.outgoing.clear();
         self.outgoing_frames = 0;
         self.sent_below = self.next_number;
+        wakers
+    }
+
+    /// The connection is no more: ends every call, and returns whom to wake.
+    pub(super) fn fail_all(&mut self, lost: &str, unsent: &Unsent) -> Vec<Waker> {
+        let mut wakers = self.fail_unsent(unsent);
+        let calls = self.calls.iter_mut();
+        wakers.extend(calls.filter_map(|(_, call)| call.settle(Fate::Lost(lost.to_owned()))));
         self.next_deadline = None;
         wakers
     }

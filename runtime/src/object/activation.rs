@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::context::Context;
-use super::directory::Slot;
+use super::directory::{Slot, Stage};
 use super::envelope::{Envelope, Queued, Refusal, Started, late_end};
 use super::hosted::Hosted;
-use super::mailbox::{End, Entry, Gate, Mailbox, Next};
+use super::mailbox::{End, Entry, Gate, Hold, Mailbox, Next};
 use super::turn::{Begun, CallInfo, Ended, Held, Saved, begin, fenced, panic_text};
 use super::{Access, CALL_TIMEOUT_DEFAULT, CallPath, Caller, Method, Object, ObjectInfo};
 use crate::error::CallError;
@@ -81,11 +81,16 @@ pub(super) trait Live: Any + fmt::Debug + Send + Sync {
     fn running(&self) -> &'static str;
     /// Whether no turn runs.
     fn is_quiet(&self) -> bool;
-    /// Lets no more turns start and sends away those that wait: the shard closes.
+    /// Lets no more turns start and sends away those that wait, except for calls of turns of the
+    /// same shard: the shard closes.
     fn pause(&self);
+    /// Lets no turn start at all, if it is paused and none runs; returns whether that is so.
+    fn seal(&self) -> bool;
+    /// Takes back what [`Live::seal`] did.
+    fn unseal(&self);
     /// Lets turns start again: the shard does not close after all.
     fn resume(self: Arc<Self>);
-    /// Ends a paused and quiet activation; returns what must be awaited for that.
+    /// Ends a sealed activation; returns what must be awaited for that.
     fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>>;
     /// Ends it without saving, and keeps running turns from storing and answering.
     fn discard(&self);
@@ -232,10 +237,11 @@ impl<T: Object> Activation<T> {
         let mut spins = 0;
         loop {
             let mut mailbox = self.mailbox.lock();
-            match mailbox.enter(access, M::NAME, is_brief) {
+            let hold = || self.hosted.common.hold(&self.slot, &info.path);
+            match mailbox.enter(access, M::NAME, is_brief, hold) {
                 Entry::Run(held) => return Turn::Now(held, method, info),
                 Entry::Shut(Gate::Gone) => return Turn::None(Called::Stale(method)),
-                Entry::Shut(Gate::Open | Gate::Paused) => {
+                Entry::Shut(Gate::Open | Gate::Paused | Gate::Sealed) => {
                     return Turn::None(Called::NotHere(method));
                 }
                 Entry::Busy { brief: true } if spins < SPINS_MAX => {
@@ -258,7 +264,7 @@ impl<T: Object> Activation<T> {
     fn shut<M: Method<Object = T>>(&self, method: M) -> Called<M> {
         match self.mailbox.lock().gate() {
             Gate::Gone => Called::Stale(method),
-            Gate::Open | Gate::Paused => Called::NotHere(method),
+            Gate::Open | Gate::Paused | Gate::Sealed => Called::NotHere(method),
         }
     }
 
@@ -288,7 +294,7 @@ impl<T: Object> Activation<T> {
     /// Lets a chore wait for its turn, which runs in the background.
     pub(super) fn submit(self: &Arc<Self>, job: Arc<dyn Queued<T>>) -> Result<(), Gate> {
         let mut mailbox = self.mailbox.lock();
-        match mailbox.enter(job.access(), job.method(), false) {
+        match mailbox.enter(job.access(), job.method(), false, || self.hold(&job)) {
             Entry::Run(held) => {
                 drop(mailbox);
                 self.act(match job.access() {
@@ -306,6 +312,10 @@ impl<T: Object> Activation<T> {
             }
         }
         Ok(())
+    }
+
+    fn hold(&self, job: &Arc<dyn Queued<T>>) -> Hold {
+        self.hosted.common.hold(&self.slot, &job.path())
     }
 
     /// Ends a turn and does what comes next.
@@ -520,11 +530,19 @@ impl<T: Object> Activation<T> {
         let mut refused = remains.queue;
         let keep = self.hosted.is_auto_started(&self.key);
         let mut fresh = None;
-        if failed.is_none() && was_there && table.is_open() && (keep || !refused.is_empty()) {
+        let is_wanted = match table.stage {
+            Stage::Open => keep || !refused.is_empty(),
+            Stage::Closing => !refused.is_empty(),
+            Stage::Closed | Stage::Ending => false,
+        };
+        if failed.is_none() && was_there && is_wanted {
             let (key, slot) = (self.key.clone(), self.slot.clone());
             let queue = std::mem::take(&mut refused);
             let hosted = self.hosted.clone();
             let activation = Self::with_queue(key, table.token, slot, hosted, queue);
+            if !table.is_open() {
+                refused = activation.mailbox.lock().pause(|job| self.hold(job));
+            }
             table.insert(activation.clone());
             fresh = Some(activation);
         }
@@ -611,10 +629,18 @@ impl<T: Object> Live for Activation<T> {
     }
 
     fn pause(&self) {
-        let waiting = self.mailbox.lock().pause();
+        let waiting = self.mailbox.lock().pause(|job| self.hold(job));
         for job in waiting {
             job.refuse(Refusal::NotHere);
         }
+    }
+
+    fn seal(&self) -> bool {
+        self.mailbox.lock().seal()
+    }
+
+    fn unseal(&self) {
+        self.mailbox.lock().unseal();
     }
 
     fn resume(self: Arc<Self>) {

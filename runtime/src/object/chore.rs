@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::activation::{Activation, SaveError};
 use super::envelope::{Queued, Refusal, Started, late_end, late_start};
 use super::mailbox::End;
-use super::turn::{Held, discarded};
-use super::{Access, DEACTIVATE, DELETE, Object};
+use super::turn::{CallInfo, Held, discarded};
+use super::{Access, CallPath, DEACTIVATE, DELETE, Object};
 use crate::error::CallError;
 use crate::storage::StorageError;
 
@@ -32,17 +32,17 @@ pub(super) type Answer = Option<Result<(), CallError>>;
 /// A task that waits for its exclusive turn.
 pub(super) struct Chore {
     task: Task,
-    deadline: Instant,
+    info: CallInfo,
     answer: Mutex<Option<oneshot::Sender<Answer>>>,
 }
 
 impl Chore {
     /// Returns the chore and where its end is told.
-    pub(super) fn new(task: Task, deadline: Instant) -> (Arc<Self>, oneshot::Receiver<Answer>) {
+    pub(super) fn new(task: Task, info: CallInfo) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let chore = Self {
             task,
-            deadline,
+            info,
             answer: Mutex::new(Some(sender)),
         };
         (Arc::new(chore), receiver)
@@ -123,8 +123,12 @@ impl<T: Object> Queued<T> for Chore {
         }
     }
 
+    fn path(&self) -> CallPath {
+        self.info.path.clone()
+    }
+
     fn start(self: Arc<Self>, activation: &Arc<Activation<T>>, held: Arc<Held<T>>) -> Started<T> {
-        if Instant::now() >= self.deadline {
+        if Instant::now() >= self.info.deadline {
             let method = Queued::<T>::method(&*self);
             self.settle(Some(Err(late_start(method))));
             return Started::Ended(untouched(held));

@@ -3,6 +3,10 @@
 //! It is a protocol rather than a lock: turns do not count themselves anywhere but in their own
 //! object's mailbox, and closing goes from object to object. So turns pay nothing for it, and
 //! closing, which is rare, pays for all. One shard's closing never waits for another's.
+//!
+//! A running turn may call other objects of its own shard. Such calls still have their turns while
+//! the shard closes, or the turn could not end. So an object that was quiet may run again, until
+//! all are seen quiet in one look, which seals them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,17 +42,18 @@ pub(super) async fn close(slot: Arc<Slot>, limit: Duration, metrics: ObjectMetri
     };
     metrics.lock_attempts_exclusive.inc();
     metrics.locks_wanted_exclusive.inc();
-    let busy = wait_for_turns(&slot, objects, by).await;
+    let waited = wait_for_turns(&slot, round, objects, by).await;
     metrics.locks_wanted_exclusive.dec();
     metrics
         .lock_wait_seconds
         .observe(began.elapsed().as_secs_f64());
-    if !busy.is_empty() {
-        metrics.lock_overdue.inc();
-        return reopen(&slot, round, &busy);
-    }
-    let Some(objects) = take_objects(&slot, round) else {
-        return Closing::Closed; // The lease was lost meanwhile.
+    let objects = match waited {
+        Waited::Sealed(objects) => objects,
+        Waited::Overtaken => return Closing::Closed, // The lease was lost meanwhile.
+        Waited::Overdue(busy) => {
+            metrics.lock_overdue.inc();
+            return reopen(&slot, round, &busy);
+        }
     };
     metrics.locks_held_exclusive.inc();
     let held = Instant::now();
@@ -69,7 +74,7 @@ fn stop_turns(slot: &Slot) -> Option<(u64, Vec<Arc<dyn Live>>)> {
     let mut table = slot.table.write();
     match table.stage {
         Stage::Closed => return None,
-        Stage::Open | Stage::Closing => table.stage = Stage::Closing,
+        Stage::Open | Stage::Closing | Stage::Ending => table.stage = Stage::Closing,
     }
     let objects = table.iter().cloned().collect();
     let round = table.round;
@@ -81,20 +86,37 @@ fn stop_turns(slot: &Slot) -> Option<(u64, Vec<Arc<dyn Live>>)> {
     })
 }
 
-/// Waits until no turn of these objects runs, and returns those whose turns are overdue.
+/// How waiting for turns ended.
+enum Waited {
+    /// No turn of these objects runs, and none will.
+    Sealed(Vec<Arc<dyn Live>>),
+    /// Turns of these run too long.
+    Overdue(Vec<Arc<dyn Live>>),
+    /// The shard was discarded.
+    Overtaken,
+}
+
+/// Waits until no turn of the shard runs and takes its objects. `busy` is where to look first.
 async fn wait_for_turns(
     slot: &Slot,
+    round: u64,
     mut busy: Vec<Arc<dyn Live>>,
     by: Instant,
-) -> Vec<Arc<dyn Live>> {
+) -> Waited {
     let slow = Instant::now() + SLOW_CLOSING;
     let mut warned = false;
     loop {
         let mut told = std::pin::pin!(slot.quiet.notified());
         told.as_mut().enable(); // Before looking, so that no end is missed.
         busy.retain(|object| !object.is_quiet());
-        if busy.is_empty() || Instant::now() >= by {
-            return busy;
+        if busy.is_empty() {
+            match seal(slot, round) {
+                Waited::Overdue(running) => busy = running,
+                sealed @ (Waited::Sealed(_) | Waited::Overtaken) => return sealed,
+            }
+        }
+        if Instant::now() >= by {
+            return Waited::Overdue(busy);
         }
         let until = if warned { by } else { by.min(slow) };
         if timeout_at(until, told).await.is_err() && !warned && until == slow {
@@ -103,6 +125,27 @@ async fn wait_for_turns(
             warn!(shard = ?slot.shard, turns = busy.len(), %object, method, "slow to close");
         }
     }
+}
+
+/// Takes the objects if no turn of any of them runs, seen in one look; else returns the busy ones.
+fn seal(slot: &Slot, round: u64) -> Waited {
+    let mut table = slot.table.write();
+    if table.round != round {
+        return Waited::Overtaken;
+    }
+    let busy: Vec<_> = table
+        .iter()
+        .filter(|object| !object.seal())
+        .cloned()
+        .collect();
+    if busy.is_empty() {
+        table.stage = Stage::Ending;
+        return Waited::Sealed(table.take_all());
+    }
+    for object in table.iter() {
+        object.unseal();
+    }
+    Waited::Overdue(busy)
 }
 
 fn reopen(slot: &Slot, round: u64, busy: &[Arc<dyn Live>]) -> Closing {
@@ -123,11 +166,6 @@ fn reopen(slot: &Slot, round: u64, busy: &[Arc<dyn Live>]) -> Closing {
     overdue.sort();
     warn!(shard = ?slot.shard, ?overdue, "turns did not end in time; the shard is open again");
     Closing::Overdue(overdue)
-}
-
-fn take_objects(slot: &Slot, round: u64) -> Option<Vec<Arc<dyn Live>>> {
-    let mut table = slot.table.write();
-    (table.round == round).then(|| table.take_all())
 }
 
 async fn end_all(objects: Vec<Arc<dyn Live>>, by: Instant) {

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify};
 
 use super::activation::Live;
+use super::mailbox::Hold;
 use crate::ids::{ObjectKey, ShardId, Token};
 
 /// The place of one shard's objects, or of those that are bound to the node.
@@ -31,8 +32,10 @@ pub(super) struct Slot {
 pub(super) enum Stage {
     Closed,
     Open,
-    /// No new turn starts; the running ones may end.
+    /// No new turn starts but for the calls of running ones, so that these can end.
     Closing,
+    /// No turn runs nor starts; objects end.
+    Ending,
 }
 
 pub(super) struct Table {
@@ -81,6 +84,15 @@ impl fmt::Debug for Slot {
 impl Table {
     pub(super) fn is_open(&self) -> bool {
         self.stage == Stage::Open
+    }
+
+    /// Whether a call may have its turn here; `hold` is asked only if the shard is being closed.
+    pub(super) fn admits(&self, hold: impl FnOnce() -> Hold) -> bool {
+        match self.stage {
+            Stage::Open => true,
+            Stage::Closing => hold() == Hold::Held,
+            Stage::Closed | Stage::Ending => false,
+        }
     }
 
     pub(super) fn find(&self, key: &ObjectKey) -> Option<&Arc<dyn Live>> {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::activation::{Activation, Called};
 use super::mailbox::{End, Job};
 use super::turn::{Begun, CallInfo, Held, begin};
-use super::{Access, Method};
+use super::{Access, CallPath, Method};
 use crate::error::CallError;
 
 /// Something that waits in the mailbox of a `T`.
@@ -20,6 +20,8 @@ pub(super) trait Queued<T>: Send + Sync {
     fn access(&self) -> Access;
     /// The method, for reports.
     fn method(&self) -> &'static str;
+    /// The objects that wait for it.
+    fn path(&self) -> CallPath;
     /// Has its turn, as far as it goes without waiting.
     fn start(self: Arc<Self>, activation: &Arc<Activation<T>>, held: Arc<Held<T>>) -> Started<T>;
     /// Will have no turn here.
@@ -156,6 +158,13 @@ impl<M: Method> Queued<M::Object> for Envelope<M> {
 
     fn method(&self) -> &'static str {
         M::NAME
+    }
+
+    fn path(&self) -> CallPath {
+        match &*self.stage.lock() {
+            Stage::Waiting { info, .. } => info.path.clone(),
+            Stage::Running(_) | Stage::Answered(_) | Stage::Over => CallPath::EMPTY,
+        }
     }
 
     fn start(

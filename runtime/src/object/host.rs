@@ -357,7 +357,7 @@ fn open(slot: &Slot, token: Token) -> bool {
             table.token = token;
             false
         }
-        Stage::Closed | Stage::Open | Stage::Closing => {
+        Stage::Closed | Stage::Open | Stage::Closing | Stage::Ending => {
             let (shard, known, stage) = (slot.shard, table.token, table.stage);
             warn!(?shard, %token, %known, ?stage, "cannot open the shard now");
             false

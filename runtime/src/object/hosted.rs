@@ -11,18 +11,19 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::activation::{Activation, Called};
+use super::activation::{Activation, Called, Live};
 use super::chore::{Answer, Chore, Task, finished};
 use super::directory::Slot;
 use super::envelope::late_start;
+use super::mailbox::{Gate, Hold};
 use super::turn::CallInfo;
 use super::{
-    AutoStart, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method, MethodEntry,
-    Methods, Object, RemoteCalls, TypeSettings,
+    AutoStart, CallPath, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method,
+    MethodEntry, Methods, Object, RemoteCalls, TypeSettings,
 };
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{NodeId, ObjectKey, ShardCount};
+use crate::ids::{NodeId, ObjectKey, Place, ShardCount};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -59,6 +60,20 @@ impl Common {
             host: self.host.upgrade()?,
             remote: self.remote.get()?.upgrade()?,
         })
+    }
+
+    /// Whether a call belongs to a turn that holds this place open.
+    pub(super) fn hold(&self, slot: &Slot, path: &CallPath) -> Hold {
+        let is_here = |key: &ObjectKey| match key.place(self.shard_count) {
+            Ok(Place::Shard(shard)) => slot.shard == Some(shard),
+            Ok(Place::Node(node)) => slot.shard.is_none() && node == self.node,
+            Err(_) => false,
+        };
+        if path.any(is_here) {
+            Hold::Held
+        } else {
+            Hold::Free
+        }
     }
 
     pub(super) fn restart_later(&self, slot: &Arc<Slot>, key: &ObjectKey) {
@@ -147,10 +162,11 @@ impl<T: Object> Hosted<T> {
         key: &ObjectKey,
         info: &CallInfo,
     ) -> Option<Arc<Activation<T>>> {
-        if let Some(activation) = existing(slot, key).ok()? {
+        let hold = || self.common.hold(slot, &info.path);
+        if let Some(activation) = existing(slot, key, hold).ok()? {
             return Some(activation);
         }
-        let (activation, is_new) = self.insert(slot, key)?;
+        let (activation, is_new) = self.insert(slot, key, hold)?;
         if is_new {
             activation.start(info);
         }
@@ -162,12 +178,13 @@ impl<T: Object> Hosted<T> {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         key: &ObjectKey,
+        hold: impl FnOnce() -> Hold,
     ) -> Option<(Arc<Activation<T>>, bool)> {
         if !self.common.fence.is_open() {
             return None;
         }
         let mut table = slot.table.write();
-        if !table.is_open() {
+        if !table.admits(hold) {
             return None;
         }
         if let Some(activation) = table.find(key).map(downcast) {
@@ -175,6 +192,9 @@ impl<T: Object> Hosted<T> {
         }
         let key = key.with_type_name(&self.name);
         let activation = Activation::new(key, table.token, slot.clone(), self.clone());
+        if !table.is_open() {
+            activation.pause();
+        }
         table.insert(activation.clone());
         Some((activation, true))
     }
@@ -184,24 +204,24 @@ impl<T: Object> Hosted<T> {
         slot: &Arc<Slot>,
         key: &ObjectKey,
         task: Task,
-        deadline: Instant,
+        info: CallInfo,
     ) -> Answer {
+        let deadline = info.deadline;
+        let hold = || self.common.hold(slot, &info.path);
         loop {
-            let activation = match (existing(slot, key).ok()?, task) {
+            let activation = match (existing(slot, key, hold).ok()?, task) {
                 (Some(activation), _) => activation,
                 (None, Task::Save | Task::Deactivate) => return Some(Ok(())),
-                (None, Task::Delete) => match self.insert(slot, key)? {
+                (None, Task::Delete) => match self.insert(slot, key, hold)? {
                     (activation, true) => return delete_cold(activation, deadline).await,
                     (activation, false) => activation,
                 },
             };
-            let (chore, answer) = Chore::new(task, deadline);
-            if activation.submit(chore).is_ok() {
-                return finished(answer, deadline).await;
-            }
-            // It ended or pauses just now: look again, for a new one or a closed shard.
-            if !slot.table.read().is_open() {
-                return None;
+            let (chore, answer) = Chore::new(task, info.clone());
+            match activation.submit(chore) {
+                Ok(()) => return finished(answer, deadline).await,
+                Err(Gate::Gone) => {} // Just now: look for a new one.
+                Err(Gate::Open | Gate::Paused | Gate::Sealed) => return None,
             }
         }
     }
@@ -227,16 +247,20 @@ pub(super) const AUTO_CLUSTER_ID: &str = "cluster";
 /// The shard is not open here.
 struct Shut;
 
-fn existing<T: Object>(slot: &Slot, key: &ObjectKey) -> Result<Option<Arc<Activation<T>>>, Shut> {
+fn existing<T: Object>(
+    slot: &Slot,
+    key: &ObjectKey,
+    hold: impl FnOnce() -> Hold,
+) -> Result<Option<Arc<Activation<T>>>, Shut> {
     let table = slot.table.read();
-    if table.is_open() {
+    if table.admits(hold) {
         Ok(table.find(key).map(downcast))
     } else {
         Err(Shut)
     }
 }
 
-fn downcast<T: Object>(live: &Arc<dyn super::activation::Live>) -> Arc<Activation<T>> {
+fn downcast<T: Object>(live: &Arc<dyn Live>) -> Arc<Activation<T>> {
     let any: Arc<dyn Any + Send + Sync> = live.clone();
     any.downcast()
         .expect("a type's name belongs to one type of a host")
@@ -281,7 +305,11 @@ impl<T: Object> HostedType for Hosted<T> {
                 let cycle = format!("{} -> {}", call.path, call.key);
                 return Dispatch::Done(Err(CallError::Cycle(cycle)));
             }
-            match self.chore(&slot, &call.key, task, call.deadline).await {
+            let info = CallInfo {
+                deadline: call.deadline,
+                path: call.path.clone(),
+            };
+            match self.chore(&slot, &call.key, task, info).await {
                 Some(Ok(())) => Dispatch::Done(super::encoding::encode_reply(
                     call.format,
                     &(),
@@ -308,8 +336,11 @@ impl<T: Object> HostedType for Hosted<T> {
         self.saved_at.store(now, Ordering::Relaxed);
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for activation in dirty.iter().filter_map(Weak::upgrade) {
-            let deadline = Instant::now() + SAVE_TURN_TIMEOUT;
-            let (chore, _) = Chore::new(Task::Save, deadline);
+            let info = CallInfo {
+                deadline: Instant::now() + SAVE_TURN_TIMEOUT,
+                path: CallPath::EMPTY,
+            };
+            let (chore, _) = Chore::new(Task::Save, info);
             let _ = activation.submit(chore); // One that ends saves by itself.
         }
     }

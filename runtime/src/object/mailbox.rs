@@ -5,7 +5,9 @@
 //! What holds between any two calls:
 //! - an exclusive turn runs with no other: it has taken the state out;
 //! - nobody overtakes: whoever comes while somebody waits, waits behind;
-//! - unless the object is paused or ending, somebody who waits does so for a running turn.
+//! - unless the object is paused or ending, somebody who waits does so for a running turn;
+//! - while it is paused only calls of turns that hold the shard have theirs: the shard closes, and
+//!   those turns could not end if their own calls waited for that.
 
 use std::collections::VecDeque;
 
@@ -21,13 +23,24 @@ pub(super) trait Job {
     fn method(&self) -> &'static str;
 }
 
+/// Whether a call belongs to a turn of the same shard, which is held open until that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It does.
+    Held,
+    /// It does not.
+    Free,
+}
+
 /// Whether turns may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
     /// They may.
     Open,
-    /// The shard is being closed.
+    /// The shard is being closed: only those of calls that belong to its running turns.
     Paused,
+    /// The shard is being closed, and no turn of it runs any more.
+    Sealed,
     /// The activation is over; the object may have another one.
     Gone,
 }
@@ -137,12 +150,21 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         }
     }
 
-    /// Begins a turn if it need not wait.
-    pub(super) fn enter(&mut self, access: Access, method: &'static str, brief: bool) -> Entry<S> {
-        if self.gate != Gate::Open {
-            return Entry::Shut(self.gate);
-        }
-        if self.alone || self.queue.is_some() || self.ending != Ending::None {
+    /// Begins a turn if it need not wait. `hold` is asked only if the object is paused.
+    pub(super) fn enter(
+        &mut self,
+        access: Access,
+        method: &'static str,
+        brief: bool,
+        hold: impl FnOnce() -> Hold,
+    ) -> Entry<S> {
+        let ends = match self.gate {
+            Gate::Open => self.ending != Ending::None,
+            // Its end waits for that of the closing.
+            Gate::Paused if self.ending != Ending::Discarded && hold() == Hold::Held => false,
+            Gate::Paused | Gate::Sealed | Gate::Gone => return Entry::Shut(self.gate),
+        };
+        if self.alone || self.queue.is_some() || ends {
             let brief = self.brief && self.queue.is_none();
             return Entry::Busy { brief };
         }
@@ -217,20 +239,22 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
     /// Decides what comes next. Only for whoever was alone, or left last.
     pub(super) fn settle(&mut self) -> Next<S, J> {
         self.alone = false;
-        if self.readers > 0 && (self.gate != Gate::Open || self.ending != Ending::None) {
-            return Next::Rest; // The last of them settles.
+        let waits = self.queue.is_some();
+        match (self.gate, self.ending) {
+            (Gate::Open, Ending::None) => self.next_job(),
+            // Calls of running turns come before the object's end.
+            (Gate::Paused, Ending::None | Ending::Orderly) if waits => self.next_job(),
+            (..) if self.readers > 0 => Next::Rest, // The last of them settles.
+            (Gate::Open, Ending::Orderly) => Next::Retire(self.retire()),
+            (Gate::Open, Ending::Discarded) => self.replace(),
+            (Gate::Paused, Ending::Discarded) if waits => self.replace(),
+            (Gate::Paused | Gate::Sealed | Gate::Gone, _) => Next::Quiet,
         }
-        if self.gate != Gate::Open {
-            return Next::Quiet;
-        }
-        match self.ending {
-            Ending::None => self.next_job(),
-            Ending::Orderly => Next::Retire(self.retire()),
-            Ending::Discarded => {
-                self.alone = true;
-                Next::Replace
-            }
-        }
+    }
+
+    fn replace(&mut self) -> Next<S, J> {
+        self.alone = true;
+        Next::Replace
     }
 
     fn next_job(&mut self) -> Next<S, J> {
@@ -276,12 +300,33 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         self.state.take().expect("an object at rest has its state")
     }
 
-    /// Lets no more turns start and returns the calls that waited.
-    pub(super) fn pause(&mut self) -> VecDeque<J> {
+    /// Lets no more turns start, but for calls that belong to running ones, and returns the calls
+    /// that waited and do not.
+    pub(super) fn pause(&mut self, hold: impl Fn(&J) -> Hold) -> VecDeque<J> {
         if self.gate == Gate::Open {
             self.gate = Gate::Paused;
         }
-        self.queue.take().map(|queue| *queue).unwrap_or_default()
+        let queue = self.queue.take().map(|queue| *queue).unwrap_or_default();
+        let (stay, go): (VecDeque<_>, _) =
+            queue.into_iter().partition(|job| hold(job) == Hold::Held);
+        self.queue = (!stay.is_empty()).then(|| Box::new(stay));
+        go
+    }
+
+    /// Lets no turn start at all, if the object is paused and none runs; returns whether that is so.
+    pub(super) fn seal(&mut self) -> bool {
+        let quiet = self.is_quiet() && self.queue.is_none();
+        if quiet && self.gate == Gate::Paused {
+            self.gate = Gate::Sealed;
+        }
+        quiet
+    }
+
+    /// Takes back what [`Mailbox::seal`] did.
+    pub(super) fn unseal(&mut self) {
+        if self.gate == Gate::Sealed {
+            self.gate = Gate::Paused;
+        }
     }
 
     /// Lets turns start again after a pause.

@@ -71,6 +71,11 @@ impl CallPath {
         self.innermost_first().any(|waiting| waiting == key)
     }
 
+    /// Whether one of the objects fulfils this.
+    pub(super) fn any(&self, holds: impl FnMut(&ObjectKey) -> bool) -> bool {
+        self.innermost_first().any(holds)
+    }
+
     fn innermost_first(&self) -> impl Iterator<Item = &ObjectKey> {
         std::iter::successors(self.0.as_deref(), |link| link.outer.0.as_deref())
             .map(|link| &link.key)

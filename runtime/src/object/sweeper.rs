@@ -1,13 +1,16 @@
 //! Ends idle objects and saves at intervals: one task for a whole host, and no timer per object.
+//!
+//! Objects end beside it: a hook that never returns must not keep other objects from being saved.
 
 use std::convert::Infallible;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
@@ -23,6 +26,9 @@ const SCAN_MAX: Duration = Duration::from_secs(30);
 /// Objects that end at once.
 const ENDINGS_MAX: usize = 64;
 
+/// How long an object that ends counts as one of those; it goes on by itself then.
+const ENDING_WAIT: Duration = Duration::from_secs(5);
+
 /// Shards that are looked at before other tasks may run.
 const SLOTS_PER_YIELD: usize = 16;
 
@@ -36,6 +42,7 @@ pub(super) async fn run(
     let mut tick = interval(pace.tick);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_scan = began + pace.scan;
+    let mut scan: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
             biased;
@@ -54,8 +61,10 @@ pub(super) async fn run(
             hosted.clone().save_due(now);
         }
         host.restart_failed();
-        if Instant::now() >= next_scan {
-            expire(&host, now).await;
+        let rests = scan.as_ref().is_none_or(JoinHandle::is_finished);
+        if rests && Instant::now() >= next_scan {
+            let tasks = host.common.tasks.clone();
+            scan = Some(tasks.spawn_work(expire(host, now)));
             next_scan = Instant::now() + pace.scan;
         }
     }
@@ -83,7 +92,7 @@ impl Pace {
     }
 }
 
-async fn expire(host: &Host, now: u64) {
+async fn expire(host: Arc<Host>, now: u64) {
     let mut endings = FuturesUnordered::new();
     for (i, slot) in host.all_slots().enumerate() {
         let objects: Vec<_> = match slot.table.read() {
@@ -91,7 +100,9 @@ async fn expire(host: &Host, now: u64) {
             _ => continue,
         };
         for object in objects {
-            endings.extend(object.expire(now));
+            let ending = object.expire(now);
+            let ending = ending.map(|ending| host.common.tasks.spawn_work(ending));
+            endings.extend(ending.map(|ending| timeout(ENDING_WAIT, ending)));
             if endings.len() >= ENDINGS_MAX {
                 endings.next().await;
             }

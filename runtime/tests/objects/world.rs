@@ -271,6 +271,34 @@ impl Probe {
         }
     }
 
+    /// Does as `relay` after so many milliseconds.
+    pub async fn later_relay(
+        &self,
+        ctx: &Context,
+        ms: u64,
+        to: Vec<String>,
+    ) -> Result<usize, String> {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.relay(ctx, to).await
+    }
+
+    /// Has another one have a long turn alone, after so many milliseconds.
+    pub async fn later_alone(&self, ctx: &Context, ms: u64, other: String, turn: u64) -> bool {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        ctx.object::<Probe>(&other).alone(1, turn).await.is_ok()
+    }
+
+    /// Does as `meddle` after so many milliseconds.
+    pub async fn later_meddle(
+        &mut self,
+        ctx: &Context,
+        ms: u64,
+        other: String,
+    ) -> Result<i64, String> {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.meddle(ctx, other).await
+    }
+
     /// Returns how long the deadline of a call to another object would be away, in milliseconds.
     pub(crate) async fn patience(&self, ctx: &Context) -> u128 {
         (ctx.deadline() - tokio::time::Instant::now()).as_millis()

@@ -174,9 +174,9 @@ async fn m12_a_member_is_registered_again_after_etcd_was_away_for_long() {
     etcd.restart().await;
     let back = Instant::now();
     member.until(|state| state.active().is_some()).await;
-    until("registered", async || match member.is_registered().await {
-        true => Ok(()),
-        false => Err("no key".into()),
+    until("registered", async || {
+        let registered = member.is_registered().await;
+        registered.then_some(()).ok_or_else(|| "no key".into())
     })
     .await;
     assert!(member.fence.is_open() && back.elapsed() < Duration::from_secs(20));

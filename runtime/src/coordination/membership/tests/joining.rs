@@ -125,6 +125,8 @@ async fn a_try_that_outlasts_its_lease_is_given_up() {
     rig.store.inner.faults().cut(Some(Cut::Silent));
     sleep(TTL * 3).await;
     assert!(!rig.fence.is_open());
+    let trouble = rig.membership.trouble();
+    assert!(trouble.is_some_and(|why| why.contains("cannot join yet")));
     rig.store.inner.faults().cut(None);
     let identity = rig.membership.joined().await.expect("joins");
     assert_ne!(rig.store.granted()[0], identity.lease);

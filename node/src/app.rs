@@ -8,8 +8,10 @@ use steading::NodeBuilder;
 use steading::object::Methods;
 
 use crate::args::{Cli, Command};
+use crate::client::AskError;
 use crate::exit::Exit;
-use crate::settings::{FileError, Role, with_file};
+use crate::process::ProcessError;
+use crate::settings::{FileError, Role, Settings, with_file};
 use crate::{bench, commands, dev, output, process};
 
 /// Adds one type to what a node hosts.
@@ -79,18 +81,15 @@ impl App {
     async fn execute(&self, cli: Cli) -> Exit {
         let json = cli.json;
         match cli.command {
-            Command::Dev(args) => reported(dev::run(self, &args, json).await, |_| Exit::Failed),
+            Command::Dev(args) => reported(dev::run(self, &args, json).await, ProcessError::exit),
             Command::Node(args) => self.serve(&args.settings, Role::Node, json).await,
             Command::Gate(args) => self.serve(&args.settings, Role::Gate, json).await,
-            Command::Status(args) => asked(commands::status(&args, json).await),
-            Command::Nodes(args) => asked(commands::nodes(&args, json).await),
-            Command::Shards(args) => asked(commands::shards(&args, json).await),
-            Command::Objects(args) => asked(commands::objects(&args, json).await),
-            Command::Explain(args) => asked(commands::explain(&args.subject, json).await),
-            Command::Call(args) => reported(
-                commands::call(&args, json).await,
-                commands::CallFailed::exit,
-            ),
+            Command::Status(args) => asked(commands::status(&args, json).await, json),
+            Command::Nodes(args) => asked(commands::nodes(&args, json).await, json),
+            Command::Shards(args) => asked(commands::shards(&args, json).await, json),
+            Command::Objects(args) => asked(commands::objects(&args, json).await, json),
+            Command::Explain(args) => asked(commands::explain(&args.subject, json).await, json),
+            Command::Call(args) => asked(commands::call(&args).await, json),
             Command::Bench(args) => measured(bench::run(&args, json).await.map(|()| Exit::Done)),
             Command::BenchPart { part } => measured(bench::run_part(part, json).await),
             Command::Completions { shell } => {
@@ -101,10 +100,10 @@ impl App {
         }
     }
 
-    async fn serve(&self, settings: &crate::settings::Settings, role: Role, json: bool) -> Exit {
+    async fn serve(&self, settings: &Settings, role: Role, json: bool) -> Exit {
         reported(
             process::run(self, settings, role, json).await,
-            process::ProcessError::exit,
+            ProcessError::exit,
         )
     }
 
@@ -199,8 +198,13 @@ fn measured(result: anyhow::Result<Exit>) -> Exit {
     })
 }
 
-fn asked(result: Result<Exit, crate::client::AskError>) -> Exit {
-    reported(result, crate::client::AskError::exit)
+/// Prints what a node refused as its problem, if JSON is wanted, or else as any error.
+fn asked(result: Result<Exit, AskError>, json: bool) -> Exit {
+    if let (Err(AskError::Problem(problem)), true) = (&result, json) {
+        output::json(problem);
+        return Exit::Refused;
+    }
+    reported(result, AskError::exit)
 }
 
 /// Prints an error, if there is one, and returns the exit code.

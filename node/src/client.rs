@@ -38,6 +38,12 @@ pub(crate) enum AskError {
     /// The address is no URL.
     #[error("`--address` (or STEADING_ADDRESS) is no URL such as http://127.0.0.1:7480: {0}")]
     Address(String),
+    /// Arguments that are neither JSON nor pairs.
+    #[error("`{0}` is no argument: write one JSON object or array, or NAME=VALUE for each")]
+    Argument(String),
+    /// An ID that no URL can hold.
+    #[error("`{0}` cannot be asked for by HTTP: URLs take it for a step in their path")]
+    DotSegment(String),
     /// Nobody answers there.
     #[error("cannot reach {0}")]
     Unreachable(Url, #[source] reqwest::Error),
@@ -53,7 +59,7 @@ impl AskError {
     /// Returns the process's exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Address(_) => Exit::Usage,
+            Self::Address(_) | Self::Argument(_) | Self::DotSegment(_) => Exit::Usage,
             Self::Unreachable(..) | Self::NotSteading(..) => Exit::Unreachable,
             Self::Problem(_) => Exit::Refused,
         }
@@ -95,7 +101,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, AskError> {
-        let response = self.http.get(self.url(path)).query(query).send().await;
+        let response = self.http.get(self.url(path)?).query(query).send().await;
         self.read(response).await
     }
 
@@ -110,7 +116,7 @@ impl Client {
         arguments: String,
         timeout: Option<Duration>,
     ) -> Result<serde_json::Value, AskError> {
-        let mut request = self.http.post(self.url(path)).body(arguments);
+        let mut request = self.http.post(self.url(path)?).body(arguments);
         if let Some(timeout) = timeout {
             request = request
                 .header(crate::http::TIMEOUT_HEADER, timeout.as_millis().to_string())
@@ -119,14 +125,17 @@ impl Client {
         self.read(request.send().await).await
     }
 
-    fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.base.clone();
+    fn url(&self, path: &[&str]) -> Result<Url, AskError> {
+        if let Some(dots) = path.iter().find(|segment| [".", ".."].contains(*segment)) {
+            return Err(AskError::DotSegment((*dots).to_owned()));
+        }
         let segments = path
             .iter()
             .map(|segment| utf8_percent_encode(segment, SEGMENT));
         let path = segments.fold(String::new(), |path, segment| format!("{path}/{segment}"));
+        let mut url = self.base.clone();
         url.set_path(&path);
-        url
+        Ok(url)
     }
 
     async fn read<T: DeserializeOwned>(

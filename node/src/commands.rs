@@ -4,6 +4,6 @@ mod call;
 mod explain;
 mod show;
 
-pub(crate) use call::{CallFailed, call};
+pub(crate) use call::call;
 pub(crate) use explain::explain;
 pub(crate) use show::{nodes, objects, shards, status};

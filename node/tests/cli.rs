@@ -263,6 +263,8 @@ fn dev_serves_every_command_and_ends_on_a_signal_with_0() {
     assert_eq!((code, &problem["code"]), (1, &"method_failed".into()));
     dev.check(&["call", "Counter", "c1", "divide"], 1, "unknown_method");
     dev.check(&["call", "Nothing", "c1", "add"], 1, "unknown_type");
+    dev.check(&["call", "Counter", "", "add"], 1, "invalid_id");
+    dev.check(&["call", "Counter", "..", "add"], 2, "step in their path");
 
     dev.check(&["status"], 0, "0 unowned");
     dev.check(&["nodes"], 0, "dev-1");

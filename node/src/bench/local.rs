@@ -83,7 +83,7 @@ pub(super) async fn measure(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
                 .collect();
             theirs.push(rate(callers_of_theirs, args.time).await);
         }
-        let name = format!("local calls: {callers} callers, {objects} objects");
+        let name = format!("local calls, callers: {callers}, objects: {objects}");
         let figure = Figure::new(name, "calls/s", ours).beside("tokio mailbox", theirs);
         figures.push(figure.goal(Goal::TimesBaseline(times)));
     }

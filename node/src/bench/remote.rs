@@ -122,7 +122,7 @@ pub(super) async fn measure(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
 fn figures_of(callers: usize, times: f64, ours: &[Load], theirs: &[Load]) -> [Figure; 3] {
     let figure = |what: &str, unit, value: fn(&Load) -> f64| {
         Figure::new(
-            format!("remote {what}, {callers} callers"),
+            format!("remote {what}, callers: {callers}"),
             unit,
             ours.iter().map(value).collect(),
         )

@@ -7,54 +7,25 @@ use crate::client::{AskError, Client};
 use crate::exit::Exit;
 use crate::output;
 
-/// Why a call was not sent, or what it answered.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallFailed {
-    /// The arguments are neither JSON nor pairs.
-    #[error("`{0}` is no argument: write one JSON object or array, or NAME=VALUE for each")]
-    Argument(String),
-    /// The node did not answer, or said no.
-    #[error(transparent)]
-    Ask(#[from] AskError),
-}
-
-impl CallFailed {
-    /// Returns the process's exit code for this error.
-    pub(crate) fn exit(&self) -> Exit {
-        match self {
-            Self::Argument(_) => Exit::Usage,
-            Self::Ask(error) => error.exit(),
-        }
-    }
-}
-
-/// Calls a method and prints its value as JSON; with `--json` its problem too.
-pub(crate) async fn call(args: &CallArgs, json: bool) -> Result<Exit, CallFailed> {
+/// Calls a method and prints its value as JSON.
+pub(crate) async fn call(args: &CallArgs) -> Result<Exit, AskError> {
     let client = Client::new(&args.ask.address)?;
     let arguments = arguments(&args.arguments)?;
     let path = ["v1", "objects", &args.object_type, &args.id, &args.method];
-    match client.call(&path, arguments, args.timeout).await {
-        Ok(value) => {
-            output::json(&value);
-            Ok(Exit::Done)
-        }
-        Err(AskError::Problem(problem)) if json => {
-            output::json(&problem);
-            Ok(Exit::Refused)
-        }
-        Err(error) => Err(error.into()),
-    }
+    let value = client.call(&path, arguments, args.timeout).await?;
+    output::json(&value);
+    Ok(Exit::Done)
 }
 
 /// Makes the body of a call: JSON as it is, or an object of the pairs.
-fn arguments(texts: &[String]) -> Result<String, CallFailed> {
+fn arguments(texts: &[String]) -> Result<String, AskError> {
     if let [text] = texts
         && text.trim_start().starts_with(['{', '['])
     {
         let checked: Result<Value, _> = serde_json::from_str(text);
         return checked
             .map(|_| text.clone())
-            .map_err(|_| CallFailed::Argument(text.clone()));
+            .map_err(|_| AskError::Argument(text.clone()));
     }
     let pair = |text: &String| {
         let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty())?;
@@ -62,7 +33,7 @@ fn arguments(texts: &[String]) -> Result<String, CallFailed> {
         Some((name.to_owned(), value))
     };
     let pairs = texts.iter().map(|text| {
-        let argument = || CallFailed::Argument(text.clone());
+        let argument = || AskError::Argument(text.clone());
         pair(text).ok_or_else(argument)
     });
     let pairs: Map<_, _> = pairs.collect::<Result<_, _>>()?;

@@ -35,7 +35,8 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal, then stops the nodes in good order: 0. A second signal ends the wait.
+    /// Waits for a signal, then stops the nodes in good order: 0. A second signal makes them give
+    /// up waiting for others to take their shards over.
     ///
     /// # Errors
     ///
@@ -49,13 +50,15 @@ impl Signals {
             }
         };
         info!(signal = name, "stops: hands its shards over, then leaves");
+        let stopped = join_all(nodes.iter().map(Node::stop));
+        tokio::pin!(stopped);
         tokio::select! {
-            _ = join_all(nodes.iter().map(Node::stop)) => Ok(Exit::Done),
-            name = self.next() => {
-                warn!(signal = name, "leaves at once; its lease runs out by itself");
-                Ok(Exit::Failed)
-            }
+            _ = &mut stopped => return Ok(Exit::Done),
+            name = self.next() => warn!(signal = name, "hurries: hands no more shards over"),
         }
+        nodes.iter().for_each(Node::hurry);
+        stopped.await;
+        Ok(Exit::Done)
     }
 }
 

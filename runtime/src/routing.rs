@@ -9,7 +9,9 @@ mod channel;
 mod connection;
 mod frame;
 mod handshake;
+mod heavy;
 mod inbound;
+mod lanes;
 pub mod network;
 mod objects_service;
 mod parking;
@@ -17,6 +19,7 @@ mod peer;
 mod queue;
 mod route;
 mod router;
+mod running;
 mod serve;
 mod table;
 #[cfg(test)]

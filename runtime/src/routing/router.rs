@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::connection::Way;
 use super::handshake::{Greeting, Identity};
+use super::heavy::Heavy;
 use super::network::Network;
 use super::parking::{Line, Parking};
 use super::peer::Peer;
@@ -50,6 +51,7 @@ pub(super) struct Inner {
     pub(super) settings: RouterSettings,
     pub(super) table: Table<Arc<Peer>>,
     pub(super) parking: Arc<Parking>,
+    pub(super) heavy: Heavy,
 }
 
 /// Where an object lives now.
@@ -73,6 +75,7 @@ impl Router {
         let inner = Arc::new(Inner {
             table: Table::new(settings.node.clone(), count),
             parking: Parking::new(lines, settings.metrics.routing.parking.clone()),
+            heavy: Heavy::default(),
             settings,
         });
         inner.follow(&view, None);

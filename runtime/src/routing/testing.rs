@@ -129,6 +129,14 @@ impl Probe {
         text
     }
 
+    /// Computes for a while, then notes a number.
+    async fn spin(&mut self, ms: u64, n: u64) -> usize {
+        let end = Instant::now() + Duration::from_millis(ms);
+        while Instant::now() < end {}
+        self.notes.push(n);
+        self.notes.len()
+    }
+
     /// Waits, then notes a number.
     async fn nap(&mut self, ms: u64, n: u64) -> usize {
         tokio::time::sleep(Duration::from_millis(ms)).await;

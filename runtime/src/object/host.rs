@@ -15,8 +15,9 @@ use tracing::{debug, warn};
 use super::directory::{Slot, Stage};
 use super::encoding::check_args;
 use super::hosted::{AUTO_CLUSTER_ID, Common, Hosted, HostedType};
+use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
-use super::{AutoStart, EncodedCall, Object, Registry, RemoteCalls, closing};
+use super::{AutoStart, CallPath, EncodedCall, Object, Registry, RemoteCalls, closing};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, NodeId, ObjectKey, Place, ShardCount, ShardId, Token};
@@ -253,6 +254,13 @@ impl Host {
     /// Whether calls to objects of this shard can run here now (open, and the node not fenced).
     pub fn serves(&self, shard: ShardId) -> bool {
         self.slots[shard.index()].table.read().is_open() && self.common.fence.is_open()
+    }
+
+    /// Whether a turn of the shard (or of the objects that are bound to this node) waits for a call
+    /// with this path. Such a call has its turn even while the shard is being closed.
+    pub fn is_awaited(&self, place: &Place, path: &CallPath) -> bool {
+        let slot = self.slot_at(place);
+        slot.is_some_and(|slot| self.common.hold(slot, path) == Hold::Held)
     }
 
     /// Runs a call if its object lives here.

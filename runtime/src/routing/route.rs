@@ -76,11 +76,11 @@ impl Inner {
             Err(error) => return Answer::Failed(CallError::InvalidId(error.to_string())),
         };
         let mut baton = None;
-        // Nobody overtakes those who wait already.
-        let mut obstacle = self
-            .parking
-            .is_occupied(self.line(&place))
-            .then(|| self.nobody(&place));
+        // Nobody overtakes those who wait already, but for calls that turns here wait for: what the
+        // others wait for may be the end of those turns.
+        let waits = self.parking.is_occupied(self.line(&place))
+            && !self.settings.host.is_awaited(&place, &call.path);
+        let mut obstacle = waits.then(|| self.nobody(&place));
         loop {
             if let Some(obstacle) = obstacle {
                 match self.park(&place, obstacle, call.deadline, baton).await {

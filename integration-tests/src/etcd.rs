@@ -41,7 +41,7 @@ impl Etcd {
     async fn start_with(scheme: &'static str) -> Self {
         let mut attempts = 1;
         loop {
-            let mut etcd = Self::launch(scheme);
+            let etcd = Self::launch(scheme);
             if etcd.answers().await {
                 return etcd;
             }
@@ -70,7 +70,7 @@ impl Etcd {
     }
 
     /// Waits until this etcd answers, or has ended.
-    async fn answers(&mut self) -> bool {
+    async fn answers(&self) -> bool {
         until("etcd answers", async || {
             if self.process.ended().is_some() {
                 return Ok(false); // Another process has one of the ports.
@@ -132,7 +132,7 @@ impl Etcd {
     }
 
     /// Kills it. Its data stays for [`Etcd::restart`].
-    pub fn kill(&mut self) {
+    pub fn kill(&self) {
         self.process.kill();
     }
 

@@ -1,6 +1,8 @@
 //! What the integration tests share: real etcd and node processes, broken networks, waiting.
 
+pub mod cluster;
 pub mod etcd;
+pub mod history;
 pub mod process;
 pub mod proxy;
 mod wait;

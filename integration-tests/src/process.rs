@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,8 @@ use crate::until;
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    pid: Pid,
+    child: Mutex<Child>,
     output: Output,
 }
 
@@ -49,7 +50,8 @@ impl Process {
         collect(child.stderr.take().expect("piped"), output.clone());
         Self {
             name: name.into(),
-            child,
+            pid: Pid::from_child(&child),
+            child: Mutex::new(child),
             output,
         }
     }
@@ -60,26 +62,26 @@ impl Process {
     ///
     /// If there is no such process any more.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        assert!(self.ended().is_none(), "{} ended", self.name);
+        kill_process(self.pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// Kills it without goodbye, and waits until it is gone. Fine if it already is.
-    pub fn kill(&mut self) {
-        // An error means that it has ended by itself, or is waited for below.
-        drop(self.child.kill());
-        drop(self.child.wait());
+    pub fn kill(&self) {
+        let mut child = self.child();
+        // An error means that it has ended by itself.
+        drop(child.kill());
+        drop(child.wait());
     }
 
     /// Returns how it ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our own child")
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("our own child")
     }
 
     /// Waits until it ends by itself.
-    pub async fn end(&mut self) -> ExitStatus {
-        let name = self.name.clone();
-        until(&format!("{name} ends"), async || {
+    pub async fn end(&self) -> ExitStatus {
+        until(&format!("{} ends", self.name), async || {
             self.ended().ok_or_else(|| self.output())
         })
         .await
@@ -90,7 +92,7 @@ impl Process {
     /// # Panics
     ///
     /// If it never comes, or the process ends first.
-    pub async fn line<T>(&mut self, goal: &str, find: impl Fn(&str) -> Option<T>) -> T {
+    pub async fn line<T>(&self, goal: &str, find: impl Fn(&str) -> Option<T>) -> T {
         until(goal, async || {
             // Looked at before the output, so that no last line is missed.
             let ended = self.ended();
@@ -107,6 +109,10 @@ impl Process {
     /// Returns everything it has written so far.
     pub fn output(&self) -> String {
         self.lines(|lines| lines.join("\n"))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lines<T>(&self, read: impl FnOnce(&[String]) -> T) -> T {

@@ -1,0 +1,379 @@
+//! Clusters of real `steading` processes over a real etcd.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use steading::coordination::{EtcdSettings, EtcdStore};
+use steading::ids::ShardCount;
+
+use crate::etcd::Etcd;
+use crate::history::History;
+use crate::process::Process;
+use crate::until;
+
+/// A cluster's place in etcd, and how its nodes are started. The nodes are the test's.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    etcd: String,
+    prefix: String,
+    shard_count: u32,
+    lease_ttl: Duration,
+    client: reqwest::Client,
+}
+
+/// One running `steading` process.
+#[derive(Debug)]
+pub struct Node {
+    id: String,
+    process: Process,
+    /// `host:port` of its HTTP server, once it listens.
+    http: String,
+    client: reqwest::Client,
+}
+
+/// What an HTTP server answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; text if it is no JSON.
+    pub body: Value,
+}
+
+impl Cluster {
+    /// A cluster of 64 shards and leases of 2 s, under a prefix that no other test has.
+    pub fn new(etcd: &Etcd, name: &str) -> Self {
+        Self::at(etcd.endpoint(), name)
+    }
+
+    /// The same, with any endpoints of etcd.
+    ///
+    /// # Panics
+    ///
+    /// If there can be no HTTP client.
+    pub fn at(etcd: String, name: &str) -> Self {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30));
+        Self {
+            etcd,
+            prefix: format!("/{name}/"),
+            shard_count: 64,
+            lease_ttl: Duration::from_secs(2),
+            client: client.build().expect("a client"),
+        }
+    }
+
+    /// Sets the number of shards.
+    #[must_use]
+    pub fn shard_count(self, shard_count: u32) -> Self {
+        Self {
+            shard_count,
+            ..self
+        }
+    }
+
+    /// Returns how long a lease lasts.
+    pub fn lease_ttl(&self) -> Duration {
+        self.lease_ttl
+    }
+
+    /// Returns the prefix of its keys.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Starts a node, which need not be listening yet.
+    pub fn launch(&self, id: &str, more: &[&str]) -> Node {
+        let ttl = format!("{}s", self.lease_ttl.as_secs());
+        let shards = self.shard_count.to_string();
+        let mut args = vec![
+            "node",
+            "--json",
+            "--node-id",
+            id,
+            "--etcd",
+            &self.etcd,
+            "--prefix",
+            &self.prefix,
+            "--num-shards",
+            &shards,
+            "--lease-ttl",
+            &ttl,
+            "--grpc-listen",
+            "127.0.0.1:0",
+            "--log",
+            "info,steading=debug",
+        ];
+        if !more.contains(&"--http-listen") {
+            args.extend(["--http-listen", "127.0.0.1:0"]);
+        }
+        args.extend(more);
+        Node {
+            id: id.into(),
+            process: Process::start(id, steading(), args),
+            http: String::new(),
+            client: self.client.clone(),
+        }
+    }
+
+    /// Starts a node and waits until it listens.
+    pub async fn start(&self, id: &str) -> Node {
+        let mut node = self.launch(id, &[]);
+        node.listens().await;
+        node
+    }
+
+    /// Starts nodes all at once and waits until each is ready.
+    pub async fn ready<const N: usize>(&self, ids: [&str; N]) -> [Node; N] {
+        let mut nodes = ids.map(|id| self.launch(id, &[]));
+        for node in &mut nodes {
+            node.listens().await;
+        }
+        for node in &nodes {
+            node.is_ready().await;
+        }
+        nodes
+    }
+
+    /// Returns the store of the cluster.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be reached.
+    pub async fn store(&self) -> EtcdStore {
+        let settings = EtcdSettings::new([self.etcd.clone()]);
+        EtcdStore::connect(settings).await.expect("etcd runs")
+    }
+
+    /// Reads the whole history of the cluster.
+    ///
+    /// # Panics
+    ///
+    /// If the store does not answer.
+    pub async fn history(&self) -> History {
+        let count = ShardCount::new(self.shard_count).expect("a power of two");
+        History::read(&self.store().await, &self.prefix, count).await
+    }
+}
+
+impl Node {
+    /// Waits until it listens.
+    pub async fn listens(&mut self) {
+        let goal = format!("{} listens", self.id);
+        let address = |line: &str| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            let http = event.get("http")?.as_str()?.to_owned();
+            (event.get("event")?.as_str()? == "listening").then_some(http)
+        };
+        self.http = self.process.line(&goal, address).await;
+    }
+
+    /// Waits until it says that it can take traffic.
+    pub async fn is_ready(&self) {
+        until(&format!("{} is ready", self.id), async || {
+            self.wants("/ready", |ready| ready.status == 200).await
+        })
+        .await;
+    }
+
+    /// Waits until it says that it cannot take traffic.
+    pub async fn is_unready(&self) {
+        until(&format!("{} is unready", self.id), async || {
+            self.wants("/ready", |ready| ready.status == 503).await
+        })
+        .await;
+    }
+
+    /// Waits until its view of the cluster is as wished.
+    pub async fn sees(&self, goal: &str, wished: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("{} sees: {goal}", self.id), async || {
+            self.wants("/v1/cluster", |cluster| {
+                cluster.status == 200 && wished(&cluster.body)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Waits until every shard has the owner that it should have, among exactly these nodes.
+    pub async fn is_settled<const N: usize>(&self, among: [&str; N]) {
+        self.sees("every shard where it should be", |cluster| {
+            let shards = &cluster["shards"];
+            node_ids(cluster) == among
+                && shards["owned"] == shards["total"]
+                && shards["moving"] == 0
+        })
+        .await;
+    }
+
+    async fn wants(&self, path: &str, wished: impl Fn(&Answer) -> bool) -> Result<Value, String> {
+        let answer = self.get(path).await.map_err(|error| {
+            let ended = self.process.ended();
+            assert!(ended.is_none(), "{} ended: {ended:?}", self.id);
+            error.to_string()
+        })?;
+        if wished(&answer) {
+            Ok(answer.body)
+        } else {
+            Err(format!("{} {:#}", answer.status, answer.body))
+        }
+    }
+
+    /// Asks its HTTP server.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be reached.
+    pub async fn get(&self, path: &str) -> Result<Answer, reqwest::Error> {
+        let request = self.client.get(self.url(path));
+        Answer::of(request.send().await?).await
+    }
+
+    /// Calls a method of an object once.
+    ///
+    /// # Errors
+    ///
+    /// If the HTTP server cannot be reached.
+    pub async fn call(
+        &self,
+        object: &str,
+        method: &str,
+        arguments: &Value,
+    ) -> Result<Answer, reqwest::Error> {
+        let url = self.url(&format!("/v1/objects/{object}/{method}"));
+        let request = self.client.post(url).json(arguments);
+        Answer::of(request.send().await?).await
+    }
+
+    /// Adds 1 to a counter, and returns its new total.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, in words.
+    pub async fn add_one(&self, id: &str) -> Result<i64, String> {
+        let object = format!("Counter/{id}");
+        let answer = self.call(&object, "add", &json!({"n": 1})).await;
+        match answer.map_err(|error| error.to_string())? {
+            Answer { status: 200, body } => body.as_i64().ok_or_else(|| body.to_string()),
+            Answer { status, body } => Err(format!("{status} {body}")),
+        }
+    }
+
+    /// Returns the node that owns an object's shard, as this node sees it.
+    ///
+    /// # Panics
+    ///
+    /// If the HTTP server cannot be reached.
+    pub async fn owner_of(&self, object: &str) -> Option<String> {
+        let answer = self.get(&format!("/v1/locate/{object}")).await;
+        let owner = &answer.expect("the node runs").body["owner"];
+        owner.as_str().map(str::to_owned)
+    }
+
+    /// Returns the owner of each shard, as this node sees it.
+    ///
+    /// # Panics
+    ///
+    /// If the HTTP server cannot be reached.
+    pub async fn owners(&self) -> Vec<Option<String>> {
+        let answer = self.get("/v1/shards").await.expect("the node runs");
+        let shards = answer.body.as_array().cloned().unwrap_or_default();
+        let owner = |shard: Value| shard["owner"].as_str().map(str::to_owned);
+        shards.into_iter().map(owner).collect()
+    }
+
+    /// Returns its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns `host:port` of its HTTP server.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
+    /// Returns everything it has written so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Kills it without goodbye.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has.
+    pub async fn terminate(&self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.end().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn end(&self) -> ExitStatus {
+        self.process.end().await
+    }
+
+    /// Stops it in the midst of whatever it does.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+}
+
+impl Answer {
+    async fn of(response: reqwest::Response) -> Result<Self, reqwest::Error> {
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Self { status, body })
+    }
+}
+
+/// Returns the IDs of the live nodes that an answer of `/v1/cluster` lists.
+pub fn node_ids(cluster: &Value) -> Vec<&str> {
+    let nodes = cluster["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+    nodes
+        .iter()
+        .filter_map(|node| node["id"].as_str())
+        .collect()
+}
+
+/// Returns the path of the `steading` binary, built from this very source.
+fn steading() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // Tests run from target/PROFILE/deps.
+        let test = std::env::current_exe().expect("a test runs");
+        let profile = test.ancestors().nth(2).expect("a folder of a profile");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args([
+            "build",
+            "--locked",
+            "--package",
+            "steading-node",
+            "--bin",
+            "steading",
+        ]);
+        build
+            .arg("--target-dir")
+            .arg(profile.parent().expect("target"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        let built = build.status().expect("cargo runs");
+        assert!(built.success(), "the binary does not build");
+        profile.join("steading")
+    })
+}

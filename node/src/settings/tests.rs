@@ -1,3 +1,5 @@
+//! What settings say, from all three forms.
+
 use clap::{Args, Command, FromArgMatches};
 
 use super::*;

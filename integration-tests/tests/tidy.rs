@@ -1,0 +1,245 @@
+//! House rules that no compiler knows: what each module is for, and which may know which.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each part of the runtime may know of the others, beside itself. Arrows point one way;
+/// `node` and `testing`, where the parts meet, may know all and are not listed.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("ids", &[]),
+    ("clock", &[]),
+    ("error", &[]),
+    ("tasks", &[]),
+    ("telemetry", &["ids"]),
+    ("fence", &["clock"]),
+    ("placement", &["ids", "clock"]),
+    ("storage", &["ids"]),
+    (
+        "coordination",
+        &["ids", "placement", "clock", "fence", "tasks", "telemetry"],
+    ),
+    (
+        "object",
+        &[
+            "ids",
+            "placement",
+            "clock",
+            "error",
+            "fence",
+            "storage",
+            "tasks",
+            "telemetry",
+        ],
+    ),
+    (
+        "routing",
+        &[
+            "ids",
+            "placement",
+            "object",
+            "clock",
+            "error",
+            "fence",
+            "tasks",
+            "telemetry",
+        ],
+    ),
+];
+
+/// What the pure part must not touch: no runtime, no wire, no store, no clock, no chance.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tonic",
+    "etcd",
+    "rand::",
+    "SystemTime",
+    "Instant",
+    "async ",
+    "std::fs",
+    "std::env",
+];
+
+/// Words that only some places may use, each the one door to something.
+const DOORS: &[(&str, &[&str])] = &[
+    (
+        "etcd_client",
+        &[
+            "runtime/src/coordination/etcd.rs",
+            "runtime/src/coordination/etcd/",
+            "integration-tests/src/etcd.rs",
+        ],
+    ),
+    // Wire types stop at the inbound services and the connections.
+    (
+        "steading_proto",
+        &[
+            "runtime/src/routing/",
+            "runtime/src/node/query.rs",
+            "node/src/process/grpc.rs",
+            "node/src/bench/",
+        ],
+    ),
+];
+
+/// A source file with its path below the project's root.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Returns the lines of code with their numbers: no comments, nothing of unit tests.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self
+            .text
+            .lines()
+            .zip(1..)
+            .map(|(line, number)| (number, line));
+        lines
+            .take_while(|(_, line)| *line != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    fn is_below(&self, place: &str) -> bool {
+        self.path == place || (place.ends_with('/') && self.path.starts_with(place))
+    }
+
+    /// Returns which part of the runtime it belongs to.
+    fn part(&self) -> Option<&str> {
+        let path = self.path.strip_prefix("runtime/src/")?;
+        path.split(['/', '.']).next()
+    }
+}
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("a member of the workspace").to_owned()
+}
+
+/// Returns every source file, but the snippets that must not compile.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    for member in [
+        "proto",
+        "runtime",
+        "node",
+        "inspector",
+        "examples",
+        "integration-tests",
+    ] {
+        collect(&root().join(member), &mut found);
+    }
+    assert!(
+        found.len() > 50,
+        "the sources are not where they are sought"
+    );
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if !["target", "ui"]
+                .iter()
+                .any(|skipped| path.ends_with(skipped))
+            {
+                collect(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let below = path.strip_prefix(root()).expect("below the root");
+            found.push(Source {
+                path: below.display().to_string(),
+                text: fs::read_to_string(&path).expect("UTF-8"),
+            });
+        }
+    }
+}
+
+#[track_caller]
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_begins_with_what_it_is_for() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| {
+            let mut lines = source.text.lines();
+            let first = lines.find(|line| !line.is_empty() && !line.starts_with("#!["));
+            !first.is_some_and(|first| first.starts_with("//!"))
+        })
+        .map(|source| source.path)
+        .collect();
+    assert_none(&silent);
+}
+
+#[test]
+fn placement_is_pure() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        if source.part() != Some("placement") {
+            continue;
+        }
+        for (number, line) in source.code() {
+            for word in IMPURE.iter().filter(|word| line.contains(*word)) {
+                wrong.push(format!("{}:{number}: `{word}`", source.path));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let part = source.part().unwrap_or_default();
+        let Some((_, known)) = ARROWS.iter().find(|(name, _)| *name == part) else {
+            continue;
+        };
+        for (number, line) in source.code() {
+            for other in parts_named_in(line) {
+                if other != part && !known.contains(&other) {
+                    wrong.push(format!("{}:{number}: knows `{other}`", source.path));
+                }
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// Returns the modules after each `crate::`; what the root re-exports under its own name is free.
+fn parts_named_in(line: &str) -> impl Iterator<Item = &str> {
+    let after = line.split("crate::").skip(1);
+    let name = |rest: &'_ str| rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+    after
+        .map(move |rest| &rest[..name(rest).unwrap_or(rest.len())])
+        .filter(|part| ARROWS.iter().any(|(name, _)| name == part) || *part == "node")
+}
+
+#[test]
+fn each_door_has_one_place() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (word, places) in DOORS {
+            if source.path.ends_with("tests/tidy.rs") || places.iter().any(|p| source.is_below(p)) {
+                continue;
+            }
+            for (number, _) in source.code().filter(|(_, line)| line.contains(word)) {
+                wrong.push(format!("{}:{number}: names `{word}`", source.path));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn parts_are_found_in_code() {
+    let line = "use crate::object::Host; crate::Tasks; crate::routing";
+    assert_eq!(
+        parts_named_in(line).collect::<Vec<_>>(),
+        ["object", "routing"]
+    );
+}

@@ -112,6 +112,8 @@ pub(super) struct Remains<S, J> {
     pub(super) cancellation: Option<CancellationToken>,
 }
 
+/// Who has a turn, and who waits for one.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Mailbox<S, J> {
     state: Option<S>,
@@ -359,9 +361,9 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         }
     }
 
-    /// Whether no turn runs.
+    /// Whether no turn runs, or the activation is over and its turns count no more.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.alone && self.readers == 0
+        self.gate == Gate::Gone || (!self.alone && self.readers == 0)
     }
 
     pub(super) fn gate(&self) -> Gate {
@@ -389,5 +391,231 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
             return over;
         }
         self.cancellation.get_or_insert_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Long enough for two turns, two who wait, a pause and an end.
+    const STEPS: usize = 8;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Call(usize, Access);
+
+    impl Job for Call {
+        fn access(&self) -> Access {
+            self.1
+        }
+
+        fn method(&self) -> &'static str {
+            "test"
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Step {
+        Call(Access),
+        EndExclusive,
+        EndShared,
+        EndAsked,
+        Panic,
+        Pause,
+        Resume,
+        Expire,
+        EndRetired,
+    }
+
+    const EVERY_STEP: [Step; 10] = [
+        Step::Call(Access::Exclusive),
+        Step::Call(Access::Shared),
+        Step::EndExclusive,
+        Step::EndShared,
+        Step::EndAsked,
+        Step::Panic,
+        Step::Pause,
+        Step::Resume,
+        Step::Expire,
+        Step::EndRetired,
+    ];
+
+    /// A mailbox, and what must be true of it.
+    #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+    #[derive(Clone, Debug)]
+    struct World {
+        mailbox: Mailbox<(), Call>,
+        exclusive: bool,
+        shared: usize,
+        waiting: VecDeque<Call>,
+        calls: usize,
+        is_retiring: bool,
+        is_ending: bool,
+        is_paused: bool,
+        is_over: bool,
+    }
+
+    #[test]
+    fn every_short_history_keeps_turns_apart_in_order_and_moving() {
+        let mut mailbox = Mailbox::activating(VecDeque::new(), 0);
+        assert!(matches!(mailbox.leave_alone(end(false), 0), Next::Rest));
+        let world = World {
+            mailbox,
+            exclusive: false,
+            shared: 0,
+            waiting: VecDeque::new(),
+            calls: 0,
+            is_retiring: false,
+            is_ending: false,
+            is_paused: false,
+            is_over: false,
+        };
+        explore(&world, &mut Vec::new());
+    }
+
+    fn explore(world: &World, history: &mut Vec<Step>) {
+        world.check(history);
+        if history.len() == STEPS || world.is_over {
+            return;
+        }
+        for step in EVERY_STEP {
+            let mut next = world.clone();
+            if next.take(step) {
+                history.push(step);
+                explore(&next, history);
+                history.pop();
+            }
+        }
+    }
+
+    fn end(deactivate: bool) -> End<()> {
+        End {
+            state: Some(()),
+            deactivate,
+        }
+    }
+
+    impl World {
+        /// Takes a step, or returns that it is not possible now.
+        fn take(&mut self, step: Step) -> bool {
+            let next = match step {
+                Step::Call(access) => return self.call(access),
+                Step::EndExclusive | Step::EndAsked if self.exclusive => {
+                    self.exclusive = false;
+                    self.is_ending |= step == Step::EndAsked;
+                    self.mailbox.leave_alone(end(step == Step::EndAsked), 0)
+                }
+                Step::EndShared | Step::EndAsked if self.shared > 0 => {
+                    self.shared -= 1;
+                    self.is_ending |= step == Step::EndAsked;
+                    let ending = end(step == Step::EndAsked).drop_state();
+                    self.mailbox.leave_shared(ending, 0)
+                }
+                Step::Panic if self.exclusive => {
+                    self.exclusive = false;
+                    self.is_ending = true;
+                    let lost = End {
+                        state: None,
+                        deactivate: false,
+                    };
+                    self.mailbox.leave_alone(lost, 0)
+                }
+                Step::Panic if self.shared > 0 => {
+                    self.shared -= 1;
+                    self.is_ending = true;
+                    self.mailbox.leave_shared(Ending::Discarded, 0)
+                }
+                Step::Pause if !self.is_paused => {
+                    self.is_paused = true;
+                    let sent_away = self.mailbox.pause();
+                    assert_eq!(sent_away, std::mem::take(&mut self.waiting));
+                    return true;
+                }
+                Step::Resume if self.is_paused => {
+                    self.is_paused = false;
+                    self.mailbox.resume()
+                }
+                Step::Expire => match self.mailbox.retire_if_idle(0) {
+                    Some(()) => Next::Retire(()),
+                    None => return false,
+                },
+                Step::EndRetired if self.is_retiring => {
+                    let remains = self.mailbox.finish();
+                    assert_eq!(
+                        remains.queue, self.waiting,
+                        "they go to the next activation"
+                    );
+                    self.is_over = true;
+                    return true;
+                }
+                Step::EndExclusive | Step::EndShared | Step::EndAsked | Step::Panic => {
+                    return false;
+                }
+                Step::Pause | Step::Resume | Step::EndRetired => return false,
+            };
+            self.follow(next);
+            true
+        }
+
+        fn call(&mut self, access: Access) -> bool {
+            match self.mailbox.enter(access, "test", false) {
+                Entry::Run(()) => {
+                    assert!(self.waiting.is_empty(), "nobody is overtaken");
+                    self.began(access);
+                }
+                Entry::Shut(_) => assert!(self.is_paused),
+                Entry::Busy { .. } => {
+                    let call = Call(self.calls, access);
+                    self.calls += 1;
+                    self.waiting.push_back(call);
+                    self.mailbox.push(call, 8).expect("there is room");
+                }
+            }
+            true
+        }
+
+        fn began(&mut self, access: Access) {
+            assert!(!self.is_paused && !self.is_ending && !self.is_retiring);
+            match access {
+                Access::Exclusive => self.exclusive = true,
+                Access::Shared => self.shared += 1,
+            }
+        }
+
+        #[allow(clippy::needless_pass_by_value, reason = "it is done with then")]
+        fn follow(&mut self, next: Next<(), Call>) {
+            match next {
+                Next::Rest => {}
+                Next::Quiet => assert!(self.is_paused),
+                Next::Exclusive(call, ()) => {
+                    assert_eq!(self.waiting.pop_front(), Some(call));
+                    self.began(call.access());
+                }
+                Next::Shared(call, ()) => {
+                    assert_eq!(self.waiting.pop_front(), Some(call));
+                    self.began(call.access());
+                    let next = self.mailbox.settle();
+                    self.follow(next);
+                }
+                Next::Retire(()) => {
+                    assert!(!self.exclusive && self.shared == 0);
+                    self.is_retiring = true;
+                }
+                Next::Replace => {
+                    assert!(!self.exclusive && self.shared == 0 && self.is_ending);
+                    assert_eq!(self.mailbox.finish().queue, self.waiting);
+                    self.is_over = true;
+                }
+            }
+        }
+
+        fn check(&self, history: &[Step]) {
+            assert!(!(self.exclusive && self.shared > 0), "{history:?}");
+            let runs = self.exclusive || self.shared > 0 || self.is_retiring;
+            let stuck = !self.waiting.is_empty() && !runs && !self.is_paused && !self.is_over;
+            assert!(!stuck, "somebody waits for nothing: {history:?}");
+            assert_eq!(self.mailbox.is_quiet(), !runs || self.is_over);
+            assert_eq!(self.mailbox.queue.is_some(), self.mailbox.waiting() > 0);
+        }
     }
 }

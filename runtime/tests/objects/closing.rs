@@ -117,6 +117,26 @@ async fn a_shard_that_is_closed_twice_at_once_is_closed_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn closing_waits_for_objects_that_begin_or_end_just_then() {
+    let world = World::new();
+    let (ending, beginning) = (
+        world.object::<Hooked>("shard#3/ending"),
+        world.object::<Hooked>("shard#3/beginning"),
+    );
+    ending.ready().await.expect("a good call");
+    let close = async {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        world.host.close(shard(3), LIMIT).await
+    };
+    let (ended, began, closing) = tokio::join!(ending.again(), beginning.ready(), close);
+    assert_eq!((ended, closing), (Ok(()), Closing::Closed));
+    assert_eq!(began.expect_err("sent away").outcome(), Outcome::NotRun);
+    for id in ["shard#3/ending", "shard#3/beginning"] {
+        assert_eq!(hooks(id), ["activated", "deactivated"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_lease_drops_everything_and_silences_running_turns() {
     let storage = MemoryStorage::new();
     let world = World::with(storage.clone());

@@ -19,10 +19,10 @@ use steading::{Node, Object, Outcome, methods};
 use tokio::time::sleep;
 
 /// How many histories are run.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 
 /// How many faults one history has.
-const FAULTS: usize = 12;
+const FAULTS: usize = 10;
 
 /// How many objects are called all the time.
 const OBJECTS: usize = 8;

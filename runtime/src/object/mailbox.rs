@@ -527,7 +527,7 @@ mod tests {
                 }
                 Step::Pause if !self.is_paused => {
                     self.is_paused = true;
-                    let sent_away = self.mailbox.pause();
+                    let sent_away = self.mailbox.pause(|_| Hold::Free);
                     assert_eq!(sent_away, std::mem::take(&mut self.waiting));
                     return true;
                 }
@@ -558,7 +558,7 @@ mod tests {
         }
 
         fn call(&mut self, access: Access) -> bool {
-            match self.mailbox.enter(access, "test", false) {
+            match self.mailbox.enter(access, "test", false, || Hold::Free) {
                 Entry::Run(()) => {
                     assert!(self.waiting.is_empty(), "nobody is overtaken");
                     self.began(access);

@@ -399,10 +399,10 @@ mod tests {
     use super::*;
 
     /// Long enough for two turns, two who wait, a pause and an end.
-    const STEPS: usize = 8;
+    const STEPS: usize = 7;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    struct Call(usize, Access);
+    struct Call(usize, Access, Hold);
 
     impl Job for Call {
         fn access(&self) -> Access {
@@ -416,7 +416,7 @@ mod tests {
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Step {
-        Call(Access),
+        Call(Access, Hold),
         EndExclusive,
         EndShared,
         EndAsked,
@@ -425,11 +425,14 @@ mod tests {
         Resume,
         Expire,
         EndRetired,
+        Seal,
     }
 
-    const EVERY_STEP: [Step; 10] = [
-        Step::Call(Access::Exclusive),
-        Step::Call(Access::Shared),
+    const EVERY_STEP: [Step; 13] = [
+        Step::Call(Access::Exclusive, Hold::Free),
+        Step::Call(Access::Shared, Hold::Free),
+        Step::Call(Access::Exclusive, Hold::Held),
+        Step::Call(Access::Shared, Hold::Held),
         Step::EndExclusive,
         Step::EndShared,
         Step::EndAsked,
@@ -438,6 +441,7 @@ mod tests {
         Step::Resume,
         Step::Expire,
         Step::EndRetired,
+        Step::Seal,
     ];
 
     /// A mailbox, and what must be true of it.
@@ -451,6 +455,7 @@ mod tests {
         calls: usize,
         is_retiring: bool,
         is_ending: bool,
+        is_lost: bool,
         is_paused: bool,
         is_over: bool,
     }
@@ -467,6 +472,7 @@ mod tests {
             calls: 0,
             is_retiring: false,
             is_ending: false,
+            is_lost: false,
             is_paused: false,
             is_over: false,
         };
@@ -499,7 +505,7 @@ mod tests {
         /// Takes a step, or returns that it is not possible now.
         fn take(&mut self, step: Step) -> bool {
             let next = match step {
-                Step::Call(access) => return self.call(access),
+                Step::Call(access, hold) => return self.call(access, hold),
                 Step::EndExclusive | Step::EndAsked if self.exclusive => {
                     self.exclusive = false;
                     self.is_ending |= step == Step::EndAsked;
@@ -513,7 +519,7 @@ mod tests {
                 }
                 Step::Panic if self.exclusive => {
                     self.exclusive = false;
-                    self.is_ending = true;
+                    self.is_lost = true;
                     let lost = End {
                         state: None,
                         deactivate: false,
@@ -522,13 +528,16 @@ mod tests {
                 }
                 Step::Panic if self.shared > 0 => {
                     self.shared -= 1;
-                    self.is_ending = true;
+                    self.is_lost = true;
                     self.mailbox.leave_shared(Ending::Discarded, 0)
                 }
                 Step::Pause if !self.is_paused => {
                     self.is_paused = true;
-                    let sent_away = self.mailbox.pause(|_| Hold::Free);
-                    assert_eq!(sent_away, std::mem::take(&mut self.waiting));
+                    let waiting = std::mem::take(&mut self.waiting).into_iter();
+                    let (stay, go): (VecDeque<_>, _) =
+                        waiting.partition(|call| call.2 == Hold::Held);
+                    self.waiting = stay;
+                    assert_eq!(self.mailbox.pause(|call| call.2), go);
                     return true;
                 }
                 Step::Resume if self.is_paused => {
@@ -548,25 +557,33 @@ mod tests {
                     self.is_over = true;
                     return true;
                 }
+                Step::Seal if self.is_paused => {
+                    let quiet = !self.exclusive && self.shared == 0 && !self.is_retiring;
+                    assert_eq!(self.mailbox.seal(), quiet);
+                    self.is_over = quiet; // Nothing begins any more.
+                    return quiet;
+                }
                 Step::EndExclusive | Step::EndShared | Step::EndAsked | Step::Panic => {
                     return false;
                 }
-                Step::Pause | Step::Resume | Step::EndRetired => return false,
+                Step::Pause | Step::Resume | Step::EndRetired | Step::Seal => return false,
             };
             self.follow(next);
             true
         }
 
-        fn call(&mut self, access: Access) -> bool {
-            match self.mailbox.enter(access, "test", false, || Hold::Free) {
+        fn call(&mut self, access: Access, hold: Hold) -> bool {
+            let call = Call(self.calls, access, hold);
+            self.calls += 1;
+            match self.mailbox.enter(access, "test", false, || hold) {
                 Entry::Run(()) => {
                     assert!(self.waiting.is_empty(), "nobody is overtaken");
-                    self.began(access);
+                    self.began(call);
                 }
-                Entry::Shut(_) => assert!(self.is_paused),
+                Entry::Shut(_) => {
+                    assert!(self.is_paused && (hold == Hold::Free || self.is_lost));
+                }
                 Entry::Busy { .. } => {
-                    let call = Call(self.calls, access);
-                    self.calls += 1;
                     self.waiting.push_back(call);
                     self.mailbox.push(call, 8).expect("there is room");
                 }
@@ -574,9 +591,11 @@ mod tests {
             true
         }
 
-        fn began(&mut self, access: Access) {
-            assert!(!self.is_paused && !self.is_ending && !self.is_retiring);
-            match access {
+        fn began(&mut self, call: Call) {
+            assert!(!self.is_lost && !self.is_retiring);
+            assert!(!self.is_ending || self.is_paused);
+            assert!(!self.is_paused || call.2 == Hold::Held);
+            match call.1 {
                 Access::Exclusive => self.exclusive = true,
                 Access::Shared => self.shared += 1,
             }
@@ -589,11 +608,11 @@ mod tests {
                 Next::Quiet => assert!(self.is_paused),
                 Next::Exclusive(call, ()) => {
                     assert_eq!(self.waiting.pop_front(), Some(call));
-                    self.began(call.access());
+                    self.began(call);
                 }
                 Next::Shared(call, ()) => {
                     assert_eq!(self.waiting.pop_front(), Some(call));
-                    self.began(call.access());
+                    self.began(call);
                     let next = self.mailbox.settle();
                     self.follow(next);
                 }
@@ -602,7 +621,7 @@ mod tests {
                     self.is_retiring = true;
                 }
                 Next::Replace => {
-                    assert!(!self.exclusive && self.shared == 0 && self.is_ending);
+                    assert!(!self.exclusive && self.shared == 0 && self.is_lost);
                     assert_eq!(self.mailbox.finish().queue, self.waiting);
                     self.is_over = true;
                 }
@@ -612,7 +631,7 @@ mod tests {
         fn check(&self, history: &[Step]) {
             assert!(!(self.exclusive && self.shared > 0), "{history:?}");
             let runs = self.exclusive || self.shared > 0 || self.is_retiring;
-            let stuck = !self.waiting.is_empty() && !runs && !self.is_paused && !self.is_over;
+            let stuck = !self.waiting.is_empty() && !runs && !self.is_over;
             assert!(!stuck, "somebody waits for nothing: {history:?}");
             assert_eq!(self.mailbox.is_quiet(), !runs || self.is_over);
             assert_eq!(self.mailbox.queue.is_some(), self.mailbox.waiting() > 0);

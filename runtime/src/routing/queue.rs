@@ -218,12 +218,16 @@ impl Queue {
         wakers
     }
 
-    /// Nothing more is sent: ends the calls that were not, and returns whom to wake.
+    /// Nothing more is sent: ends the calls that were not, and returns whom to wake, in the order
+    /// in which the calls came, which they keep when they are tried again.
     pub(super) fn fail_unsent(&mut self, unsent: &Unsent) -> Vec<Waker> {
         let sent_below = self.sent_below;
         let calls = self.calls.iter_mut().map(|(_, call)| call);
-        let waiting = calls.filter(|call| call.number >= sent_below);
-        let wakers = waiting.filter_map(|call| call.settle(Fate::Unsent(unsent.clone())));
+        let mut waiting: Vec<_> = calls.filter(|call| call.number >= sent_below).collect();
+        waiting.sort_unstable_by_key(|call| call.number);
+        let wakers = waiting
+            .into_iter()
+            .filter_map(|call| call.settle(Fate::Unsent(unsent.clone())));
         let wakers = wakers.collect();
         self.outgoing.clear();
         self.outgoing_frames = 0;
@@ -267,6 +271,8 @@ mod tests {
     use super::*;
     use crate::ids::ObjectKey;
     use crate::object::{CallPath, Format};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn call(deadline: Instant) -> EncodedCall {
@@ -315,6 +321,37 @@ mod tests {
         assert_eq!(fate(&mut queue, ids[0]), Some(Fate::Lost("why".into())));
         assert_eq!(fate(&mut queue, unsent), Some(Fate::Unsent(Unsent::Gone)));
         assert!(queue.is_flushed(), "it must not be sent later");
+    }
+
+    #[test]
+    fn calls_that_were_not_sent_are_woken_in_the_order_in_which_they_came() {
+        let (mut queue, ids, now) = queue(3);
+        queue.give_up(ids[0]);
+        queue.give_up(ids[1]);
+        let later = [now; 2].map(|at| queue.put(&call(at), Revision::default(), at).0);
+        assert!(
+            later[0].slot > later[1].slot,
+            "slots are reused from the top"
+        );
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        for (n, id) in (0..).zip([ids[2], later[0], later[1]]) {
+            let waker = Waker::from(Arc::new(Noted(n, woken.clone())));
+            assert_eq!(queue.poll(id, &waker), None);
+        }
+        queue
+            .fail_unsent(&Unsent::Gone)
+            .into_iter()
+            .for_each(Waker::wake);
+        assert_eq!(*woken.lock(), [0, 1, 2]);
+    }
+
+    /// A waker that notes its number.
+    struct Noted(u32, Arc<Mutex<Vec<u32>>>);
+
+    impl std::task::Wake for Noted {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().push(self.0);
+        }
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Dev {
             "--num-shards=64",
         ]);
         let mut process = command
-            .args(["--json", "--drain-timeout=2s"])
+            .arg("--json")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -298,7 +298,7 @@ fn dev_serves_every_command_and_ends_on_a_signal_with_0() {
     let pid = Pid::from_child(&dev.process);
     kill_process(pid, Signal::TERM).expect("it runs");
     assert_eq!(
-        ended(&mut dev.process, Duration::from_secs(15)),
+        ended(&mut dev.process, Duration::from_secs(10)),
         Some(0),
         "V-1"
     );

@@ -7,7 +7,8 @@ use tracing::{info, warn};
 
 use super::join::Taking;
 use super::{Node, Stopping};
-use crate::placement::NodeState;
+use crate::ids::NodeId;
+use crate::placement::{ClusterView, NodeState};
 
 /// How long the last closings may take once the drain timeout has passed or the stop is hurried.
 const LAST_CLOSINGS: Duration = Duration::from_secs(1);
@@ -62,7 +63,7 @@ impl Node {
         taking.membership.set_state(NodeState::Draining);
         // Whoever stays should plan: a leader that leaves would be succeeded in the middle of it.
         taking.leading.resign().await;
-        if self.somebody_can_take_over() {
+        if somebody_can_take_over(&self.view(), self.id()) {
             self.drain(taking, deadline).await;
         }
         let limit = if self.shared.hurry.is_cancelled() {
@@ -91,19 +92,23 @@ impl Node {
             let _ = progress.wait_for(|now| now.owned == 0).await;
         };
         let limit = deadline.saturating_duration_since(Instant::now());
+        let mut views = self.subscribe();
         let in_time = tokio::select! {
             () = self.shared.hurry.cancelled() => false,
+            // The whole cluster stops: whoever could have taken them is leaving too.
+            _ = views.wait_for(|view| !somebody_can_take_over(view, self.id())) => false,
             drained = timeout(limit, drained) => drained.is_ok(),
         };
         let left = taking.reconciler.progress().borrow().owned;
         if !in_time && left > 0 {
-            warn!(node = %self.id(), shards = left, "not drained in time; releasing the rest");
+            warn!(node = %self.id(), shards = left, "not drained; releasing the rest");
         }
     }
+}
 
-    fn somebody_can_take_over(&self) -> bool {
-        self.view().nodes.iter().any(|(node, record)| {
-            node != self.id() && record.state == NodeState::Active && !record.weight.is_gate()
-        })
-    }
+/// Whether another node than `leaving` takes shards.
+fn somebody_can_take_over(view: &ClusterView, leaving: &NodeId) -> bool {
+    view.nodes.iter().any(|(node, record)| {
+        node != leaving && record.state == NodeState::Active && !record.weight.is_gate()
+    })
 }

@@ -116,7 +116,7 @@ fn most_frequent(counts: &Counts, top: usize) -> Table {
     let mut ranked: Vec<_> = counts.iter().collect();
     ranked.sort_by_key(|(word, count)| (std::cmp::Reverse(**count), *word));
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
     table.set_header(["word", "count"]);
     table.add_rows(
         ranked

@@ -48,6 +48,14 @@ fn incarnation(cluster: &TestCluster, name: &str) -> Option<Incarnation> {
     view.nodes.get(&id(name)).map(|record| record.incarnation)
 }
 
+/// Waits until a node knows what the observer knows. Before that it may send a call to a life that
+/// is over, whose outcome is then rightly unknown.
+async fn caught_up(cluster: &TestCluster, name: &str) {
+    while cluster.node(name).view().revision < cluster.view().revision {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Adds to `count` counters and checks that none lost what was added in `round`s before.
 async fn add_everywhere(node: &Node, count: usize, round: i64) {
     for i in 0..count {
@@ -114,6 +122,7 @@ async fn m12_m13_a_cluster_whose_store_was_away_finds_itself_again() {
     );
     assert!(incarnation(&cluster, "n2") > before, "another life");
     cluster.settled().await;
+    caught_up(&cluster, "n1").await;
     add_everywhere(cluster.node("n1"), 20, 2).await;
     cluster.add("n4").await;
     while names(cluster.node("n1")).len() < 4 {
@@ -176,6 +185,7 @@ async fn n4_a_node_cut_off_from_the_store_stops_serving_before_others_claim() {
         })
         .await;
     assert!(cut.elapsed() > silent_after);
+    caught_up(&cluster, "n1").await;
     add_everywhere(cluster.node("n1"), 30, 2).await;
     assert_eq!(cluster.history().violations(), []);
 }
@@ -262,5 +272,6 @@ async fn a_node_that_returns_under_its_name_waits_for_no_lease_if_it_may_replace
         "{:?}",
         crashed.elapsed()
     );
+    caught_up(&cluster, "n1").await;
     add_everywhere(cluster.node("n1"), 30, 2).await;
 }

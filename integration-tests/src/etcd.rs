@@ -211,7 +211,8 @@ pub mod tls {
         fs::read(file(name)).expect("a certificate of the tests")
     }
 
-    pub(super) fn file(name: &str) -> PathBuf {
+    /// Returns the path of one of these, or of etcd's own `server` and `server-key`.
+    pub fn file(name: &str) -> PathBuf {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
         folder.join(name).with_extension("pem")
     }

@@ -55,7 +55,7 @@ pub struct Settings {
     )]
     pub etcd_password: Option<Secret>,
 
-    /// PEM file with the authorities that may vouch for etcd. [default: those of the system]
+    /// PEM file with the authorities that may vouch for etcd; `https://` needs it.
     #[arg(long, env = "STEADING_ETCD_CA", value_name = "FILE")]
     pub etcd_ca: Option<PathBuf>,
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use steading_integration_tests::cluster::{Cluster, Node, node_ids};
-use steading_integration_tests::etcd::Etcd;
+use steading_integration_tests::etcd::{Etcd, tls};
 use steading_integration_tests::proxy::{Path, Proxy};
 use steading_integration_tests::until;
 use tokio::time::Instant;
@@ -119,6 +119,20 @@ async fn a_wrong_password_of_etcd_is_refused_in_words() {
     let mut right = cluster.launch("a", &["--etcd-user", "root", "--etcd-password", "secret"]);
     right.listens().await;
     right.is_ready().await;
+}
+
+#[tokio::test]
+async fn an_etcd_behind_tls_is_reached_with_its_settings() {
+    let etcd = Etcd::start_tls().await;
+    let cluster = Cluster::new(&etcd, "tls");
+    let said = refusal(&cluster.launch("a", &[]), 4).await;
+    assert!(said.contains("etcd_ca"), "{said}");
+    let file = |name| tls::file(name).display().to_string();
+    let (ca, cert, key) = (file("ca"), file("client"), file("client-key"));
+    let settings = ["--etcd-ca", &ca, "--etcd-cert", &cert, "--etcd-key", &key];
+    let mut node = cluster.launch("a", &settings);
+    node.listens().await;
+    node.is_ready().await;
 }
 
 #[tokio::test]

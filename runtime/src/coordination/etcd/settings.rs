@@ -62,7 +62,9 @@ impl EtcdSettings {
             match (endpoint.split_once("://"), &self.ca) {
                 (Some(("http", _)), None) | (Some(("https", _)), Some(_)) => {}
                 (Some(("https", _)), None) => {
-                    return wrong(format!("`{endpoint}` needs a certificate authority"));
+                    return wrong(format!(
+                        "`{endpoint}` needs the certificate of its authority (`etcd_ca`)"
+                    ));
                 }
                 (Some(("http", _)), Some(_)) => {
                     return wrong(format!("`{endpoint}` is not encrypted, but TLS is set"));
@@ -118,7 +120,7 @@ mod tests {
         let none: [&str; 0] = [];
         assert!(refused(EtcdSettings::new(none)).contains("no etcd endpoint"));
         assert!(refused(EtcdSettings::new(["localhost:2379"])).contains("must begin with http"));
-        assert!(refused(EtcdSettings::new(["https://a:1"])).contains("certificate authority"));
+        assert!(refused(EtcdSettings::new(["https://a:1"])).contains("(`etcd_ca`)"));
         let mut mixed = EtcdSettings::new(["https://a:1", "http://b:1"]);
         mixed.ca = Some(PEM_START.into());
         assert!(refused(mixed.clone()).contains("`http://b:1` is not encrypted"));

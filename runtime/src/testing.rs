@@ -64,7 +64,7 @@ pub use history::{OwnerHistory, TwoOwners};
 
 /// How long [`TestCluster::wait_until`] waits, on the paused clock: far above every expected
 /// time, so that running out of it means a defect.
-pub const WAIT_MAX: Duration = Duration::from_secs(120);
+pub const WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// The keys of a test cluster.
 const PREFIX: &str = "/test/";
@@ -105,7 +105,7 @@ impl TestClusterBuilder {
 
     /// Adds a type of objects to every node.
     pub fn register<T: Methods>(self) -> Self {
-        self.setup(|builder| builder.register::<T>())
+        self.setup(NodeBuilder::register::<T>)
     }
 
     /// Sets where the state of stored objects is kept; all nodes share it. Default: in memory.

@@ -66,7 +66,7 @@ fn id_on(node: &Node, name: &str) -> String {
         let place = node.locate(&key(id)).expect("a good key");
         place.owner.is_some_and(|owner| owner.as_str() == name)
     };
-    (0..)
+    (0..10_000)
         .map(|i| format!("c{i}"))
         .find(lives_there)
         .expect("every node owns shards")

@@ -56,6 +56,7 @@ impl Forgetful {
     }
 
     /// Tells a counter when this activation ends, however that happens.
+    #[allow(clippy::unused_self, reason = "a method needs a receiver")]
     fn report_end(&mut self, ctx: &Context, to: Ends) {
         let (token, key) = (ctx.cancellation(), ctx.key().to_string());
         let ends = to.log();
@@ -393,8 +394,7 @@ async fn o15_turns_and_failures_are_counted() {
     let text = node.metrics().encode().expect("encodes");
     let line = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.map(str::to_owned)
-            .unwrap_or_else(|| panic!("no {name} in {text}"))
+        line.map_or_else(|| panic!("no {name} in {text}"), str::to_owned)
     };
     assert!(
         line("steading_turns_total").ends_with(" 3"),

@@ -272,7 +272,7 @@ impl Probe {
     }
 
     /// Does as `relay` after so many milliseconds.
-    pub async fn later_relay(
+    pub(crate) async fn later_relay(
         &self,
         ctx: &Context,
         ms: u64,
@@ -283,13 +283,19 @@ impl Probe {
     }
 
     /// Has another one have a long turn alone, after so many milliseconds.
-    pub async fn later_alone(&self, ctx: &Context, ms: u64, other: String, turn: u64) -> bool {
+    pub(crate) async fn later_alone(
+        &self,
+        ctx: &Context,
+        ms: u64,
+        other: String,
+        turn: u64,
+    ) -> bool {
         tokio::time::sleep(Duration::from_millis(ms)).await;
         ctx.object::<Probe>(&other).alone(1, turn).await.is_ok()
     }
 
     /// Does as `meddle` after so many milliseconds.
-    pub async fn later_meddle(
+    pub(crate) async fn later_meddle(
         &mut self,
         ctx: &Context,
         ms: u64,

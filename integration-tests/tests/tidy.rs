@@ -76,10 +76,21 @@ const DOORS: &[(&str, &[&str])] = &[
             "runtime/src/routing/",
             "runtime/src/node/query.rs",
             "node/src/process/grpc.rs",
+            // The baselines: plain unary calls.
             "node/src/bench/",
+            "runtime/benches/",
         ],
     ),
 ];
+
+/// What stands above a module that only tests have.
+const TEST_ONLY: &str = "#[cfg(test)]";
+
+/// Returns the name in the declaration of a module that has a file of its own.
+fn declared(line: &str) -> Option<&str> {
+    let (_, name) = line.strip_suffix(';')?.split_once("mod ")?;
+    Some(name)
+}
 
 /// A source file with its path below the project's root.
 struct Source {
@@ -88,16 +99,28 @@ struct Source {
 }
 
 impl Source {
-    /// Returns the lines of code with their numbers: no comments, nothing of unit tests.
+    /// Returns the lines of code with their numbers: no comments, nothing of unit tests. A module
+    /// of tests in a file of its own is left out by [`sources`], its declaration here is not the
+    /// end of the code.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self
-            .text
-            .lines()
-            .zip(1..)
-            .map(|(line, number)| (number, line));
-        lines
-            .take_while(|(_, line)| *line != "#[cfg(test)]")
+        let lines: Vec<&str> = self.text.lines().collect();
+        let begins_tests = |pair: &[&str]| pair[0] == TEST_ONLY && declared(pair[1]).is_none();
+        let tests = lines.windows(2).position(begins_tests);
+        let code = lines.into_iter().take(tests.unwrap_or(usize::MAX));
+        (1..)
+            .zip(code)
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// Returns the files and folders of the modules that it declares for tests alone.
+    fn test_modules(&self) -> Vec<String> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let folder = self.path.trim_end_matches(".rs").trim_end_matches("/lib");
+        let modules = lines.windows(2).filter(|pair| pair[0] == TEST_ONLY);
+        let names = modules.filter_map(|pair| declared(pair[1]));
+        names
+            .flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/")])
+            .collect()
     }
 
     fn is_below(&self, place: &str) -> bool {
@@ -116,8 +139,15 @@ fn root() -> PathBuf {
     here.parent().expect("a member of the workspace").to_owned()
 }
 
-/// Returns every source file, but the snippets that must not compile.
+/// Returns every source file, but unit tests and the snippets that must not compile.
 fn sources() -> Vec<Source> {
+    let mut found = all_sources();
+    let tests: Vec<String> = found.iter().flat_map(Source::test_modules).collect();
+    found.retain(|source| !tests.iter().any(|place| source.is_below(place)));
+    found
+}
+
+fn all_sources() -> Vec<Source> {
     let mut found = Vec::new();
     for member in [
         "proto",
@@ -163,7 +193,7 @@ fn assert_none(wrong: &[String]) {
 
 #[test]
 fn every_module_begins_with_what_it_is_for() {
-    let silent: Vec<_> = sources()
+    let silent: Vec<_> = all_sources()
         .into_iter()
         .filter(|source| {
             let mut lines = source.text.lines();

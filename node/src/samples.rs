@@ -84,6 +84,10 @@ impl Account {
 
     /// Moves an amount to another account, wherever that lives, and returns the new balance.
     ///
+    /// Two accounts that transfer to each other at the same moment wait for one another until
+    /// the calls' deadline, and then both take the amount back. The `bank` example shows a way
+    /// without that wait: an object of its own for each transfer.
+    ///
     /// # Errors
     ///
     /// [`AccountError`]; only after `Uncertain` may the amount be missing on both.

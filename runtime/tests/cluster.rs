@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
+use steading::coordination::keys::encode_targets;
+use steading::coordination::store::{Op, Store, Txn};
 use steading::ids::{NodeId, ObjectKey, ShardCount};
-use steading::placement::{ClusterView, NodeState, Weight};
+use steading::object::ObjectQuery;
+use steading::placement::{ClusterView, NodeState, Target, Weight};
 use steading::testing::TestCluster;
 use steading::{CallError, Node, Object, Outcome, methods};
 use tokio::time::{Instant, sleep};
@@ -194,6 +197,87 @@ async fn keep_adding(
         sleep(Duration::from_millis(1)).await; // Steady load, not a wait for something.
     }
     Ok((acknowledged, counter.total().await?))
+}
+
+#[tokio::test(start_paused = true)]
+async fn p6_objects_follow_their_shards_when_targets_change() {
+    let mut cluster = cluster(2).await;
+    let node = cluster.node("n1").clone();
+    let swapped = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| (id_on(&node, from), from, to));
+    // One shard each way, so that the shares stay even and nobody plans anything else.
+    let mut txn = Txn::default();
+    for (id, _, to) in &swapped {
+        assert_eq!(node.object::<Counter>(id).add(1).await, Ok(1));
+        let place = node.locate(&key(id)).expect("a good key");
+        let shard = place.shard.expect("bound to a shard");
+        let target = Target {
+            node: Some(self::id(to)),
+            ..Target::default()
+        };
+        txn.then.push(Op::Put {
+            key: cluster.keys().target(shard.get()), // 64 blocks, so one shard each.
+            value: encode_targets(&[target], 0),
+            lease: None,
+        });
+    }
+    cluster
+        .store()
+        .commit(txn)
+        .await
+        .expect("the store is there");
+    let owner = |id: &str| node.locate(&key(id)).expect("a good key").owner;
+    cluster
+        .wait_until("both shards have changed sides", |view| {
+            swapped.iter().all(|(id, _, to)| {
+                let shard = node.locate(&key(id)).expect("a good key").shard;
+                let owner = shard.and_then(|shard| view.live_owner(shard));
+                owner.is_some_and(|owner| owner.node.as_str() == *to)
+            })
+        })
+        .await;
+    for (id, from, to) in &swapped {
+        let left = cluster.node(from).host().objects(&ObjectQuery {
+            limit: 10,
+            ..ObjectQuery::default()
+        });
+        assert!(
+            left.iter().all(|object| object.key != key(id)),
+            "{id} is still on {from}: {left:?}"
+        );
+        assert_eq!(
+            node.object::<Counter>(id).add(1).await,
+            Ok(2),
+            "its state came along"
+        );
+        assert_eq!(
+            owner(id).map(|owner| owner.to_string()).as_deref(),
+            Some(*to)
+        );
+    }
+    finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn m16_calls_reach_a_node_that_left_and_came_back() {
+    let mut cluster = cluster(2).await;
+    for _ in 0..3 {
+        let on_n2 = id_on(cluster.node("n1"), "n2");
+        let counter = cluster.node("n1").object::<Counter>(&on_n2);
+        let total = counter.add(1).await.expect("n2 is reached");
+        cluster.stop("n2").await;
+        assert_eq!(counter.add(1).await, Ok(total + 1), "n1 serves it now");
+        cluster.add("n2").await;
+        cluster
+            .wait_until("n2 has its half", |view| owned_by(view, "n2") == 32)
+            .await;
+        cluster.settled().await;
+        let mut known = cluster.node("n1").subscribe();
+        known
+            .wait_for(|view| owned_by(view, "n2") == 32)
+            .await
+            .expect("n1 runs");
+    }
+    finish(cluster).await;
 }
 
 #[tokio::test(start_paused = true)]

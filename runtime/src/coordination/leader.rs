@@ -142,6 +142,8 @@ impl Leader {
             self.again_at = None;
             self.settled = None;
         }
+        // So too a rest that is over, or a suspended node would spin on it.
+        self.rest = self.rest.filter(|(_, until)| *until > Instant::now());
         if self.parts.rights.life().is_none() {
             self.end_reign();
         }

@@ -125,6 +125,7 @@ fn view() -> ClusterView {
             OwnerRecord {
                 revision: Revision::new(2),
                 owner,
+                parcel: None,
             },
         );
     }

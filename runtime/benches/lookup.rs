@@ -47,7 +47,14 @@ fn view() -> ClusterView {
         };
         let revision = Revision::new(u64::from(shard.get()) + 1);
         let owner = Some(owner);
-        view.apply(News::Owner(shard, OwnerRecord { revision, owner }));
+        view.apply(News::Owner(
+            shard,
+            OwnerRecord {
+                revision,
+                owner,
+                parcel: None,
+            },
+        ));
     }
     view
 }

@@ -56,6 +56,7 @@ fn carry_out(view: &mut ClusterView) {
             OwnerRecord {
                 revision: Revision::new(2),
                 owner,
+                parcel: None,
             },
         );
     }

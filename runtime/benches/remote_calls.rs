@@ -273,7 +273,14 @@ fn view(address: &str) -> ClusterView {
     view.apply(News::Node(owner.node.clone(), Some(record)));
     for shard in ShardCount::DEFAULT.shards() {
         let (revision, owner) = (Revision::new(1), Some(owner.clone()));
-        view.apply(News::Owner(shard, OwnerRecord { revision, owner }));
+        view.apply(News::Owner(
+            shard,
+            OwnerRecord {
+                revision,
+                owner,
+                parcel: None,
+            },
+        ));
     }
     view
 }

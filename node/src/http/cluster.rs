@@ -291,6 +291,7 @@ mod tests {
                 OwnerRecord {
                     revision,
                     owner: Some(owner),
+                    parcel: None,
                 },
             ));
         }

@@ -105,7 +105,14 @@ mod tests {
             incarnation,
         });
         let revision = Revision::new(2);
-        alive.apply(News::Owner(owned, OwnerRecord { revision, owner }));
+        alive.apply(News::Owner(
+            owned,
+            OwnerRecord {
+                revision,
+                owner,
+                parcel: None,
+            },
+        ));
         let mut dead = alive.clone();
         dead.apply(News::Node(node, None));
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::store::{Entry, Event};
 use crate::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId, Term};
 use crate::placement::{
-    ClusterMeta, Leader, News, NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight,
+    ClusterMeta, Leader, News, NodeRecord, NodeState, Orders, Owner, OwnerRecord, Parcel, Target,
+    Weight,
 };
 
 /// The format that this code reads and writes; a cluster of another is refused.
@@ -35,6 +36,7 @@ enum Kind {
     Target(u32),
     Owner(ShardId),
     Plan,
+    Orders,
 }
 
 /// A key or value in the store that is none of ours, or of a format that we do not read.
@@ -90,6 +92,11 @@ impl Keys {
         format!("{}owner/", self.prefix)
     }
 
+    /// What operators ordered.
+    pub fn orders(&self) -> String {
+        format!("{}orders", self.prefix)
+    }
+
     /// A plan; later ones sort later.
     pub fn plan(&self, id: u64) -> String {
         format!("{}plans/{id:020}", self.prefix)
@@ -124,8 +131,10 @@ impl Keys {
                         OwnerRecord {
                             revision: *revision,
                             owner: None,
+                            parcel: None,
                         },
                     )),
+                    Kind::Orders => Some(News::Orders(Orders::default())),
                     Kind::Target(block) => {
                         let targets = vec![Target::default(); count.block_len() as usize];
                         Some(News::Targets { block, targets })
@@ -147,6 +156,7 @@ impl Keys {
                 targets: decode_targets(entry, count)?,
             },
             Kind::Owner(shard) => News::Owner(shard, decode_owner(entry)?),
+            Kind::Orders => News::Orders(decode_orders(entry)?),
         }))
     }
 
@@ -160,6 +170,7 @@ impl Keys {
             .ok_or_else(|| bad("another prefix"))?;
         match path.split_once('/') {
             None if path == "leader" => Ok(Kind::Leader),
+            None if path == "orders" => Ok(Kind::Orders),
             Some(("meta", "cluster")) => Ok(Kind::Meta),
             Some(("nodes", node)) => NodeId::new(node)
                 .map(Kind::Node)
@@ -234,6 +245,22 @@ enum StateValue {
 struct OwnerValue {
     node: String,
     incarnation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parcel: Option<ParcelValue>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ParcelValue {
+    revision: u64,
+    attempt: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrdersValue {
+    #[serde(default)]
+    cordoned: Vec<String>,
+    #[serde(default)]
+    paused: bool,
 }
 
 /// A block of targets: the names once, then a reference for each shard.
@@ -368,11 +395,37 @@ pub fn decode_node(entry: &Entry) -> Result<NodeRecord, BadEntry> {
     })
 }
 
-/// Writes a shard's owner.
-pub fn encode_owner(owner: &Owner) -> Vec<u8> {
+/// Writes what operators ordered.
+pub fn encode_orders(orders: &Orders) -> Vec<u8> {
+    encode(&OrdersValue {
+        cordoned: orders.cordoned.iter().map(ToString::to_string).collect(),
+        paused: orders.paused,
+    })
+}
+
+/// Reads what operators ordered.
+///
+/// # Errors
+///
+/// [`BadEntry`] if the value cannot be read.
+pub fn decode_orders(entry: &Entry) -> Result<Orders, BadEntry> {
+    let value: OrdersValue = decode(entry)?;
+    let cordoned = value.cordoned.iter().map(|node| node_id(entry, node));
+    Ok(Orders {
+        cordoned: cordoned.collect::<Result<_, _>>()?,
+        paused: value.paused,
+    })
+}
+
+/// Writes a shard's owner, and the name of the state that was sent ahead to it, if any was.
+pub fn encode_owner(owner: &Owner, parcel: Option<Parcel>) -> Vec<u8> {
     encode(&OwnerValue {
         node: owner.node.to_string(),
         incarnation: owner.incarnation.get(),
+        parcel: parcel.map(|parcel| ParcelValue {
+            revision: parcel.revision.get(),
+            attempt: parcel.attempt,
+        }),
     })
 }
 
@@ -391,6 +444,10 @@ pub fn decode_owner(entry: &Entry) -> Result<OwnerRecord, BadEntry> {
     Ok(OwnerRecord {
         revision: entry.mod_revision,
         owner: Some(owner),
+        parcel: value.parcel.map(|parcel| Parcel {
+            revision: Revision::new(parcel.revision),
+            attempt: parcel.attempt,
+        }),
     })
 }
 
@@ -547,6 +604,14 @@ mod tests {
             node: node("n"),
             incarnation: Incarnation::new(3),
         };
+        let parcel = Parcel {
+            revision: Revision::new(8),
+            attempt: 2,
+        };
+        let orders = Orders {
+            cordoned: [node("n")].into(),
+            paused: true,
+        };
         let targets = vec![Target {
             node: Some(node("n")),
             pinned: true,
@@ -556,7 +621,8 @@ mod tests {
         let written = [
             (keys.node(&node("n")), encode_node(&record)),
             (keys.leader(), encode_leader(&node("n"))),
-            (keys.owner(shard), encode_owner(&owner)),
+            (keys.owner(shard), encode_owner(&owner, Some(parcel))),
+            (keys.orders(), encode_orders(&orders)),
             (keys.target(2), encode_targets(&targets, 1)),
         ];
         let read = written.map(|(key, value)| {
@@ -567,6 +633,7 @@ mod tests {
         let owner = OwnerRecord {
             revision: Revision::new(9),
             owner: Some(owner),
+            parcel: Some(parcel),
         };
         assert_eq!(
             read,
@@ -577,6 +644,7 @@ mod tests {
                     term: Term::new(7)
                 })),
                 News::Owner(shard, owner),
+                News::Orders(orders),
                 News::Targets { block: 2, targets },
             ]
         );

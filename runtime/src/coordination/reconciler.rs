@@ -42,7 +42,7 @@ use tracing::{info, warn};
 use self::batch::{Batch, Outcome, batches};
 use self::closings::{CLOSINGS_MAX, Closings, Ended};
 pub use self::handle::{Progress, ReconcilerHandle};
-pub use self::host::{Closing, ShardHost};
+pub use self::host::{Closing, SendError, Sent, ShardHost};
 use self::shards::Shards;
 use super::keys::Keys;
 use super::store::{Store, StoreError, TxnReply};
@@ -360,7 +360,8 @@ impl Reconciler {
             match step {
                 Step::Open(at) => {
                     let token = Token::of(self.seen.meta.restore_generation, at);
-                    self.parts.host.open(shard, token);
+                    let parcel = self.seen.owners.get(shard).parcel;
+                    self.parts.host.open(shard, token, parcel);
                     if let Some(took) = self.shards.opened(shard, at, now) {
                         let metrics = &self.parts.metrics.coordination;
                         metrics.claim_seconds.observe(took.as_secs_f64());

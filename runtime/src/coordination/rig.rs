@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use super::keys::{self, Keys};
 use super::leader::{Leader, LeaderParts};
 use super::membership::{Identity, MembershipState};
-use super::reconciler::{Closing, Reconciler, ReconcilerHandle, ReconcilerParts, ShardHost};
+use super::reconciler::{
+    Closing, Reconciler, ReconcilerHandle, ReconcilerParts, SendError, Sent, ShardHost,
+};
 use super::store::{Listing, Op, Store, Txn, TxnReply};
 use super::watcher::{WatchState, Watcher, WatcherParts};
 use super::{MemoryStore, Rights, SharedView};
@@ -25,7 +27,7 @@ use crate::ids::{
 };
 use crate::placement::planner::PlanSettings;
 use crate::placement::{
-    ClusterMeta, ClusterView, NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight,
+    ClusterMeta, ClusterView, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Target, Weight,
 };
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -235,7 +237,9 @@ impl Rig {
     /// Writes an owner key by hand.
     pub(super) async fn own(&self, shard: u32, owner: &Owner) -> Revision {
         let key = self.keys.owner(self.shard(shard));
-        self.put(key, keys::encode_owner(owner)).await.revision
+        self.put(key, keys::encode_owner(owner, None))
+            .await
+            .revision
     }
 
     pub(super) fn shard(&self, shard: u32) -> ShardId {
@@ -503,7 +507,7 @@ impl FakeHost {
 
 #[async_trait]
 impl ShardHost for FakeHost {
-    fn open(&self, shard: ShardId, token: Token) {
+    fn open(&self, shard: ShardId, token: Token, _: Option<Parcel>) {
         let other = self.everywhere.lock().insert(shard, self.id.clone());
         assert!(
             other.as_ref().is_none_or(|other| *other == self.id),
@@ -527,6 +531,24 @@ impl ShardHost for FakeHost {
         self.shut(shard);
         self.note(format!("closed {shard}"));
         Closing::Closed
+    }
+
+    async fn send_ahead(
+        &self,
+        _: ShardId,
+        _: &Owner,
+        _: Parcel,
+        _: Duration,
+    ) -> Result<Sent, SendError> {
+        Ok(Sent::Nothing)
+    }
+
+    async fn end(&self, shard: ShardId, _: Duration) {
+        self.note(format!("end {shard}"));
+    }
+
+    fn let_go(&self, shard: ShardId) {
+        self.note(format!("let go {shard}"));
     }
 
     fn discard(&self, shard: ShardId) {

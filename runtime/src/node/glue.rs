@@ -7,9 +7,10 @@ use async_trait::async_trait;
 
 use super::query::PeerAdmin;
 use crate::coordination::membership::NodePort;
-use crate::coordination::reconciler::{Closing, ShardHost};
+use crate::coordination::reconciler::{Closing, SendError, Sent, ShardHost};
 use crate::ids::{NodeId, ShardId, Token};
 use crate::object::{self, Host};
+use crate::placement::{Owner, Parcel};
 use crate::routing::Router;
 use crate::routing::network::Network;
 
@@ -26,7 +27,7 @@ pub(super) struct HostedShards {
 
 #[async_trait]
 impl ShardHost for HostedShards {
-    fn open(&self, shard: ShardId, token: Token) {
+    fn open(&self, shard: ShardId, token: Token, _: Option<Parcel>) {
         self.host.open(shard, token);
         self.router.shard_changed(shard);
     }
@@ -40,6 +41,23 @@ impl ShardHost for HostedShards {
                 Closing::Overdue(turns)
             }
         }
+    }
+
+    /// The host ends objects as it closes their shard, so none is left to travel.
+    async fn send_ahead(
+        &self,
+        _: ShardId,
+        _: &Owner,
+        _: Parcel,
+        _: Duration,
+    ) -> Result<Sent, SendError> {
+        Ok(Sent::Nothing)
+    }
+
+    async fn end(&self, _: ShardId, _: Duration) {}
+
+    fn let_go(&self, shard: ShardId) {
+        self.router.shard_changed(shard);
     }
 
     fn discard(&self, shard: ShardId) {

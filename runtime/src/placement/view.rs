@@ -1,6 +1,6 @@
 //! One process's copy of the cluster as of a revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ShardTable;
 use crate::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId, Term, Token};
@@ -111,6 +111,30 @@ pub struct OwnerRecord {
     pub revision: Revision,
     /// What it said then; `None` after a deletion.
     pub owner: Option<Owner>,
+    /// The state that came with the shard, if it was handed over directly and had any.
+    pub parcel: Option<Parcel>,
+}
+
+/// Names the state of one shard's objects, as one attempt to hand the shard over sent it ahead.
+///
+/// The receiver stages what it is sent under this name, and takes it in only if the owner key
+/// repeats the name; so state of an attempt that came to nothing is never taken for the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Parcel {
+    /// The revision of the sender's ownership, which no other ownership of any shard shares
+    /// unless one transaction wrote both.
+    pub revision: Revision,
+    /// Counts the sender's attempts.
+    pub attempt: u64,
+}
+
+/// What operators ordered that outlives a plan. The leader writes it, proving its term.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Nodes that keep what they have and get nothing more.
+    pub cordoned: BTreeSet<NodeId>,
+    /// Whether moves that nobody's absence asks for wait until an operator resumes them.
+    pub paused: bool,
 }
 
 /// The leader's wish for a shard.
@@ -142,6 +166,8 @@ pub enum News {
     Owner(ShardId, OwnerRecord),
     /// The cluster's description was written.
     Meta(ClusterMeta),
+    /// The orders of operators were written, or (as none at all) deleted.
+    Orders(Orders),
 }
 
 /// The cluster as of a revision. A copy is cheap: tables share their blocks.
@@ -155,6 +181,8 @@ pub struct ClusterView {
     pub leader: Option<Leader>,
     /// The live nodes.
     pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// What operators ordered.
+    pub orders: Orders,
     /// The leader's wishes.
     pub targets: ShardTable<Target>,
     /// The newest news of each owner key.
@@ -170,6 +198,7 @@ impl ClusterView {
             meta,
             leader: None,
             nodes: BTreeMap::new(),
+            orders: Orders::default(),
             targets: ShardTable::filled(count, Target::default()),
             owners: ShardTable::filled(count, OwnerRecord::default()),
         }
@@ -190,6 +219,7 @@ impl ClusterView {
             News::Targets { block, targets } => self.apply_targets(block, &targets),
             News::Owner(shard, record) => self.apply_owner(shard, record),
             News::Meta(meta) => replace(&mut self.meta, meta),
+            News::Orders(orders) => replace(&mut self.orders, orders),
         }
     }
 
@@ -267,6 +297,7 @@ mod tests {
         OwnerRecord {
             revision: Revision::new(revision),
             owner: Some(owner),
+            parcel: None,
         }
     }
 
@@ -291,6 +322,7 @@ mod tests {
         let deleted = OwnerRecord {
             revision: Revision::new(9),
             owner: None,
+            parcel: None,
         };
         assert!(view.apply(News::Owner(shard, deleted)));
         assert!(

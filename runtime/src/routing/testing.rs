@@ -95,7 +95,14 @@ impl ViewBuilder {
             incarnation: Incarnation::new(life),
         };
         let (revision, owner) = (Revision::new(self.view.revision.get() + 1), Some(owner));
-        self.step(News::Owner(shard(number), OwnerRecord { revision, owner }))
+        self.step(News::Owner(
+            shard(number),
+            OwnerRecord {
+                revision,
+                owner,
+                parcel: None,
+            },
+        ))
     }
 
     fn step(&mut self, news: News) -> &mut Self {

@@ -58,7 +58,11 @@ impl OwnerHistory {
                 self.changes += 1;
                 self.change(shard, record.revision, record.owner);
             }
-            Ok(Some(News::Leader(_) | News::Targets { .. } | News::Meta(_)) | None) | Err(_) => {}
+            Ok(
+                Some(News::Leader(_) | News::Targets { .. } | News::Meta(_) | News::Orders(_))
+                | None,
+            )
+            | Err(_) => {}
         }
     }
 
@@ -129,13 +133,13 @@ mod tests {
         history.record(&put(key.clone(), node.to_vec(), 1));
         history.record(&put(
             names.owner(shard),
-            keys::encode_owner(&owner("a", 1)),
+            keys::encode_owner(&owner("a", 1), None),
             2,
         ));
         let mut dead = history.clone();
         history.record(&put(
             names.owner(shard),
-            keys::encode_owner(&owner("b", 1)),
+            keys::encode_owner(&owner("b", 1), None),
             3,
         ));
         assert_eq!(history.violations().len(), 1);
@@ -146,7 +150,7 @@ mod tests {
         });
         dead.record(&put(
             names.owner(shard),
-            keys::encode_owner(&owner("b", 1)),
+            keys::encode_owner(&owner("b", 1), None),
             4,
         ));
         assert_eq!((dead.violations().len(), dead.changes()), (0, 2));

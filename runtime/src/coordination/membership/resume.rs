@@ -75,6 +75,7 @@ impl Life<'_> {
                 let deleted = OwnerRecord {
                     revision: listing.revision,
                     owner: None,
+                    parcel: None,
                 };
                 News::Owner(shard, deleted)
             });

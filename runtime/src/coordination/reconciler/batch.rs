@@ -119,7 +119,7 @@ fn txn(
         }
         Kind::TakeOver(_) | Kind::Claim | Kind::Restamp | Kind::Release => {}
     }
-    let value = keys::encode_owner(me);
+    let value = keys::encode_owner(me, None);
     let mut then = Vec::with_capacity(shards.len());
     for (shard, step) in shards {
         let key = keys.owner(*shard);
@@ -202,6 +202,7 @@ impl Batch {
             OwnerRecord {
                 revision: reply.revision,
                 owner,
+                parcel: None,
             },
         )
     }
@@ -222,6 +223,7 @@ fn shown(
         None => OwnerRecord {
             revision,
             owner: None,
+            parcel: None,
         },
     };
     Ok((record.revision > known.revision).then_some(News::Owner(shard, record)))

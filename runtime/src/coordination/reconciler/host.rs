@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::warn;
 
-use crate::ids::{ObjectKey, ShardId, Token};
+use crate::ids::{NodeId, ObjectKey, ShardId, Token};
+use crate::placement::{Owner, Parcel};
 
 /// Most overdue methods of one shard that are logged.
 const OVERDUE_LOGGED_MAX: usize = 10;
@@ -15,25 +16,85 @@ const OVERDUE_LOGGED_MAX: usize = 10;
 #[async_trait]
 pub trait ShardHost: fmt::Debug + Send + Sync + 'static {
     /// Lets turns of a shard begin, under this token. A shard that is open under it already
-    /// stays as it is. Must not block.
-    fn open(&self, shard: ShardId, token: Token);
+    /// stays as it is. One that was closed here under it goes on with the objects that it had
+    /// then. One that was handed over takes in what was staged as `parcel`; whatever else is
+    /// staged for the shard is dropped. Must not block.
+    fn open(&self, shard: ShardId, token: Token, parcel: Option<Parcel>);
 
-    /// Begins no more turns of a shard, lets running ones end within `limit`, then saves and
-    /// drops its objects. New calls wait meanwhile. A shard that is not open is closed already.
+    /// Begins no more turns of a shard and lets running ones end within `limit`. New calls wait
+    /// meanwhile. Its objects stay as they are until the shard is opened again, ended, let go or
+    /// discarded. A shard that is not open is closed already.
     ///
     /// Must end soon after `limit`. If a turn has not ended by then the shard is open again
     /// under the same token, unless it was discarded meanwhile.
     async fn close(&self, shard: ShardId, limit: Duration) -> Closing;
+
+    /// Sends the state of a closed shard's objects ahead to the life `to`, which stages it as
+    /// `parcel`. What must be saved is saved first. The objects stay here, closed.
+    ///
+    /// Ends within `limit`. Returns whether there was anything to send; if not, the owner key must
+    /// name no parcel.
+    ///
+    /// # Errors
+    ///
+    /// Why `to` does not have all of it; what it has is dropped there in time.
+    async fn send_ahead(
+        &self,
+        shard: ShardId,
+        to: &Owner,
+        parcel: Parcel,
+        limit: Duration,
+    ) -> Result<Sent, SendError>;
+
+    /// Ends a closed shard's objects in order: hooks, last saves; then drops them. Before a
+    /// release, which hands nothing over. Takes no longer than `limit`, and at least a second.
+    async fn end(&self, shard: ShardId, limit: Duration);
+
+    /// Drops a closed shard's objects: another node has them now, and calls go there.
+    /// Must not block.
+    fn let_go(&self, shard: ShardId);
 
     /// Drops a shard's objects without saving and lets no turn begin: another node owns it, or
     /// this life is over. Ends a closing of it. A shard that is not open is fine. Must not block.
     fn discard(&self, shard: ShardId);
 }
 
+/// Whether a shard's state was sent ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The receiver has staged all of it.
+    Staged,
+    /// There is none that travels.
+    Nothing,
+}
+
+/// Why a shard's state is not where it was sent to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The receiver cannot be reached, or the connection broke.
+    #[error("cannot reach {0}: {1}")]
+    Unreachable(NodeId, String),
+    /// The receiver is another life by now, or takes nothing.
+    #[error("{0} does not take it: {1}")]
+    Refused(NodeId, String),
+    /// The state of this object cannot be written here, or not be read there.
+    #[error("the state of {object} cannot travel: {reason}")]
+    Unreadable {
+        /// Whose state.
+        object: ObjectKey,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It took too long.
+    #[error("not sent in time")]
+    Late,
+}
+
 /// How closing a shard ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// No turn runs and none will; its objects are saved and dropped.
+    /// No turn runs and none will until the shard is opened again.
     Closed,
     /// These methods did not end in time; the shard is open again.
     Overdue(Vec<(ObjectKey, String)>),

@@ -225,6 +225,7 @@ async fn p16_a_stale_take_over_is_refused() {
         OwnerRecord {
             revision: owned,
             owner: Some(b.owner()),
+            parcel: None,
         },
     );
     a.view.advance(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::coordination::keys::{BadEntry, Keys};
 use crate::coordination::store::{Event, Listing};
 use crate::ids::{NodeId, ShardId};
-use crate::placement::{ClusterView, News, OwnerRecord, Target};
+use crate::placement::{ClusterView, News, Orders, OwnerRecord, Target};
 
 /// What of a list could be read.
 pub(super) struct Read {
@@ -17,6 +17,7 @@ pub(super) struct Read {
 #[derive(Default)]
 struct Found {
     leader: bool,
+    orders: bool,
     nodes: BTreeSet<NodeId>,
     blocks: BTreeSet<u32>,
     owners: BTreeSet<ShardId>,
@@ -39,6 +40,9 @@ pub(super) fn read_listing(listing: Listing, view: &ClusterView, keys: &Keys) ->
     if view.leader.is_some() && !found.leader && gone(keys.leader()) {
         news.push(News::Leader(None));
     }
+    if view.orders != Orders::default() && !found.orders && gone(keys.orders()) {
+        news.push(News::Orders(Orders::default()));
+    }
     for node in view
         .nodes
         .keys()
@@ -60,7 +64,14 @@ pub(super) fn read_listing(listing: Listing, view: &ClusterView, keys: &Keys) ->
         // An own reply may have told of an ownership that is younger than the list.
         if vanished && known.revision <= revision && gone(keys.owner(shard)) {
             let owner = None;
-            news.push(News::Owner(shard, OwnerRecord { revision, owner }));
+            news.push(News::Owner(
+                shard,
+                OwnerRecord {
+                    revision,
+                    owner,
+                    parcel: None,
+                },
+            ));
         }
     }
     Read { news, bad }
@@ -74,6 +85,7 @@ fn found(news: &[News], bad: &[BadEntry]) -> Found {
                 found.nodes.insert(node.clone());
             }
             News::Leader(_) => found.leader = true,
+            News::Orders(_) => found.orders = true,
             News::Targets { block, .. } => {
                 found.blocks.insert(*block);
             }

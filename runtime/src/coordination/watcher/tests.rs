@@ -96,6 +96,7 @@ async fn after_compaction_it_lists_anew_and_what_vanished_is_deleted() {
     let tombstone = OwnerRecord {
         revision: Revision::new(revision),
         owner: None,
+        parcel: None,
     };
     assert_eq!(view.owners.get(rig.shard(2)), &tombstone);
     assert!(a.metrics.coordination.watch_relists.get() >= 1);
@@ -173,6 +174,7 @@ async fn a_list_is_no_news_of_an_ownership_younger_than_itself() {
             node: node("a"),
             incarnation: crate::ids::Incarnation::new(1),
         }),
+        parcel: None,
     };
     view.apply(News::Owner(rig.shard(0), learned.clone()));
     let listing = Listing {

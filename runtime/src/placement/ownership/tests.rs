@@ -620,6 +620,7 @@ fn whom_news_names_is_read_off_the_view() {
             OwnerRecord {
                 revision,
                 owner: owner.clone(),
+                parcel: None,
             },
         ));
         let facts = Facts::of(&view, shard, &life_of("me", 5), Stance::Takes);

@@ -389,6 +389,7 @@ impl World {
                 OwnerRecord {
                     revision: Revision::new(2),
                     owner,
+                    parcel: None,
                 },
             );
         }

@@ -18,7 +18,7 @@ fn own(node: &str, shard_number: u32) -> Op {
     };
     Op::Put {
         key: Keys::new("/t/").owner(shard(shard_number)),
-        value: encode_owner(&owner),
+        value: encode_owner(&owner, None),
         lease: None,
     }
 }

@@ -137,6 +137,7 @@ fn meta() -> ClusterMeta {
         cluster_id: "test".into(),
         shard_count: ShardCount::new(128).expect("a power of two"),
         restore_generation: 0,
+        regions: steading::ids::Regions::default(),
     }
 }
 

@@ -97,6 +97,7 @@ impl Auditor {
             cluster_id: String::new(),
             shard_count,
             restore_generation: 0,
+            regions: steading::ids::Regions::default(),
         };
         Self {
             view: ClusterView::empty(meta),

@@ -73,6 +73,7 @@ impl Member {
                 cluster_id: "test".into(),
                 shard_count: ShardCount::new(8).expect("a power of two"),
                 restore_generation: 0,
+                regions: steading::ids::Regions::default(),
             })),
             metrics: Arc::new(Metrics::new()),
         });

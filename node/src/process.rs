@@ -129,6 +129,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
     let mut builder = Node::builder()
         .prefix(settings.prefix.as_str())
         .shard_count(settings.num_shards)
+        .regions(settings.checked_regions()?)
         .listen(settings.grpc_listen.to_string())
         .weight(match role {
             Role::Node | Role::Dev => settings.weight,

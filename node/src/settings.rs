@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use steading::ids::{NodeId, ShardCount};
+use steading::ids::{NodeId, Region, Regions, ShardCount};
 use steading::placement::Weight;
 
 pub use docs::configuration_page;
@@ -85,6 +85,18 @@ pub struct Settings {
         value_parser = values::shard_count
     )]
     pub num_shards: ShardCount,
+
+    /// Shards that are kept for some objects, comma-separated: `type:NAME=FIRST-LAST` for a type,
+    /// `prefix:TEXT=FIRST-LAST` for placement keys that begin with a text. Fixed when the cluster is
+    /// created; with rules for the zones of those shards, such objects stay where they must.
+    #[arg(
+        long,
+        env = "STEADING_REGIONS",
+        value_name = "REGIONS",
+        value_delimiter = ',',
+        value_parser = values::region
+    )]
+    pub regions: Vec<Region>,
 
     /// Address of the gRPC server, for other nodes and clients. Port 0: any free port. `dev` adds
     /// the node's number to the port.
@@ -277,6 +289,7 @@ impl Settings {
         self.check_reserved()?;
         self.check_etcd(role)?;
         self.check_labels()?;
+        self.checked_regions()?;
         let storage = self.storage.as_ref().map_or(Ok(()), StorageChoice::check);
         storage.map_err(|why| refused("storage", why))?;
         match tracing_subscriber::EnvFilter::try_new(&self.log) {
@@ -345,6 +358,16 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Returns the regions, which fit each other and the shard count.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] if they do not.
+    pub fn checked_regions(&self) -> Result<Regions, SettingsError> {
+        Regions::new(self.regions.clone(), self.num_shards)
+            .map_err(|error| refused("regions", error.to_string()))
     }
 
     fn check_labels(&self) -> Result<(), SettingsError> {

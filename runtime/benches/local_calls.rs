@@ -206,7 +206,7 @@ impl World {
         let tasks = Tasks::new();
         let host = Host::new(HostSettings {
             node: "n1".parse().expect("a good name"),
-            shard_count: ShardCount::DEFAULT,
+            layout: ShardCount::DEFAULT.into(),
             fence,
             storage: Arc::new(MemoryStorage::new()),
             registry,

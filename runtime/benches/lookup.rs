@@ -36,6 +36,7 @@ fn view() -> ClusterView {
         cluster_id: "bench".into(),
         shard_count: ShardCount::DEFAULT,
         restore_generation: 0,
+        regions: steading::ids::Regions::default(),
     });
     for name in ["a", "b", "c"] {
         view.apply(News::Node(node(name), Some(record())));
@@ -83,7 +84,7 @@ fn router(view: ClusterView) -> Arc<Router> {
     let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
     let host = Host::new(HostSettings {
         node: node("a"),
-        shard_count: view.meta.shard_count,
+        layout: view.meta.layout(),
         fence: Arc::new(Fence::new(Clock::Boot)),
         storage: Arc::new(MemoryStorage::new()),
         registry: Registry::default(),

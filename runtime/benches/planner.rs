@@ -67,6 +67,7 @@ fn cluster(nodes: usize) -> ClusterView {
         cluster_id: "bench".into(),
         shard_count: ShardCount::DEFAULT,
         restore_generation: 0,
+        regions: steading::ids::Regions::default(),
     });
     view.nodes = (0..nodes).map(|number| (id(number), record())).collect();
     view

@@ -252,6 +252,7 @@ fn view(address: &str) -> ClusterView {
         cluster_id: "bench".into(),
         shard_count: ShardCount::DEFAULT,
         restore_generation: 0,
+        regions: steading::ids::Regions::default(),
     });
     let record = NodeRecord {
         incarnation: Incarnation::new(1),
@@ -294,7 +295,7 @@ fn node(name: &str, view: &ClusterView, tasks: &Tasks) -> (Arc<Router>, Arc<Host
     let id = NodeId::new(name).expect("a good name");
     let host = Host::new(HostSettings {
         node: id.clone(),
-        shard_count: view.meta.shard_count,
+        layout: view.meta.layout(),
         fence,
         storage: Arc::new(MemoryStorage::new()),
         registry,

@@ -2,12 +2,16 @@
 //!
 //! Everything else imports this module; it imports nothing of ours.
 
+mod layout;
+
 use std::fmt;
 use std::hash::Hasher;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use fnv::FnvHasher;
+
+pub use layout::{InvalidRegion, Layout, REGION_NAME_LEN_MAX, REGIONS_MAX, Region, Regions};
 
 /// The longest object ID, in bytes of UTF-8.
 pub const OBJECT_ID_LEN_MAX: usize = 1024;
@@ -287,11 +291,7 @@ impl ShardId {
     /// FNV-1a 64 of the parts' bytes, one after the other, then `finalise`, then modulo the
     /// count. Part of the storage format: any change moves every object (ADR-0001).
     pub(crate) fn of_key(parts: &[&str], count: ShardCount) -> Self {
-        let mut hasher = FnvHasher::default();
-        for part in parts {
-            hasher.write(part.as_bytes());
-        }
-        let number = finalise(hasher.finish()) % u64::from(count.0);
+        let number = hash_of(parts) % u64::from(count.0);
         Self(u32::try_from(number).expect("a remainder is below the count"))
     }
 }
@@ -300,6 +300,15 @@ impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Returns the hash of a text in parts: FNV-1a 64, then [`finalise`].
+fn hash_of(parts: &[&str]) -> u64 {
+    let mut hasher = FnvHasher::default();
+    for part in parts {
+        hasher.write(part.as_bytes());
+    }
+    finalise(hasher.finish())
 }
 
 /// Spreads every bit of a hash over all the others.
@@ -378,21 +387,22 @@ impl ObjectKey {
     ///
     /// `shard#5/x` names shard 5 and `node#n1/x` node `n1`. Otherwise the shard follows from the
     /// placement key: what stands inside the first `{…}` of the ID if that is not empty, else
-    /// `Type/id`. So `cart{u7}` and `profile{u7}` of any type live together.
+    /// `Type/id`. So `cart{u7}` and `profile{u7}` of any type live together. A region of the layout
+    /// keeps some shards for some keys.
     ///
     /// # Errors
     ///
     /// [`InvalidObjectKey`] if the ID names a shard or a node that cannot exist.
-    pub fn place(&self, count: ShardCount) -> Result<Place, InvalidObjectKey> {
+    pub fn place(&self, layout: &Layout) -> Result<Place, InvalidObjectKey> {
         if let Some(rest) = self.id.strip_prefix("shard#") {
-            return bound_shard(rest, count).map(Place::Shard);
+            return bound_shard(rest, layout.count()).map(Place::Shard);
         }
         if let Some(rest) = self.id.strip_prefix("node#") {
             return bound_node(rest).map(Place::Node);
         }
         Ok(Place::Shard(match braced(&self.id) {
-            Some(placement_key) => ShardId::of_key(&[placement_key], count),
-            None => ShardId::of_key(&[&self.object_type, "/", &self.id], count),
+            Some(placement_key) => layout.shard_of(&self.object_type, &[placement_key]),
+            None => layout.shard_of(&self.object_type, &[&self.object_type, "/", &self.id]),
         }))
     }
 }
@@ -485,7 +495,7 @@ mod tests {
     use super::*;
 
     fn place(key: &str) -> Result<Place, InvalidObjectKey> {
-        key.parse::<ObjectKey>()?.place(ShardCount::DEFAULT)
+        key.parse::<ObjectKey>()?.place(&ShardCount::DEFAULT.into())
     }
 
     fn shard(key: &str) -> u32 {

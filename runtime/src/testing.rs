@@ -177,6 +177,7 @@ impl TestCluster {
             cluster_id: String::new(),
             shard_count: builder.shard_count,
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         }));
         let observer = Tasks::new();
         let (watcher, _) = Watcher::new(WatcherParts {

@@ -271,6 +271,7 @@ mod tests {
             cluster_id: "c".into(),
             shard_count: count,
             restore_generation: 0,
+            regions: steading::ids::Regions::default(),
         });
         view.apply(News::Node(id("a"), Some(record(1))));
         view.apply(News::Node(id("b"), Some(record(2))));

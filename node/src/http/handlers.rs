@@ -103,7 +103,7 @@ pub(super) async fn locate(
 ) -> Result<Json<Location>, Problem> {
     let Path((object_type, id)) = path.map_err(|error| bad_path(&error))?;
     let view = served.node.view();
-    let place = key(object_type, id)?.place(view.meta.shard_count);
+    let place = key(object_type, id)?.place(&view.meta.layout());
     match place.map_err(|error| CallError::InvalidId(error.to_string()))? {
         Place::Shard(shard) => {
             let info = ShardInfo::of(&view, shard);

@@ -80,6 +80,7 @@ mod tests {
             cluster_id: "c".into(),
             shard_count: count,
             restore_generation: 0,
+            regions: steading::ids::Regions::default(),
         });
         let record = NodeRecord {
             incarnation,

@@ -108,6 +108,7 @@ fn v4_a_bad_value_names_the_setting() {
         ("--weight=0", "0.001 to 1000"),
         ("--node-id=a/b", "cannot name a node"),
         ("--labels=rack", "NAME=VALUE"),
+        ("--regions=eu=0-9", "is no region"),
         ("--replace=maybe", "lock, always, never"),
         ("--log-format=xml", "text, json, auto"),
     ] {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use steading::ids::ShardCount;
+use steading::ids::{InvalidRegion, Region, ShardCount};
 use steading::placement::Weight;
 
 /// A text that is never shown.
@@ -256,6 +256,12 @@ pub(super) fn lease_ttl(text: &str) -> Result<Duration, String> {
 pub(super) fn shard_count(text: &str) -> Result<ShardCount, String> {
     let count: u32 = text.parse().map_err(|_| "it must be a number".to_owned())?;
     ShardCount::new(count).map_err(|error| error.to_string())
+}
+
+/// Reads a region, of whatever shard count.
+pub(super) fn region(text: &str) -> Result<Region, String> {
+    text.parse()
+        .map_err(|error: InvalidRegion| error.to_string())
 }
 
 /// Reads a node's weight.

@@ -6,7 +6,7 @@
 
 use super::keys::{ABSENT, BadEntry, Keys, decode_meta, encode_meta};
 use super::store::{Compare, Op, Store, StoreError, Txn};
-use crate::ids::ShardCount;
+use crate::ids::{Regions, ShardCount};
 use crate::placement::ClusterMeta;
 
 /// Why this node cannot be part of the cluster.
@@ -22,6 +22,16 @@ pub enum ClusterError {
         cluster: ShardCount,
         /// How many this node was told.
         wanted: ShardCount,
+    },
+    /// The cluster was created with other regions.
+    #[error("the cluster at `{prefix}` has {cluster}, but {wanted} configured")]
+    OtherRegions {
+        /// The cluster's prefix in the store.
+        prefix: String,
+        /// Which it has, in words.
+        cluster: String,
+        /// Which this node was told, in words.
+        wanted: String,
     },
     /// The cluster has another format or hash than this program, or its description cannot be
     /// read; the message names both.
@@ -40,7 +50,7 @@ pub enum ClusterError {
 ///
 /// # Errors
 ///
-/// [`ClusterError`], also if the cluster has another shard count than `fresh`.
+/// [`ClusterError`], also if the cluster has another shard count or other regions than `fresh`.
 pub async fn create_or_check(
     store: &dyn Store,
     keys: &Keys,
@@ -70,7 +80,23 @@ pub async fn create_or_check(
             wanted: fresh.shard_count,
         });
     }
+    if meta.regions != fresh.regions {
+        return Err(ClusterError::OtherRegions {
+            prefix: keys.prefix().into(),
+            cluster: format!("the regions {}", listed(&meta.regions)),
+            wanted: format!("{} are", listed(&fresh.regions)),
+        });
+    }
     Ok(meta)
+}
+
+fn listed(regions: &Regions) -> String {
+    let texts: Vec<_> = regions.iter().map(ToString::to_string).collect();
+    if texts.is_empty() {
+        "(none)".into()
+    } else {
+        format!("`{}`", texts.join(","))
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +109,7 @@ mod tests {
             cluster_id: cluster_id.into(),
             shard_count: ShardCount::new(shards).expect("a power of two"),
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         }
     }
 
@@ -114,6 +141,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_cluster_of_other_regions_is_refused_and_both_are_named() {
+        let store = MemoryStore::new();
+        join(&store, &meta("first", 8)).await.expect("created");
+        let region = "type:Word=0-3".parse().expect("a region");
+        let second = meta("second", 8);
+        let regions = Regions::new(vec![region], second.shard_count).expect("it fits");
+        let refused = join(&store, &ClusterMeta { regions, ..second }).await;
+        let text = refused.expect_err("refused").to_string();
+        assert!(
+            text.contains("has the regions (none), but `type:Word=0-3` are"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_cluster_of_another_format_is_refused() {
         let store = MemoryStore::new();
         let value = br#"{"format":99,"cluster_id":"c","shard_count":8,"hash":"h",
@@ -129,7 +171,11 @@ mod tests {
         };
         store.commit(txn).await.expect("written");
         let error = join(&store, &meta("second", 8)).await.expect_err("refused");
-        assert!(error.to_string().contains("has format 99, this program 1"));
+        assert!(
+            error
+                .to_string()
+                .contains("has format 99, this program 1 or 2")
+        );
     }
 
     #[tokio::test(start_paused = true)]

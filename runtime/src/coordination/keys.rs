@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::store::{Entry, Event};
-use crate::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId, Term};
+use crate::ids::{Incarnation, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId, Term};
 use crate::placement::{
     ClusterMeta, Leader, News, NodeRecord, NodeState, Orders, Owner, OwnerRecord, Parcel, Target,
     Weight,
@@ -17,6 +17,10 @@ use crate::placement::{
 
 /// The format that this code reads and writes; a cluster of another is refused.
 pub const FORMAT: u32 = 1;
+
+/// The format of a cluster that has regions, which programs of format 1 alone would not see: they
+/// would look for objects in other shards.
+pub const FORMAT_WITH_REGIONS: u32 = 2;
 
 /// The name of the hash that maps keys to shards; a cluster of another is refused.
 pub const HASH: &str = "fnv1a64-fmix64";
@@ -199,6 +203,8 @@ struct MetaValue {
     hash: String,
     layout_generation: u32,
     restore_generation: u16,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    regions: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -281,12 +287,17 @@ struct TargetsValue {
 /// Writes the cluster's description.
 pub fn encode_meta(meta: &ClusterMeta) -> Vec<u8> {
     encode(&MetaValue {
-        format: FORMAT,
+        format: if meta.regions.is_empty() {
+            FORMAT
+        } else {
+            FORMAT_WITH_REGIONS
+        },
         cluster_id: meta.cluster_id.clone(),
         shard_count: meta.shard_count.get(),
         hash: HASH.into(),
         layout_generation: 1,
         restore_generation: meta.restore_generation,
+        regions: meta.regions.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -297,9 +308,9 @@ pub fn encode_meta(meta: &ClusterMeta) -> Vec<u8> {
 /// [`BadEntry`] also if the cluster has another format or hash than this code.
 pub fn decode_meta(entry: &Entry) -> Result<ClusterMeta, BadEntry> {
     let value: MetaValue = decode(entry)?;
-    if value.format != FORMAT {
+    if ![FORMAT, FORMAT_WITH_REGIONS].contains(&value.format) {
         let reason = format!(
-            "the cluster has format {}, this program {FORMAT}",
+            "the cluster has format {}, this program {FORMAT} or {FORMAT_WITH_REGIONS}",
             value.format
         );
         return Err(bad(entry, &reason));
@@ -311,10 +322,18 @@ pub fn decode_meta(entry: &Entry) -> Result<ClusterMeta, BadEntry> {
         );
         return Err(bad(entry, &reason));
     }
+    let shard_count =
+        ShardCount::new(value.shard_count).map_err(|error| bad(entry, &error.to_string()))?;
+    let regions = value.regions.iter().map(|region| region.parse());
+    let regions = regions
+        .collect::<Result<_, _>>()
+        .and_then(|regions| Regions::new(regions, shard_count))
+        .map_err(|error| bad(entry, &error.to_string()))?;
     Ok(ClusterMeta {
         cluster_id: value.cluster_id,
-        shard_count: ShardCount::new(value.shard_count).map_err(|e| bad(entry, &e.to_string()))?,
+        shard_count,
         restore_generation: value.restore_generation,
+        regions,
     })
 }
 
@@ -667,10 +686,10 @@ mod tests {
         };
         assert!(meta(FORMAT, HASH).is_ok());
         assert!(
-            meta(2, HASH)
+            meta(3, HASH)
                 .expect_err("format")
                 .to_string()
-                .contains("has format 2")
+                .contains("has format 3")
         );
         assert!(
             meta(FORMAT, "crc")
@@ -678,6 +697,22 @@ mod tests {
                 .to_string()
                 .contains("hashes with crc")
         );
+    }
+
+    #[test]
+    fn regions_are_part_of_the_description_and_of_its_format() {
+        let count = ShardCount::new(64).expect("a power of two");
+        let region = "type:Invoice=0-7".parse().expect("a region");
+        let meta = ClusterMeta {
+            cluster_id: "c".into(),
+            shard_count: count,
+            restore_generation: 0,
+            regions: Regions::new(vec![region], count).expect("it fits"),
+        };
+        let written = encode_meta(&meta);
+        let text = String::from_utf8(written.clone()).expect("JSON");
+        assert!(text.contains(r#""format":2"#), "{text}");
+        assert_eq!(decode_meta(&entry("k".into(), written)), Ok(meta));
     }
 
     #[test]

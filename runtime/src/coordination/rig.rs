@@ -90,6 +90,7 @@ impl Rig {
             cluster_id: "test".into(),
             shard_count: self.count,
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::coordination::EtcdSettings;
 use crate::coordination::membership::{Replace, default_lock_dir};
 use crate::coordination::store::Store;
-use crate::ids::{NodeId, ShardCount};
+use crate::ids::{NodeId, Regions, ShardCount};
 use crate::object::{Methods, PAYLOAD_LEN_MAX, Registry};
 use crate::placement::Weight;
 use crate::routing::network::{Network, TcpNetwork};
@@ -37,6 +37,7 @@ pub struct NodeBuilder {
     pub(super) store: StoreChoice,
     pub(super) prefix: String,
     pub(super) shard_count: ShardCount,
+    pub(super) regions: Regions,
     pub(super) listen: String,
     pub(super) advertise: Option<String>,
     pub(super) http_address: Option<String>,
@@ -63,6 +64,7 @@ impl NodeBuilder {
             store: StoreChoice::Embedded,
             prefix: "/steading/".into(),
             shard_count: ShardCount::DEFAULT,
+            regions: Regions::default(),
             listen: "127.0.0.1:0".into(),
             advertise: None,
             http_address: None,
@@ -139,6 +141,12 @@ impl NodeBuilder {
             shard_count,
             ..self
         }
+    }
+
+    /// Sets which shards the cluster keeps for which keys, if this node is the one to create it.
+    /// Default: none. A node that expects other regions than its cluster has is refused.
+    pub fn regions(self, regions: Regions) -> Self {
+        Self { regions, ..self }
     }
 
     /// Sets the `host:port` on which other nodes reach this one. Default: `127.0.0.1:0`, any

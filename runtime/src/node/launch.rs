@@ -15,7 +15,7 @@ use crate::coordination::SharedView;
 use crate::coordination::keys::Keys;
 use crate::coordination::membership::{MembershipSettings, Registration};
 use crate::fence::Fence;
-use crate::ids::NodeId;
+use crate::ids::{Layout, NodeId};
 use crate::object::{Host, HostSettings, RemoteCalls};
 use crate::placement::ClusterMeta;
 use crate::placement::planner::PlanSettings;
@@ -40,10 +40,11 @@ impl Node {
             cluster_id: String::new(), // Known once the store is reached.
             shard_count: builder.shard_count,
             restore_generation: 0,
+            regions: builder.regions.clone(),
         }));
         let host = Host::new(HostSettings {
             node: id.clone(),
-            shard_count: builder.shard_count,
+            layout: Layout::new(builder.shard_count, builder.regions),
             fence: fence.clone(),
             storage: builder.storage,
             registry: builder.registry,

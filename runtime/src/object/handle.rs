@@ -18,7 +18,7 @@ use super::{
     CallPath, DEACTIVATE, DELETE, Dispatch, EncodedCall, Format, Host, Method, Object, PathTooLong,
 };
 use crate::error::CallError;
-use crate::ids::{InvalidObjectKey, ObjectKey, Place};
+use crate::ids::{InvalidObjectKey, Layout, ObjectKey, Place};
 
 /// Takes the calls that this process cannot serve at once. Implemented by `routing::Router`.
 pub trait RemoteCalls: fmt::Debug + Send + Sync + 'static {
@@ -78,9 +78,11 @@ impl<T: Object> ObjectRef<T> {
         path: Result<CallPath, PathTooLong>,
         limit: Option<Instant>,
     ) -> Self {
-        let shard_count = caller.as_ref().map(|caller| caller.host.shard_count());
         let target = ObjectKey::new(T::TYPE, id).and_then(|key| {
-            let place = key.place(shard_count.unwrap_or_default())?;
+            let place = match &caller {
+                Some(caller) => key.place(caller.host.layout())?,
+                None => key.place(&Layout::default())?, // No call will get that far.
+            };
             Ok((key, place))
         });
         Self {

@@ -20,7 +20,7 @@ use super::sweeper::{self, Pace};
 use super::{AutoStart, CallPath, EncodedCall, Object, Registry, RemoteCalls, closing};
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{InvalidObjectKey, NodeId, ObjectKey, Place, ShardCount, ShardId, Token};
+use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId, Token};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::{CountTurns, HostCounts, Metrics};
@@ -30,8 +30,8 @@ use crate::telemetry::{CountTurns, HostCounts, Metrics};
 pub struct HostSettings {
     /// The node it is part of.
     pub node: NodeId,
-    /// The cluster's shard count.
-    pub shard_count: ShardCount,
+    /// How the cluster's keys map to its shards.
+    pub layout: Layout,
     /// Whether the node may serve now.
     pub fence: Arc<Fence>,
     /// Where stored state lives.
@@ -118,14 +118,14 @@ impl Host {
 
     fn of(settings: HostSettings, host: Weak<Self>) -> Self {
         let hasher = RandomState::new();
-        let shards = settings.shard_count.shards();
+        let shards = settings.layout.count().shards();
         let slots = shards
             .map(|shard| Arc::new(Slot::new(Some(shard), hasher.clone())))
             .collect();
         let node_bound = Arc::new(Slot::new(None, hasher));
         let common = Arc::new(Common {
             node: settings.node,
-            shard_count: settings.shard_count,
+            layout: settings.layout,
             fence: settings.fence,
             storage: settings.storage,
             payload_max: settings.payload_max,
@@ -287,7 +287,7 @@ impl Host {
 
     /// Returns where objects of this key live; `None`: they are bound to another node.
     fn slot_of(&self, key: &ObjectKey) -> Result<Option<&Arc<Slot>>, InvalidObjectKey> {
-        Ok(self.slot_at(&key.place(self.common.shard_count)?))
+        Ok(self.slot_at(&key.place(&self.common.layout)?))
     }
 
     pub(super) fn slot_at(&self, place: &Place) -> Option<&Arc<Slot>> {
@@ -301,8 +301,9 @@ impl Host {
         self.slots.iter().chain([&self.node_bound])
     }
 
-    pub(super) fn shard_count(&self) -> ShardCount {
-        self.common.shard_count
+    /// Returns how the cluster's keys map to its shards.
+    pub fn layout(&self) -> &Layout {
+        &self.common.layout
     }
 
     pub(super) fn payload_max(&self) -> usize {

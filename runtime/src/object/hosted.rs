@@ -23,7 +23,7 @@ use super::{
 };
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{NodeId, ObjectKey, Place, ShardCount};
+use crate::ids::{Layout, NodeId, ObjectKey, Place};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -34,7 +34,7 @@ const SAVE_TURN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What all objects of a host share.
 pub(super) struct Common {
     pub(super) node: NodeId,
-    pub(super) shard_count: ShardCount,
+    pub(super) layout: Layout,
     pub(super) fence: Arc<Fence>,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) payload_max: usize,
@@ -64,7 +64,7 @@ impl Common {
 
     /// Whether a call belongs to a turn that holds this place open.
     pub(super) fn hold(&self, slot: &Slot, path: &CallPath) -> Hold {
-        let is_here = |key: &ObjectKey| match key.place(self.shard_count) {
+        let is_here = |key: &ObjectKey| match key.place(&self.layout) {
             Ok(Place::Shard(shard)) => slot.shard == Some(shard),
             Ok(Place::Node(node)) => slot.shard.is_none() && node == self.node,
             Err(_) => false,

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ShardTable;
-use crate::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId, Term, Token};
+use crate::ids::{
+    Incarnation, Layout, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId, Term, Token,
+};
 
 /// What is fixed when a cluster is created, and the restore generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +14,17 @@ pub struct ClusterMeta {
     pub cluster_id: String,
     /// How many shards there are.
     pub shard_count: ShardCount,
+    /// Which of them are kept for some keys.
+    pub regions: Regions,
     /// The high bits of every token; see [`Token::of`].
     pub restore_generation: u16,
+}
+
+impl ClusterMeta {
+    /// Returns how keys map to shards.
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.shard_count, self.regions.clone())
+    }
 }
 
 /// Who plans now.
@@ -285,6 +296,7 @@ mod tests {
             cluster_id: "test".into(),
             shard_count: ShardCount::new(4).expect("a power of two"),
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         })
     }
 

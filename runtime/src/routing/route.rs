@@ -71,7 +71,7 @@ impl Inner {
                 "{len} bytes, allowed are {max}"
             )));
         }
-        let place = match call.key.place(self.table.count()) {
+        let place = match call.key.place(self.settings.host.layout()) {
             Ok(place) => place,
             Err(error) => return Answer::Failed(CallError::InvalidId(error.to_string())),
         };

@@ -97,7 +97,7 @@ impl Router {
     /// [`InvalidObjectKey`] if the ID names a shard or node that cannot exist.
     pub fn locate(&self, key: &ObjectKey) -> Result<Location, InvalidObjectKey> {
         let table = &self.inner.table;
-        Ok(match key.place(table.count())? {
+        Ok(match key.place(self.inner.settings.host.layout())? {
             Place::Shard(shard) => {
                 let (owner, token) = table.owner(shard).unzip();
                 Location {

@@ -48,6 +48,7 @@ impl ViewBuilder {
             cluster_id: "test".into(),
             shard_count: ShardCount::new(shard_count).expect("a power of two"),
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         };
         let view = ClusterView::empty(meta);
         Self { view }
@@ -237,7 +238,7 @@ impl TestNode {
         registry.register::<Probe>();
         let host = Host::new(HostSettings {
             node: node(name),
-            shard_count: view.meta.shard_count,
+            layout: view.meta.layout(),
             fence: fence.clone(),
             storage: Arc::new(MemoryStorage::new()),
             registry,

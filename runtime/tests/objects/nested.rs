@@ -105,7 +105,7 @@ async fn begin_to_close(world: &World, to: &[&str]) -> (Calling, tokio::task::Jo
 fn x() -> steading::ids::ShardId {
     use steading::ids::{ObjectKey, Place};
     let key = ObjectKey::new("Probe", "{x}").expect("valid");
-    match key.place(crate::world::SHARDS).expect("valid") {
+    match key.place(&crate::world::SHARDS.into()).expect("valid") {
         Place::Shard(number) => shard(number.get()),
         Place::Node(node) => panic!("bound to {node}"),
     }

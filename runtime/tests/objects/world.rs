@@ -57,7 +57,7 @@ impl World {
         let tasks = Tasks::new();
         let host = Host::new(HostSettings {
             node: "n1".parse().expect("valid"),
-            shard_count: SHARDS,
+            layout: SHARDS.into(),
             fence: fence.clone(),
             storage: Arc::new(storage),
             registry,

@@ -81,6 +81,7 @@ mod tests {
             cluster_id: "test".into(),
             shard_count: ShardCount::new(1).expect("a power of two"),
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         })
     }
 

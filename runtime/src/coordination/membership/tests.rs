@@ -84,6 +84,7 @@ impl Rig {
             cluster_id: "test".into(),
             shard_count: ShardCount::new(4).expect("a power of two"),
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         }));
         let metrics = Arc::new(Metrics::new());
         let membership = Membership::new(MembershipParts {

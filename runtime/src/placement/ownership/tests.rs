@@ -672,6 +672,7 @@ fn view_at(revision: u64) -> ClusterView {
         cluster_id: "test".into(),
         shard_count: count(),
         restore_generation: 0,
+        regions: crate::ids::Regions::default(),
     });
     view.revision = Revision::new(revision);
     for (name, life, state) in [

@@ -328,6 +328,7 @@ impl World {
             cluster_id: "test".into(),
             shard_count: ShardCount::new(shards).expect("a power of two"),
             restore_generation: 0,
+            regions: crate::ids::Regions::default(),
         };
         Self {
             view: ClusterView::empty(meta),

@@ -17,7 +17,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-pub use coordination::{BatchLabels, CoordinationMetrics, PlanLabels, SkipLabels};
+pub use coordination::{
+    BatchLabels, CoordinationMetrics, HandoverLabels, PlanLabels, SendFailureLabels, SkipLabels,
+};
 pub use membership::MembershipMetrics;
 pub(crate) use objects::{CountTurns, HostCounts};
 pub use objects::{ObjectMetrics, SaveLabels};

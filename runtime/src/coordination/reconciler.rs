@@ -1,28 +1,30 @@
 //! Keeps the shards that this node owns equal to those that are targeted at it.
 //!
 //! The thin shell around [`placement::ownership`](crate::placement::ownership), which decides and
-//! explains each step: this module sends transactions, lets the host open and close, and brings
-//! the outcomes back.
+//! explains each step: this module sends transactions, lets the host open, close, send and end,
+//! and brings the outcomes back.
 //!
-//! - It is driven by what changes: the view, membership, the end of a transaction or closing, a
-//!   retry falling due. The slow rescan only bounds the harm of a forgotten wake.
+//! - It is driven by what changes: the view, membership, the end of a transaction or of the host's
+//!   work, a retry falling due. The slow rescan only bounds the harm of a forgotten wake.
 //! - Steps on owner keys go in batches up to what a transaction holds, several under way at once.
-//!   A batch is all or nothing, so a shard whose guard fails makes the others try again: at once
-//!   if the reply brought news, which then splits them, else after a rest.
+//!   A batch is whatever is ready; nothing waits to fill one. It is all or nothing, so a shard
+//!   whose guard fails makes the others try again: at once if the reply brought news, which then
+//!   splits them, else after a rest.
 //! - Every batch proves that this life of the node is registered, so a dead life changes nothing.
 //! - A reply counts only while the life that sent it goes on. The end of a life leaves nothing:
-//!   every shard is idle, and what may still be open at the host is discarded.
+//!   every shard is idle, and what the host may still hold is discarded.
 //! - Without the right to write (not active, or fenced) nothing is sent and no closing begins.
-//!   What is known still counts: a shard of mine opens, one of another's is discarded.
-//! - Closings run beside all this, so that a slow one holds up nothing but its own shard.
+//!   What is known still counts: a shard of mine opens, one of another's is dropped.
+//! - The host's work runs beside all this, so that a slow closing holds up only its own shard. But
+//!   few shards are closed at the same time, so that calls to each wait for a short time.
 
 mod batch;
-mod closings;
 mod handle;
 mod host;
 mod shards;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -40,18 +42,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::batch::{Batch, Outcome, batches};
-use self::closings::{CLOSINGS_MAX, Closings, Ended};
 pub use self::handle::{Progress, ReconcilerHandle};
 pub use self::host::{Closing, SendError, Sent, ShardHost};
-use self::shards::Shards;
+use self::shards::{Left, Shards, Took};
+use self::work::{Ended, WORK_MAX, Work, WorkResult};
 use super::keys::Keys;
 use super::store::{Store, StoreError, TxnReply};
 use super::{Rights, SharedView};
-use crate::ids::{ShardId, Token};
+use crate::ids::{Incarnation, Revision, ShardId, Token};
 use crate::placement::ownership::{Ending, Facts, Stance, Step};
-use crate::placement::{ClusterView, NodeState, Owner};
+use crate::placement::{ClusterView, NodeState, Owner, Parcel};
 use crate::tasks::Tasks;
-use crate::telemetry::{BatchLabels, Metrics};
+use crate::telemetry::{BatchLabels, HandoverLabels, Metrics, SendFailureLabels};
 
 /// Most transactions under way at once.
 const BATCHES_IN_FLIGHT_MAX: usize = 16;
@@ -65,11 +67,16 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest that a shard rests after a failed transaction.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// How long a shard rests after its first overdue closing; doubles up to [`CLOSE_RETRY_MAX`].
-const CLOSE_RETRY_MIN: Duration = Duration::from_secs(1);
+/// How long a shard rests, open, after its first overdue closing or failed sending; doubles up to
+/// [`MOVE_RETRY_MAX`].
+const MOVE_RETRY_MIN: Duration = Duration::from_secs(1);
 
-/// The longest that a shard rests after an overdue closing.
-const CLOSE_RETRY_MAX: Duration = Duration::from_mins(1);
+/// The longest that a shard rests after an overdue closing or failed sending.
+const MOVE_RETRY_MAX: Duration = Duration::from_mins(1);
+
+/// How old what was sent ahead may be when a hand-over is sent. Far below the time for which the
+/// target keeps it, and short, because calls wait meanwhile: then the shard opens here again.
+const SENT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a reconciler is made of.
 #[derive(Debug)]
@@ -84,7 +91,7 @@ pub struct ReconcilerParts {
     pub rights: Rights,
     /// Whoever runs turns.
     pub host: Arc<dyn ShardHost>,
-    /// Where closings run.
+    /// Where the host's work runs.
     pub tasks: Tasks,
     /// Where to count.
     pub metrics: Arc<Metrics>,
@@ -105,8 +112,12 @@ pub struct Reconciler {
     shards: Shards,
     /// Shards to look at in the next pass.
     dirty: BTreeSet<ShardId>,
+    /// Shards that are to be closed once there is room.
+    crowded: BTreeSet<ShardId>,
+    /// When there is room for them at the latest.
+    more_room: Option<Instant>,
     flights: FuturesUnordered<BoxFuture<'static, Landing>>,
-    closings: Closings,
+    work: Work,
 }
 
 /// The end of a transaction.
@@ -142,8 +153,10 @@ impl Reconciler {
             shards: Shards::new(seen.meta.shard_count),
             seen,
             dirty: BTreeSet::new(),
+            crowded: BTreeSet::new(),
+            more_room: None,
             flights: FuturesUnordered::new(),
-            closings: Closings::new(parts.host.clone(), parts.tasks.clone()),
+            work: Work::new(parts.host.clone(), parts.tasks.clone()),
             parts,
         };
         (reconciler, handle)
@@ -158,16 +171,17 @@ impl Reconciler {
         let mut rescan = interval(RESCAN);
         rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let rested = self.shards.next_rested();
+            let due = [self.shards.next_rested(), self.more_room];
+            let due = due.into_iter().flatten().min();
             let wake = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 () = self.parts.rights.changed() => Wake::Anew,
                 Some(landing) = self.flights.next() => Wake::Landed(landing),
-                Some(ended) = self.closings.next() => Wake::Ended(ended),
+                Some(ended) = self.work.next() => Wake::Ended(ended),
                 Ok(()) = self.news.changed() => Wake::Something,
                 Ok(()) = self.leaving.changed() => Wake::Anew,
-                () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     Wake::Something
                 }
                 _ = rescan.tick() => Wake::Rescan,
@@ -194,7 +208,9 @@ impl Reconciler {
             warn!(%incarnation, "this life is over: no shard is owned here");
         }
         self.flights.clear();
-        self.closings.forget_all();
+        self.work.forget_all();
+        self.crowded.clear();
+        self.more_room = None;
         for shard in self.shards.reset() {
             self.parts.host.discard(shard);
         }
@@ -205,7 +221,7 @@ impl Reconciler {
     fn take(&mut self, wake: Wake) {
         match wake {
             Wake::Landed(landing) => self.land(landing),
-            Wake::Ended(ended) => self.end_closing(ended),
+            Wake::Ended(ended) => self.end_work(ended),
             Wake::Anew => {
                 self.shards.forgive_all();
                 self.look_at_all();
@@ -220,8 +236,8 @@ impl Reconciler {
         while let Some(Some(landing)) = self.flights.next().now_or_never() {
             self.land(landing);
         }
-        while let Some(Some(ended)) = self.closings.next().now_or_never() {
-            self.end_closing(ended);
+        while let Some(Some(ended)) = self.work.next().now_or_never() {
+            self.end_work(ended);
         }
     }
 
@@ -260,38 +276,70 @@ impl Reconciler {
         self.parts.view.learn(news);
         let now = Instant::now();
         for (shard, _) in &batch.shards {
-            let took = self.shards.end(*shard, batch.number, ending, now);
+            self.shards.end(*shard, batch.number, ending, now);
             if rests {
                 self.shards.rest(*shard, now, RETRY_MIN, RETRY_MAX);
-            }
-            if let Some(took) = took {
-                let metrics = &self.parts.metrics.coordination;
-                metrics.release_seconds.observe(took.as_secs_f64());
             }
             self.dirty.insert(*shard);
         }
     }
 
-    fn end_closing(&mut self, ended: Ended) {
+    fn end_work(&mut self, ended: Ended) {
         let Ended {
             shard,
             number,
-            closing,
+            result,
         } = ended;
+        if !self.shards.awaits(shard, number) {
+            return;
+        }
         let now = Instant::now();
         self.dirty.insert(shard);
-        match closing {
-            Closing::Closed => {
-                self.shards.end(shard, number, Ending::Closed, now);
-            }
-            Closing::Overdue(methods) => {
+        let ending = match result {
+            WorkResult::Closing(Closing::Closed) => Ending::Closed,
+            WorkResult::Closing(Closing::Overdue(methods)) => {
                 host::report_overdue(shard, &methods);
                 self.parts.metrics.coordination.closings_overdue.inc();
-                self.shards.end(shard, number, Ending::Overdue, now);
-                self.shards
-                    .rest(shard, now, CLOSE_RETRY_MIN, CLOSE_RETRY_MAX);
+                self.shards.rest(shard, now, MOVE_RETRY_MIN, MOVE_RETRY_MAX);
+                Ending::Overdue
             }
+            WorkResult::Sending(_, Ok(parcel)) => Ending::Sent(parcel),
+            WorkResult::Sending(to, Err(error)) => {
+                self.report_undelivered(shard, &to, &error);
+                self.rest_undelivered(shard, now);
+                Ending::Undelivered
+            }
+            WorkResult::Ended => Ending::Ended,
+        };
+        match self.shards.end(shard, number, ending, now) {
+            Some(Took::Close(took)) => self.observe("close", took),
+            Some(Took::Send(took)) => self.observe("send", took),
+            None => {}
         }
+    }
+
+    fn report_undelivered(&self, shard: ShardId, to: &Owner, error: &SendError) {
+        warn!(%shard, to = %to.node, %error, "could not send the shard's state ahead");
+        let labels = SendFailureLabels {
+            reason: error.name(),
+        };
+        let metrics = &self.parts.metrics.coordination;
+        metrics.sends_failed.get_or_create(&labels).inc();
+    }
+
+    /// Lets a shard rest that could not be sent. One that must leave all the same ends instead.
+    fn rest_undelivered(&mut self, shard: ShardId, now: Instant) {
+        if self.leaving.borrow().is_none() {
+            self.shards.rest(shard, now, MOVE_RETRY_MIN, MOVE_RETRY_MAX);
+        }
+    }
+
+    fn observe(&self, phase: &'static str, took: Duration) {
+        let metrics = &self.parts.metrics.coordination;
+        let seconds = metrics
+            .handover_seconds
+            .get_or_create(&HandoverLabels { phase });
+        seconds.observe(took.as_secs_f64());
     }
 
     /// Looks at every dirty shard and starts its next step.
@@ -299,6 +347,9 @@ impl Reconciler {
         let now = Instant::now();
         self.see_news();
         self.dirty.extend(self.shards.rested(now));
+        for _ in 0..self.shards.room(now) {
+            self.dirty.extend(self.crowded.pop_first());
+        }
         let dirty = mem::take(&mut self.dirty);
         let Some(me) = self.life.clone() else {
             return self.publish(now);
@@ -335,7 +386,11 @@ impl Reconciler {
             self.dirty.insert(shard);
         }
         if self.seen.nodes != seen.nodes {
-            self.shards.forgive_idle();
+            let now = &self.seen;
+            self.shards.forgive_others(|shard| {
+                let target = now.targets.get(shard).node.as_ref();
+                target.is_some_and(|node| now.nodes.get(node) != seen.nodes.get(node))
+            });
             self.look_at_all();
         }
     }
@@ -352,54 +407,105 @@ impl Reconciler {
         stance: Stance,
         now: Instant,
     ) -> Option<Step> {
-        let facts = Facts::of(&self.seen, shard, me, stance);
         let targeted = self.seen.targets.get(shard).node.as_ref() == Some(&me.node);
-        self.shards.count(shard, facts.newest, targeted);
         loop {
+            let facts = self.facts(shard, me, stance);
+            self.shards.count(shard, facts.newest, targeted);
             let step = self.shards.next_step(shard, facts, now)?;
             match step {
-                Step::Open(at) => {
-                    let token = Token::of(self.seen.meta.restore_generation, at);
-                    let parcel = self.seen.owners.get(shard).parcel;
-                    self.parts.host.open(shard, token, parcel);
-                    if let Some(took) = self.shards.opened(shard, at, now) {
-                        let metrics = &self.parts.metrics.coordination;
-                        metrics.claim_seconds.observe(took.as_secs_f64());
-                    }
-                }
+                Step::Open(at) => self.open(shard, at, now),
+                Step::LetGo => self.let_go(shard, now),
                 Step::Discard => {
                     warn!(%shard, "another owner is known: discarding the shard");
                     self.parts.host.discard(shard);
                     self.shards.begin(shard, Step::Discard, now);
                 }
+                Step::HandOver(_, _) if self.shards.is_stale(shard, now, SENT_LIMIT) => {
+                    warn!(%shard, "could not be handed over in time");
+                    self.shards.expire(shard, now);
+                    self.rest_undelivered(shard, now);
+                }
                 Step::Claim
                 | Step::TakeOver(_)
                 | Step::Close(_)
+                | Step::SendAhead(_, _)
+                | Step::HandOver(_, _)
+                | Step::End(_)
                 | Step::Release(_)
                 | Step::Restamp(_) => return Some(step),
             }
         }
     }
 
+    fn facts(&self, shard: ShardId, me: &Owner, stance: Stance) -> Facts {
+        // There is no time to try again.
+        let gives_up = stance == Stance::Leaves && self.shards.is_undelivered(shard);
+        let stance = if gives_up { Stance::Abandons } else { stance };
+        Facts::of(&self.seen, shard, me, stance)
+    }
+
+    fn open(&mut self, shard: ShardId, at: Revision, now: Instant) {
+        let token = Token::of(self.seen.meta.restore_generation, at);
+        let parcel = self.seen.owners.get(shard).parcel;
+        let is_new = self.shards.is_new(shard);
+        let parcel = parcel.filter(|parcel| is_new && !parcel.is_empty());
+        self.parts.host.open(shard, token, parcel);
+        if let Some(took) = self.shards.opened(shard, at, now) {
+            let metrics = &self.parts.metrics.coordination;
+            metrics.claim_seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    fn let_go(&mut self, shard: ShardId, now: Instant) {
+        self.parts.host.let_go(shard);
+        let owner = self.seen.owners.get(shard).owner.as_ref();
+        let life = owner.map(|owner| owner.incarnation);
+        match self.shards.let_go(shard, life, now) {
+            Some(Left::HandedOver { commit, gap, total }) => {
+                self.observe("commit", commit);
+                self.observe("gap", gap);
+                self.observe("total", total);
+            }
+            Some(Left::Released { total }) => {
+                let metrics = &self.parts.metrics.coordination;
+                metrics.release_seconds.observe(total.as_secs_f64());
+            }
+            None => info!(%shard, ?owner, "newer news than this node's own: letting the shard go"),
+        }
+    }
+
     /// Starts what was wanted, as far as there is room; the rest stays dirty.
     fn start(&mut self, wanted: Vec<(ShardId, Step)>, me: &Owner, now: Instant) {
         let limit = self.leaving.borrow().unwrap_or(self.parts.drain_timeout);
+        let mut room = self.shards.room(now).min(WORK_MAX - self.work.len());
         let mut to_send = Vec::new();
         for (shard, step) in wanted {
             match step {
-                Step::Close(_) if self.closings.len() < CLOSINGS_MAX => {
+                Step::Close(_) if room > 0 => {
+                    room -= 1;
                     let number = self.shards.begin(shard, step, now);
-                    self.closings.begin(shard, number, limit);
+                    self.work.close(shard, number, limit);
                 }
                 Step::Close(_) => {
-                    self.dirty.insert(shard);
+                    self.crowded.insert(shard);
                 }
-                Step::Claim | Step::TakeOver(_) | Step::Release(_) | Step::Restamp(_) => {
-                    to_send.push((shard, step));
+                Step::SendAhead(at, life) => self.send_ahead(shard, at, life, now),
+                Step::End(_) => {
+                    let number = self.shards.begin(shard, step, now);
+                    self.work.end(shard, number, limit);
                 }
-                Step::Open(_) | Step::Discard => unreachable!("it was run at once"),
+                Step::Claim
+                | Step::TakeOver(_)
+                | Step::HandOver(_, _)
+                | Step::Release(_)
+                | Step::Restamp(_) => to_send.push((shard, step)),
+                Step::Open(_) | Step::LetGo | Step::Discard => {
+                    unreachable!("it was run at once")
+                }
             }
         }
+        let waits = !self.crowded.is_empty();
+        self.more_room = self.shards.more_room(now).filter(|_| waits);
         for batch in batches(to_send, &self.seen, me, &self.parts.keys) {
             // Asked again for each: building batches takes time, and the fence does not wait.
             if self.flights.len() < BATCHES_IN_FLIGHT_MAX && self.may_write(me) {
@@ -409,6 +515,20 @@ impl Reconciler {
                     .extend(batch.shards.iter().map(|(shard, _)| *shard));
             }
         }
+    }
+
+    fn send_ahead(&mut self, shard: ShardId, at: Revision, life: Incarnation, now: Instant) {
+        let node = self.seen.targets.get(shard).node.clone();
+        let to = Owner {
+            node: node.expect("the target that has this life"),
+            incarnation: life,
+        };
+        let number = self.shards.begin(shard, Step::SendAhead(at, life), now);
+        let parcel = Parcel {
+            revision: at,
+            attempt: number, // No two are the same while this life lasts.
+        };
+        self.work.send_ahead(shard, number, to, parcel);
     }
 
     fn send(&mut self, mut batch: Batch, life: Owner, now: Instant) {
@@ -475,6 +595,9 @@ fn name_of(ending: Ending) -> &'static str {
         Ending::Unknown => "unknown",
         Ending::Closed => "closed",
         Ending::Overdue => "overdue",
+        Ending::Sent(_) => "sent",
+        Ending::Undelivered => "undelivered",
+        Ending::Ended => "ended",
     }
 }
 

@@ -1,8 +1,8 @@
-//! Nodes for tests of this folder: the memory store, paused time, and a host that keeps watch.
+//! Nodes for tests of this folder: the memory store, paused time, and hosts that keep watch.
 //!
 //! Membership is played by the test itself, so that lives begin and end when it says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) struct Rig {
     pub(super) keys: Keys,
     pub(super) count: ShardCount,
     pub(super) clock: Clock,
-    open: Arc<Mutex<BTreeMap<ShardId, NodeId>>>,
+    hosts: Arc<Mutex<Hosts>>,
 }
 
 /// Which tasks a node of a test runs.
@@ -81,7 +81,7 @@ impl Rig {
             keys: Keys::new("/t/"),
             count: ShardCount::new(shards).expect("a power of two"),
             clock: Clock::tokio(),
-            open: Arc::default(),
+            hosts: Arc::default(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Rig {
         let view = Arc::new(SharedView::new(self.meta()));
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::new();
-        let host = Arc::new(FakeHost::new(id.clone(), self.open.clone()));
+        let host = Arc::new(FakeHost::new(id.clone(), self.hosts.clone()));
         let rights = Rights::new(membership.subscribe(), fence.clone());
         let store: Arc<dyn Store> = Arc::new(client.clone());
         let (watcher, watching) = Watcher::new(WatcherParts {
@@ -188,6 +188,8 @@ impl Rig {
             .put_leased(self.keys.node(id), keys::encode_node(record), Some(lease))
             .await;
         record.incarnation = Incarnation::new(reply.revision.get());
+        let mut hosts = self.hosts.lock();
+        hosts.lives.insert(id.clone(), record.incarnation);
         Identity {
             node: id.clone(),
             incarnation: record.incarnation,
@@ -428,10 +430,29 @@ fn owners_of(view: &ClusterView) -> Vec<String> {
     named.collect()
 }
 
-/// A host without objects. Panics if a shard is opened while another node has it open.
+/// What the hosts of a test have in common: where each shard is open, and the states that travel.
+#[derive(Debug, Default)]
+struct Hosts {
+    open: BTreeMap<ShardId, NodeId>,
+    /// The present life of each process.
+    lives: BTreeMap<NodeId, Incarnation>,
+    /// What each host was sent and did not take in yet.
+    staged: BTreeMap<(NodeId, ShardId), (Parcel, u64)>,
+    taken: BTreeSet<(ShardId, Parcel)>,
+    /// The calls that each shard has answered, which its state counts.
+    answered: BTreeMap<ShardId, u64>,
+    /// The states that objects saved at their end.
+    saved: BTreeMap<ShardId, u64>,
+    /// Shards whose state a crash or a lost lease may have taken along.
+    endangered: BTreeSet<ShardId>,
+}
+
+/// A host with one object a shard, which counts its calls. Panics if a shard is opened while
+/// another node has it open, if a parcel is taken in twice or is not there, and if the state of an
+/// object is lost without a crash.
 pub(super) struct FakeHost {
     id: NodeId,
-    everywhere: Arc<Mutex<BTreeMap<ShardId, NodeId>>>,
+    hosts: Arc<Mutex<Hosts>>,
     state: Mutex<HostState>,
     pub(super) changes: watch::Sender<u64>,
 }
@@ -439,17 +460,23 @@ pub(super) struct FakeHost {
 #[derive(Debug, Default)]
 struct HostState {
     open: BTreeMap<ShardId, Token>,
+    /// The states of the objects, also of closed shards.
+    objects: BTreeMap<ShardId, u64>,
     /// Shards whose turns do not end.
     stuck: BTreeSet<ShardId>,
     slow: Duration,
+    slow_sending: Duration,
+    send_errors: VecDeque<SendError>,
+    most_closed: usize,
+    closed: BTreeSet<ShardId>,
     history: Vec<String>,
 }
 
 impl FakeHost {
-    fn new(id: NodeId, everywhere: Arc<Mutex<BTreeMap<ShardId, NodeId>>>) -> Self {
+    fn new(id: NodeId, hosts: Arc<Mutex<Hosts>>) -> Self {
         Self {
             id,
-            everywhere,
+            hosts,
             state: Mutex::default(),
             changes: watch::Sender::new(0),
         }
@@ -468,13 +495,28 @@ impl FakeHost {
         self.state.lock().open.get(&shard).copied()
     }
 
-    /// Returns what happened, as `open 3`, `close 3`, `closed 3`, `overdue 3`, `discard 3`.
+    /// Returns what happened, as `open 3`, `close 3`, `closed 3`, `overdue 3`, `send 3 to b`,
+    /// `unsent 3`, `end 3`, `let go 3`, `discard 3`.
     pub(super) fn history(&self) -> Vec<String> {
         self.state.lock().history.clone()
     }
 
+    /// Returns the most shards that were closed here at the same time.
+    pub(super) fn most_closed(&self) -> usize {
+        self.state.lock().most_closed
+    }
+
     pub(super) fn closings_take(&self, slow: Duration) {
         self.state.lock().slow = slow;
+    }
+
+    pub(super) fn sendings_take(&self, slow: Duration) {
+        self.state.lock().slow_sending = slow;
+    }
+
+    /// Lets the next sending fail, after those which are to fail already.
+    pub(super) fn fail_sending(&self, error: SendError) {
+        self.state.lock().send_errors.push_back(error);
     }
 
     pub(super) fn stick(&self, shard: ShardId, stuck: bool) {
@@ -486,41 +528,118 @@ impl FakeHost {
         }
     }
 
+    /// Calls the object of a shard, if that is open here.
+    pub(super) fn call(&self, shard: ShardId) {
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        if !state.open.contains_key(&shard) {
+            return;
+        }
+        let counted = state.objects.entry(shard).or_default();
+        *counted += 1;
+        hosts.answered.insert(shard, *counted);
+        hosts.endangered.remove(&shard);
+    }
+
+    /// Calls the object of every open shard once.
+    pub(super) fn call_all(&self) {
+        let open: Vec<ShardId> = self.state.lock().open.keys().copied().collect();
+        for shard in open {
+            self.call(shard);
+        }
+    }
+
+    /// Lets the state of a shard be lost without a panic.
+    pub(super) fn endanger(&self, shard: ShardId) {
+        self.hosts.lock().endangered.insert(shard);
+    }
+
+    /// Returns how many calls the object of a shard has counted, wherever it counted them.
+    pub(super) fn counted(&self, shard: ShardId) -> Option<u64> {
+        self.state.lock().objects.get(&shard).copied()
+    }
+
     /// Forgets everything, as the end of the process does.
     fn crash(&self) {
-        for shard in std::mem::take(&mut self.state.lock().open).into_keys() {
-            self.everywhere.lock().remove(&shard);
-        }
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        hosts.lives.remove(&self.id);
+        hosts.open.retain(|_, node| *node != self.id);
+        let staged = hosts.staged.keys().filter(|(node, _)| *node == self.id);
+        let staged: Vec<ShardId> = staged.map(|(_, shard)| *shard).collect();
+        hosts.endangered.extend(staged);
+        hosts.endangered.extend(state.objects.keys());
+        hosts.staged.retain(|(node, _), _| *node != self.id);
+        state.open.clear();
+        state.objects.clear();
+        state.closed.clear();
+        drop((hosts, state));
         self.note(String::new());
     }
 
     fn shut(&self, shard: ShardId) {
-        if self.state.lock().open.remove(&shard).is_some() {
-            self.everywhere.lock().remove(&shard);
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        if state.open.remove(&shard).is_some() {
+            hosts.open.remove(&shard);
         }
     }
 
+    /// Returns the state that a shard begins with which has no objects here.
+    fn take_in(&self, hosts: &mut Hosts, shard: ShardId, parcel: Option<Parcel>) -> Option<u64> {
+        let staged = hosts.staged.remove(&(self.id.clone(), shard));
+        let Some(parcel) = parcel else {
+            return hosts.saved.get(&shard).copied();
+        };
+        assert!(
+            hosts.taken.insert((shard, parcel)),
+            "{parcel:?} of {shard} is taken in twice"
+        );
+        let found = staged.filter(|(name, _)| *name == parcel);
+        assert!(
+            found.is_some() || hosts.endangered.contains(&shard),
+            "{} never got {parcel:?} of {shard}, but {staged:?}",
+            self.id
+        );
+        found.map(|(_, counted)| counted)
+    }
+
     fn note(&self, what: String) {
-        self.state.lock().history.push(what);
+        let mut state = self.state.lock();
+        state.history.push(what);
+        state.most_closed = state.most_closed.max(state.closed.len());
+        drop(state);
         self.changes.send_modify(|changes| *changes += 1);
     }
 }
 
 #[async_trait]
 impl ShardHost for FakeHost {
-    fn open(&self, shard: ShardId, token: Token, _: Option<Parcel>) {
-        let other = self.everywhere.lock().insert(shard, self.id.clone());
+    fn open(&self, shard: ShardId, token: Token, parcel: Option<Parcel>) {
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        let other = hosts.open.insert(shard, self.id.clone());
         assert!(
             other.as_ref().is_none_or(|other| *other == self.id),
             "shard {shard} is open at {other:?} and opens at {}",
             self.id
         );
-        self.state.lock().open.insert(shard, token);
+        let kept = state.objects.get(&shard).copied();
+        let counted = kept.or_else(|| self.take_in(&mut hosts, shard, parcel));
+        let answered = hosts.answered.get(&shard).copied();
+        assert!(
+            counted == answered || hosts.endangered.contains(&shard),
+            "{shard} has answered {answered:?} calls and its state at {} counts {counted:?}",
+            self.id
+        );
+        if let Some(counted) = counted {
+            state.objects.insert(shard, counted);
+        }
+        state.open.insert(shard, token);
+        state.closed.remove(&shard);
+        drop((hosts, state));
         self.note(format!("open {shard}"));
     }
 
     async fn close(&self, shard: ShardId, limit: Duration) -> Closing {
         self.note(format!("close {shard}"));
+        let token = self.token(shard);
         let slow = self.state.lock().slow;
         tokio::time::sleep(slow.min(limit)).await;
         if self.state.lock().stuck.contains(&shard) {
@@ -529,31 +648,71 @@ impl ShardHost for FakeHost {
             let object = ObjectKey::new("Sleeper", "s").expect("a good key");
             return Closing::Overdue(vec![(object, "sleep".into())]);
         }
-        self.shut(shard);
-        self.note(format!("closed {shard}"));
+        if token.is_some() && self.token(shard) == token {
+            self.shut(shard);
+            self.state.lock().closed.insert(shard);
+            self.note(format!("closed {shard}"));
+        }
         Closing::Closed
     }
 
     async fn send_ahead(
         &self,
-        _: ShardId,
-        _: &Owner,
-        _: Parcel,
-        _: Duration,
+        shard: ShardId,
+        to: &Owner,
+        parcel: Parcel,
+        limit: Duration,
     ) -> Result<Sent, SendError> {
-        Ok(Sent::Nothing)
+        self.note(format!("send {shard} to {}", to.node));
+        let slow = self.state.lock().slow_sending;
+        if tokio::time::timeout(limit, tokio::time::sleep(slow))
+            .await
+            .is_err()
+        {
+            return Err(SendError::Late);
+        }
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        if let Some(error) = state.send_errors.pop_front() {
+            state.history.push(format!("unsent {shard}"));
+            return Err(error);
+        }
+        if hosts.lives.get(&to.node) != Some(&to.incarnation) {
+            state.history.push(format!("unsent {shard}"));
+            return Err(SendError::Unreachable(to.node.clone(), "gone".into()));
+        }
+        let Some(counted) = state.objects.get(&shard) else {
+            return Ok(Sent::Nothing);
+        };
+        let place = (to.node.clone(), shard);
+        hosts.staged.insert(place, (parcel, *counted));
+        Ok(Sent::Staged)
     }
 
     async fn end(&self, shard: ShardId, _: Duration) {
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        if let Some(counted) = state.objects.remove(&shard) {
+            hosts.saved.insert(shard, counted);
+        }
+        drop((hosts, state));
         self.note(format!("end {shard}"));
     }
 
     fn let_go(&self, shard: ShardId) {
+        let mut state = self.state.lock();
+        state.objects.remove(&shard);
+        state.closed.remove(&shard);
+        drop(state);
         self.note(format!("let go {shard}"));
     }
 
     fn discard(&self, shard: ShardId) {
         self.shut(shard);
+        let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
+        state.closed.remove(&shard);
+        if state.objects.remove(&shard).is_some() {
+            hosts.endangered.insert(shard);
+        }
+        drop((hosts, state));
         self.note(format!("discard {shard}"));
     }
 }

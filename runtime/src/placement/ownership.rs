@@ -21,38 +21,62 @@
 //!   seen, else a newer owner would be overwritten; the old owner's node key is still as gone as
 //!   it was seen, because only that proves that its fence has closed; mine lives. Failures are
 //!   those of a claim.
-//! - **Open** and **discard** are local and cannot fail. A shard is discarded, without saving,
-//!   when news shows it owned by somebody else while it is open here: whatever it would save now
-//!   bears an old token.
+//! - **Open**, **let go** and **discard** are local and cannot fail. A shard that is mine is opened
+//!   even if it shall go elsewhere at once: what came with it must be taken in first. A shard is
+//!   discarded, without saving, when news shows it owned by somebody else while it is open here:
+//!   whatever it would save now bears an old token. One that I have closed is let go when news
+//!   is newer than my closing, be it the news of my own hand-over: its objects are now elsewhere,
+//!   or older than what another owner made of them. There is one exception, the restamp's.
 //! - **Close** waits for running turns. If they do not end in time the shard opens again, at the
 //!   same revision, because nothing was sent.
-//! - **Release** deletes the owner key. Guard: it stands at the revision at which I closed, else
-//!   a late release would delete a later ownership, be it mine. It is sent only when closed, since
-//!   a claim elsewhere can follow it at once. Refused, or surely not sent: still closed, and
-//!   nothing is under way; decide again, which may reopen it. Unknown: **unresolved**, because
-//!   the deletion may yet happen. Then neither time nor a read that shows my revision reopens the
-//!   shard: a read cancels nothing that is still under way.
+//! - **Send ahead** carries the closed shard's state to the life that is the target now, which
+//!   stages it. Guard: the shard is closed, else the state would be old before it arrives. What
+//!   is staged changes nothing by itself: the receiver takes it in only if the owner key names its
+//!   [`Parcel`], and that it does only if a hand-over lands. So an attempt may end anywhere. If it
+//!   fails the shard is **undeliverable** and opens at once, at the same revision; the caller
+//!   lets it rest before it is closed again. So too if what was sent is too old by the time
+//!   that it could be handed over. A node that leaves, and need not try again, ends it instead.
+//! - **Hand over** writes the target over me. Guards: the key stands at the revision at which I
+//!   closed, else a late hand-over would overwrite a later ownership, be it mine; my node key is
+//!   of my incarnation, so that a life which is over changes nothing any more; the target's node
+//!   key is of the very life that the state was sent to, else the owner would be a life that is
+//!   over, or one that has not the state. It names the parcel, which is
+//!   empty if there was nothing to send. It is sent only when closed and sent, because the target may serve from the moment of
+//!   its landing. Refused, or surely not sent: still sent, and nothing is under way; decide again.
+//!   If the target still fits it is tried again, else the shard opens at the same revision: its
+//!   objects are here, so that costs little. Unknown: **unresolved**, because it may yet happen.
+//!   Then neither time nor a read that shows my revision reopens the shard: a read cancels nothing
+//!   that is still under way.
+//! - **End** runs what objects do at their end, saves them and drops them: before a release, which
+//!   hands nothing over. It cannot fail; what it could not save is reported by the host. A shard
+//!   that was ended can still open at the same revision, with objects that are made anew.
+//! - **Release** deletes the owner key, if there is nobody to hand it over to. Guards: it stands
+//!   at the revision at which I closed; my node key is of my incarnation. Sent only when ended,
+//!   since a claim elsewhere can follow it at once. Its failures are those of a hand-over.
 //! - **Restamp** writes me again over my own revision, the only step out of *unresolved* but news.
 //!   Once it lands, everything sent at the old revision fails its guard for good. If it is refused
 //!   and the reply shows the old revision (another shard of the batch was the reason) it proves
-//!   nothing, and is sent again; so too if its own outcome is unknown. Its landing is news like
-//!   any other: I own the shard under a new token, and have not closed it at that one.
+//!   nothing, and is sent again; so too if its own outcome is unknown. It names an empty
+//!   parcel of that revision, as only its owner can. So its landing, however late it is
+//!   learned, proves that nobody owned the shard in between: I open it under the new token, with
+//!   the objects that I closed. No other news that names me proves that. I may have handed the
+//!   shard over and got it back while I was not looking, and then my objects are old.
 //!
 //! News newer than the revision at which something was sent resolves it, whatever its reply says:
 //! its guard can never hold again. Only then, or when it was answered, is anything else sent.
+//! What committed is *unresolved* too until its news is looked at: then it has been resolved.
 //!
 //! The loss of the lease leads to [`Phase::Idle`] from every phase: the store has deleted my node
-//! key, so what is still under way fails, or names a life that is over.
+//! key, so what is still under way fails, or names a life that is over. A hand-over that landed
+//! before is the target's for good. The objects are dropped without saving.
 //!
-//! The direct hand-over will be one more step, out of [`Phase::Closed`] beside the release (see
-//! [`Phase::next_step`]): same guard, same unknown outcome, and a put of the target's life where
-//! the release deletes.
+//! The receiver has no step of its own: the news that names it makes the shard open by the rule.
 
 #[cfg(test)]
 mod tests;
 
-use super::{ClusterView, NodeState, Owner};
-use crate::ids::{NodeId, Revision, ShardId};
+use super::{ClusterView, NodeState, Owner, OwnerRecord, Parcel};
+use crate::ids::{Incarnation, NodeId, Revision, ShardId};
 
 /// Where one shard stands on this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,12 +92,33 @@ pub enum Phase {
     Closing(Revision),
     /// Closed by me at this revision, and nothing sent at it is unresolved.
     Closed(Revision),
+    /// Closed, and its state is on its way to this life.
+    Sending(Revision, Incarnation),
+    /// Closed, and its state is where the shard may be handed over to. Nothing is unresolved.
+    Sent(Revision, Shipment),
+    /// A hand-over is under way.
+    HandingOver(Revision, Shipment),
+    /// Closed, and its state is not, or no longer, where it was sent.
+    Undeliverable(Revision),
+    /// Closed, and its objects are ending.
+    Ending(Revision),
+    /// Closed without objects, and nothing sent at this revision is unresolved.
+    Ended(Revision),
     /// A release is under way.
     Releasing(Revision),
-    /// A release at this revision may or may not happen yet.
+    /// What was sent at this revision may or may not happen yet, or has happened.
     Unresolved(Revision),
     /// A restamp is under way, beside whatever is unresolved.
     Restamping(Revision),
+}
+
+/// What was sent ahead of a shard, and to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shipment {
+    /// The life that it was sent to. No two lives share an incarnation, be they of two nodes.
+    pub to: Incarnation,
+    /// What that life has staged; empty if there was nothing to send.
+    pub parcel: Parcel,
 }
 
 /// What to do next about a shard.
@@ -87,11 +132,19 @@ pub enum Step {
     Open(Revision),
     /// Let running turns end and begin none.
     Close(Revision),
+    /// Send the state of a closed shard to this life, which is the target now.
+    SendAhead(Revision, Incarnation),
+    /// Write the life that the state was sent to over me, at this revision.
+    HandOver(Revision, Shipment),
+    /// End the objects of a closed shard in order.
+    End(Revision),
     /// Delete the owner key, which must stand at this revision.
     Release(Revision),
     /// Write me again over this revision.
     Restamp(Revision),
-    /// Drop everything of the shard without saving: somebody else owns it.
+    /// Drop the objects of a closed shard without saving: newer news says whose it is.
+    LetGo,
+    /// Drop everything of an open shard without saving: somebody else owns it.
     Discard,
 }
 
@@ -110,6 +163,12 @@ pub enum Ending {
     Closed,
     /// Turns did not end in time; the shard is open again.
     Overdue,
+    /// The target has staged this, unless it is empty.
+    Sent(Parcel),
+    /// The target does not have the state, or has had it for too long.
+    Undelivered,
+    /// The objects have ended.
+    Ended,
 }
 
 /// What is known of a shard when its next step is decided.
@@ -130,6 +189,8 @@ pub enum Newest {
     Nobody,
     /// This life of this node.
     Me,
+    /// This life of this node, and the owner of this revision wrote it without sending anything.
+    MeOver(Revision),
     /// A life that is over, be it an earlier one of this node.
     Gone,
     /// Another life that is registered, or so new that the view cannot know it yet.
@@ -141,10 +202,12 @@ pub enum Newest {
 pub enum Wish {
     /// Here.
     Here,
-    /// On another node, which can take it.
-    Elsewhere,
+    /// At another node, which can take it and is in this life.
+    There(Incarnation),
     /// Nowhere in particular: what is open here stays, and nothing is taken.
     Anywhere,
+    /// Not here, though there is nobody to hand it over to.
+    Nowhere,
 }
 
 /// How ready a node is to hold shards.
@@ -154,8 +217,10 @@ pub enum Stance {
     Takes,
     /// It takes nothing, and keeps what it has until another node can take it.
     Keeps,
-    /// It gives up everything.
+    /// It gives up everything, to the targets if they can take it.
     Leaves,
+    /// It gives up everything, to nobody.
+    Abandons,
 }
 
 impl Facts {
@@ -164,7 +229,7 @@ impl Facts {
         let record = view.owners.get(shard);
         let newest = match &record.owner {
             None => Newest::Nobody,
-            Some(owner) if owner == me => Newest::Me,
+            Some(owner) if owner == me => mine(record),
             Some(owner) if is_over(view, owner) => Newest::Gone,
             Some(_) => Newest::Other,
         };
@@ -176,6 +241,23 @@ impl Facts {
     }
 }
 
+impl Newest {
+    /// Whether it is this life.
+    pub fn is_me(self) -> bool {
+        match self {
+            Self::Me | Self::MeOver(_) => true,
+            Self::Nobody | Self::Gone | Self::Other => false,
+        }
+    }
+}
+
+fn mine(record: &OwnerRecord) -> Newest {
+    match record.parcel {
+        Some(parcel) if parcel.is_empty() => Newest::MeOver(parcel.revision),
+        Some(_) | None => Newest::Me,
+    }
+}
+
 /// Whether a life is proven over. A life that began after the view's revision is none the view
 /// can tell of: owner news may run ahead of the rest of the view.
 fn is_over(view: &ClusterView, owner: &Owner) -> bool {
@@ -184,18 +266,18 @@ fn is_over(view: &ClusterView, owner: &Owner) -> bool {
 
 fn wish(view: &ClusterView, shard: ShardId, me: &NodeId, stance: Stance) -> Wish {
     let target = view.targets.get(shard);
-    let takes = |node: &NodeId| {
-        let record = view.nodes.get(node);
-        record.is_some_and(|record| record.state == NodeState::Active)
-    };
-    match (stance, &target.node) {
-        (Stance::Leaves, Some(_) | None) => Wish::Elsewhere,
+    // What is quarantined is left alone, wherever it is.
+    let node = target.node.as_ref().filter(|_| !target.quarantined);
+    // A target that cannot take it would only leave it unowned.
+    let taker = node.filter(|node| *node != me).and_then(|node| {
+        let record = view.nodes.get(node)?;
+        (record.state == NodeState::Active).then_some(record.incarnation)
+    });
+    match (stance, taker) {
+        (Stance::Abandons, Some(_) | None) | (Stance::Leaves, None) => Wish::Nowhere,
+        (Stance::Takes | Stance::Keeps | Stance::Leaves, Some(life)) => Wish::There(life),
+        (Stance::Takes, None) if node == Some(me) => Wish::Here,
         (Stance::Takes | Stance::Keeps, None) => Wish::Anywhere,
-        (Stance::Takes, Some(node)) if node == me && !target.quarantined => Wish::Here,
-        (Stance::Takes | Stance::Keeps, Some(node)) if node == me => Wish::Anywhere,
-        // A target that cannot take it would only leave it unowned.
-        (Stance::Takes | Stance::Keeps, Some(node)) if takes(node) => Wish::Elsewhere,
-        (Stance::Takes | Stance::Keeps, Some(_)) => Wish::Anywhere,
     }
 }
 
@@ -206,31 +288,53 @@ impl Phase {
         match self {
             Self::Idle => follow(facts),
             // The claim's own landing may be seen before its reply.
-            Self::Claiming => match facts.newest {
-                Newest::Me => follow(facts),
-                Newest::Nobody | Newest::Gone | Newest::Other => None,
-            },
+            Self::Claiming => follow(facts).filter(|_| facts.newest.is_me()),
             Self::Open(at) | Self::Closing(at) if facts.revision > at => Some(Step::Discard),
             Self::Open(at) => match facts.wish {
                 Wish::Here | Wish::Anywhere => None,
-                Wish::Elsewhere => Some(Step::Close(at)),
+                Wish::There(_) | Wish::Nowhere => Some(Step::Close(at)),
             },
-            Self::Closing(_) => None, // Decide again when it ends.
             Self::Closed(at)
+            | Self::Sending(at, _)
+            | Self::Sent(at, _)
+            | Self::HandingOver(at, _)
+            | Self::Undeliverable(at)
+            | Self::Ending(at)
+            | Self::Ended(at)
             | Self::Releasing(at)
             | Self::Unresolved(at)
             | Self::Restamping(at)
                 if facts.revision > at =>
             {
-                follow(facts)
+                Some(resolve(at, facts))
             }
-            Self::Closed(at) => match facts.wish {
-                Wish::Here | Wish::Anywhere => Some(Step::Open(at)),
-                // The direct hand-over to a target that is ready will stand here.
-                Wish::Elsewhere => Some(Step::Release(at)),
-            },
-            Self::Releasing(_) | Self::Restamping(_) => None,
+            Self::Closed(at) => Some(match facts.wish {
+                Wish::Here | Wish::Anywhere => Step::Open(at),
+                Wish::There(life) => Step::SendAhead(at, life),
+                Wish::Nowhere => Step::End(at),
+            }),
+            Self::Sent(at, shipment) => Some(match facts.wish {
+                Wish::There(life) if life == shipment.to => Step::HandOver(at, shipment),
+                Wish::Here | Wish::There(_) | Wish::Anywhere | Wish::Nowhere => Step::Open(at),
+            }),
+            Self::Undeliverable(at) => Some(match facts.wish {
+                Wish::Here | Wish::There(_) | Wish::Anywhere => Step::Open(at),
+                Wish::Nowhere => Step::End(at),
+            }),
+            Self::Ended(at) => Some(match facts.wish {
+                Wish::Here | Wish::Anywhere => Step::Open(at),
+                // Nothing is left to send, and the host will say so.
+                Wish::There(life) => Step::SendAhead(at, life),
+                Wish::Nowhere => Step::Release(at),
+            }),
             Self::Unresolved(at) => Some(Step::Restamp(at)),
+            // Decide again when it ends.
+            Self::Closing(_)
+            | Self::Sending(_, _)
+            | Self::HandingOver(_, _)
+            | Self::Ending(_)
+            | Self::Releasing(_)
+            | Self::Restamping(_) => None,
         }
     }
 
@@ -241,45 +345,70 @@ impl Phase {
             Step::Claim | Step::TakeOver(_) => Self::Claiming,
             Step::Open(at) => Self::Open(at),
             Step::Close(at) => Self::Closing(at),
+            Step::SendAhead(at, life) => Self::Sending(at, life),
+            Step::HandOver(at, shipment) => Self::HandingOver(at, shipment),
+            Step::End(at) => Self::Ending(at),
             Step::Release(at) => Self::Releasing(at),
             Step::Restamp(at) => Self::Restamping(at),
-            Step::Discard => Self::Idle,
+            Step::LetGo | Step::Discard => Self::Idle,
         }
     }
 
     /// Returns the phase after the step under way ended. The caller makes sure that it is the
-    /// step which led to this phase, and that its news was learned.
+    /// step which led to this phase, and that its news was learned. One ending needs no step: what
+    /// was sent has become too old.
     #[must_use]
     pub fn after_end(self, ending: Ending) -> Self {
         match (self, ending) {
             (Self::Closing(at), Ending::Closed) => Self::Closed(at),
             (Self::Closing(at), Ending::Overdue) => Self::Open(at),
+            (Self::Sending(at, to), Ending::Sent(parcel)) => {
+                Self::Sent(at, Shipment { to, parcel })
+            }
+            (Self::Sending(at, _) | Self::Sent(at, _), Ending::Undelivered) => {
+                Self::Undeliverable(at)
+            }
+            (Self::Ending(at), Ending::Ended) => Self::Ended(at),
             (
                 Self::Claiming,
                 Ending::Committed | Ending::Refused | Ending::NotSent | Ending::Unknown,
-            )
-            | (Self::Releasing(_) | Self::Restamping(_), Ending::Committed) => Self::Idle,
-            (Self::Releasing(at), Ending::Refused | Ending::NotSent) => Self::Closed(at),
-            (Self::Releasing(at), Ending::Unknown)
-            | (Self::Restamping(at), Ending::Refused | Ending::NotSent | Ending::Unknown) => {
-                Self::Unresolved(at)
+            ) => Self::Idle,
+            (Self::HandingOver(at, shipment), Ending::Refused | Ending::NotSent) => {
+                Self::Sent(at, shipment)
             }
+            (Self::Releasing(at), Ending::Refused | Ending::NotSent) => Self::Ended(at),
             (
-                Self::Idle | Self::Open(_) | Self::Closed(_) | Self::Unresolved(_),
+                Self::HandingOver(at, _) | Self::Releasing(at),
+                Ending::Committed | Ending::Unknown,
+            )
+            | (
+                Self::Restamping(at),
+                Ending::Committed | Ending::Refused | Ending::NotSent | Ending::Unknown,
+            ) => Self::Unresolved(at),
+            (
+                Self::Idle
+                | Self::Claiming
+                | Self::Open(_)
+                | Self::Closing(_)
+                | Self::Closed(_)
+                | Self::Sending(_, _)
+                | Self::Sent(_, _)
+                | Self::HandingOver(_, _)
+                | Self::Undeliverable(_)
+                | Self::Ending(_)
+                | Self::Ended(_)
+                | Self::Releasing(_)
+                | Self::Unresolved(_)
+                | Self::Restamping(_),
                 Ending::Committed
                 | Ending::Refused
                 | Ending::NotSent
                 | Ending::Unknown
                 | Ending::Closed
-                | Ending::Overdue,
-            )
-            | (
-                Self::Closing(_),
-                Ending::Committed | Ending::Refused | Ending::NotSent | Ending::Unknown,
-            )
-            | (
-                Self::Claiming | Self::Releasing(_) | Self::Restamping(_),
-                Ending::Closed | Ending::Overdue,
+                | Ending::Overdue
+                | Ending::Sent(_)
+                | Ending::Undelivered
+                | Ending::Ended,
             ) => unreachable!("{ending:?} ends no step of {self:?}"),
         }
     }
@@ -291,9 +420,33 @@ impl Phase {
             Self::Idle
             | Self::Claiming
             | Self::Closed(_)
+            | Self::Sending(_, _)
+            | Self::Sent(_, _)
+            | Self::HandingOver(_, _)
+            | Self::Undeliverable(_)
+            | Self::Ending(_)
+            | Self::Ended(_)
             | Self::Releasing(_)
             | Self::Unresolved(_)
             | Self::Restamping(_) => false,
+        }
+    }
+
+    /// Whether the shard is owned here and closed, as far as is known: calls wait for what
+    /// becomes of it.
+    pub fn is_closed(self) -> bool {
+        match self {
+            Self::Closed(_)
+            | Self::Sending(_, _)
+            | Self::Sent(_, _)
+            | Self::HandingOver(_, _)
+            | Self::Undeliverable(_)
+            | Self::Ending(_)
+            | Self::Ended(_)
+            | Self::Releasing(_)
+            | Self::Unresolved(_)
+            | Self::Restamping(_) => true,
+            Self::Idle | Self::Claiming | Self::Open(_) | Self::Closing(_) => false,
         }
     }
 }
@@ -301,12 +454,25 @@ impl Phase {
 /// The step of a shard that is not open here and of which nothing counts any more but the news.
 fn follow(facts: Facts) -> Option<Step> {
     match (facts.newest, facts.wish) {
-        (Newest::Me, Wish::Here | Wish::Anywhere) => Some(Step::Open(facts.revision)),
-        // It was never open at this revision, so it is as good as closed.
-        (Newest::Me, Wish::Elsewhere) => Some(Step::Release(facts.revision)),
+        // Even if it shall go on at once: what came with it must be taken in.
+        (
+            Newest::Me | Newest::MeOver(_),
+            Wish::Here | Wish::There(_) | Wish::Anywhere | Wish::Nowhere,
+        ) => Some(Step::Open(facts.revision)),
         (Newest::Nobody, Wish::Here) => Some(Step::Claim),
         (Newest::Gone, Wish::Here) => Some(Step::TakeOver(facts.revision)),
-        (Newest::Nobody | Newest::Gone, Wish::Elsewhere | Wish::Anywhere)
-        | (Newest::Other, Wish::Here | Wish::Elsewhere | Wish::Anywhere) => None,
+        (Newest::Nobody | Newest::Gone, Wish::There(_) | Wish::Anywhere | Wish::Nowhere)
+        | (Newest::Other, Wish::Here | Wish::There(_) | Wish::Anywhere | Wish::Nowhere) => None,
+    }
+}
+
+/// The step of a shard that I closed at `at`, now that there is newer news.
+fn resolve(at: Revision, facts: Facts) -> Step {
+    match facts.newest {
+        // A restamp: nobody owned it in between, so its objects here are the newest.
+        Newest::MeOver(over) if over == at => Step::Open(facts.revision),
+        Newest::MeOver(_) | Newest::Me | Newest::Nobody | Newest::Gone | Newest::Other => {
+            Step::LetGo
+        }
     }
 }

@@ -122,7 +122,8 @@ pub struct OwnerRecord {
     pub revision: Revision,
     /// What it said then; `None` after a deletion.
     pub owner: Option<Owner>,
-    /// The state that came with the shard, if it was handed over directly and had any.
+    /// What came with the shard, be it empty, if the owner before wrote it: by a hand-over, or over
+    /// itself. `None` if it was claimed or taken over.
     pub parcel: Option<Parcel>,
 }
 
@@ -130,6 +131,8 @@ pub struct OwnerRecord {
 ///
 /// The receiver stages what it is sent under this name, and takes it in only if the owner key
 /// repeats the name; so state of an attempt that came to nothing is never taken for the newest.
+/// Attempts count from one. Zero is an empty parcel, of which nothing is staged anywhere: it only
+/// says over which ownership the owner key was written, and so that the owner did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Parcel {
     /// The revision of the sender's ownership, which no other ownership of any shard shares
@@ -137,6 +140,21 @@ pub struct Parcel {
     pub revision: Revision,
     /// Counts the sender's attempts.
     pub attempt: u64,
+}
+
+impl Parcel {
+    /// Names nothing, sent by the owner of this revision.
+    pub const fn empty(revision: Revision) -> Self {
+        Self {
+            revision,
+            attempt: 0,
+        }
+    }
+
+    /// Whether nothing was sent under this name.
+    pub const fn is_empty(self) -> bool {
+        self.attempt == 0
+    }
 }
 
 /// What operators ordered that outlives a plan. The leader writes it, proving its term.

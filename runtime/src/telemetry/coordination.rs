@@ -36,8 +36,12 @@ pub struct CoordinationMetrics {
 
     /// Seconds from the first try to own a shard until it is owned.
     pub claim_seconds: Histogram,
-    /// Seconds from the beginning of a shard's closing until its release.
+    /// Seconds from the beginning of a shard's closing until its release to nobody.
     pub release_seconds: Histogram,
+    /// Seconds that each phase of handing a shard over took at the node that gave it.
+    pub handover_seconds: Family<HandoverLabels, Histogram, fn() -> Histogram>,
+    /// Shards whose state could not be sent ahead to their target, by reason.
+    pub sends_failed: Family<SendFailureLabels, Counter>,
     /// Transactions of the reconciler, by step and outcome.
     pub batches: Family<BatchLabels, Counter>,
     /// Transactions of the reconciler under way.
@@ -46,7 +50,7 @@ pub struct CoordinationMetrics {
     pub shards_owned: Gauge,
     /// Shards that are targeted at this node.
     pub shards_targeted: Gauge,
-    /// Shards that are closing, or closed and not yet released.
+    /// Shards that are closing, or closed and not yet handed over or released.
     pub shards_closing: Gauge,
     /// How long the oldest of those has been, in seconds; 0 without any.
     pub oldest_closing_seconds: Gauge<f64, AtomicU64>,
@@ -71,10 +75,25 @@ pub struct SkipLabels {
     pub reason: &'static str,
 }
 
+/// The labels of [`CoordinationMetrics::handover_seconds`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandoverLabels {
+    /// `close` (until no turn ran), `send` (until the target had the state), `commit` (the
+    /// transaction), `gap` (from closed to committed: nobody served), or `total`.
+    pub phase: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::sends_failed`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SendFailureLabels {
+    /// `unreachable`, `refused`, `unreadable`, `late` or `failed`.
+    pub reason: &'static str,
+}
+
 /// The labels of [`CoordinationMetrics::batches`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BatchLabels {
-    /// `claim`, `take_over`, `restamp` or `release`.
+    /// `hand_over`, `claim`, `take_over`, `restamp` or `release`.
     pub step: &'static str,
     /// `committed`, `refused`, `not_sent` or `unknown`.
     pub outcome: &'static str,
@@ -97,6 +116,8 @@ impl CoordinationMetrics {
             plan_moves_least: Counter::default(),
             claim_seconds: seconds(),
             release_seconds: seconds(),
+            handover_seconds: Family::new_with_constructor(handover_histogram as _),
+            sends_failed: Family::default(),
             batches: Family::default(),
             batches_in_flight: Gauge::default(),
             shards_owned: Gauge::default(),
@@ -123,14 +144,21 @@ impl CoordinationMetrics {
             plan_moves_least "The fewest moves that would have done",
             claim_seconds "Time to own a shard",
             release_seconds "Time from a shard's closing to its release",
+            handover_seconds "Time to hand a shard over by phase",
+            sends_failed "Shards whose state could not be sent ahead by reason",
             batches "Transactions on owner keys by step and outcome",
             batches_in_flight "Transactions on owner keys under way",
             shards_owned "Shards that this node owns",
             shards_targeted "Shards that are targeted at this node",
-            shards_closing "Shards closing, or closed and not yet released",
+            shards_closing "Shards closing, or closed and not yet given up",
             oldest_closing_seconds "Age of the oldest of those",
             closings_overdue "Closings abandoned because turns did not end in time",
         }
         metrics
     }
+}
+
+/// From a quarter of a millisecond to sixteen seconds.
+fn handover_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
 }

@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use crate::coordination::keys::Keys;
 use crate::coordination::store::Event;
 use crate::ids::{Incarnation, NodeId, Revision, ShardCount, ShardId};
-use crate::placement::{News, Owner};
+use crate::placement::{News, Owner, OwnerRecord};
 
 /// Follows every change of node and owner keys and remembers each owner that took a shard from a
-/// live one.
+/// live one which did not hand it over.
 #[derive(Clone, Debug)]
 pub struct OwnerHistory {
     keys: Keys,
     count: ShardCount,
     lives: BTreeMap<NodeId, Incarnation>,
-    owners: BTreeMap<ShardId, Owner>,
+    owners: BTreeMap<ShardId, (Revision, Owner)>,
     changes: u64,
     violations: Vec<TwoOwners>,
 }
 
-/// A shard that was taken from an owner that was still registered.
+/// A shard that was taken from an owner that was still registered and did not hand it over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwoOwners {
     /// Which shard.
@@ -56,7 +56,7 @@ impl OwnerHistory {
             }
             Ok(Some(News::Owner(shard, record))) => {
                 self.changes += 1;
-                self.change(shard, record.revision, record.owner);
+                self.change(shard, record);
             }
             Ok(
                 Some(News::Leader(_) | News::Targets { .. } | News::Meta(_) | News::Orders(_))
@@ -71,20 +71,28 @@ impl OwnerHistory {
         self.changes
     }
 
-    /// Returns every time that a shard was taken from a live owner.
+    /// Returns every time that a shard was taken from a live owner which did not hand it over.
     pub fn violations(&self) -> &[TwoOwners] {
         &self.violations
     }
 
-    fn change(&mut self, shard: ShardId, revision: Revision, owner: Option<Owner>) {
+    fn change(&mut self, shard: ShardId, record: OwnerRecord) {
+        let OwnerRecord {
+            revision,
+            owner,
+            parcel,
+        } = record;
         let Some(to) = owner else {
             self.owners.remove(&shard);
             return;
         };
-        let before = self.owners.insert(shard, to.clone());
-        if let Some(from) = before.filter(|from| *from != to)
-            && self.lives.get(&from.node) == Some(&from.incarnation)
-        {
+        let Some((had_since, from)) = self.owners.insert(shard, (revision, to.clone())) else {
+            return;
+        };
+        // Only the owner itself names its own revision.
+        let handed_over = parcel.is_some_and(|parcel| parcel.revision == had_since);
+        let was_alive = self.lives.get(&from.node) == Some(&from.incarnation);
+        if from != to && was_alive && !handed_over {
             self.violations.push(TwoOwners {
                 shard,
                 revision,
@@ -100,6 +108,7 @@ mod tests {
     use super::*;
     use crate::coordination::keys;
     use crate::coordination::store::Entry;
+    use crate::placement::Parcel;
 
     fn put(key: String, value: Vec<u8>, revision: u64) -> Event {
         let revision = Revision::new(revision);
@@ -120,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_a_shard_from_a_live_owner_is_noticed_and_from_a_dead_one_not() {
+    fn taking_a_shard_from_a_live_owner_is_noticed_unless_that_hands_it_over() {
         let (names, count) = (
             Keys::new("/t/"),
             ShardCount::new(4).expect("a power of two"),
@@ -136,13 +145,18 @@ mod tests {
             keys::encode_owner(&owner("a", 1), None),
             2,
         ));
-        let mut dead = history.clone();
+        let (mut dead, mut handed_over) = (history.clone(), history.clone());
         history.record(&put(
             names.owner(shard),
             keys::encode_owner(&owner("b", 1), None),
             3,
         ));
         assert_eq!(history.violations().len(), 1);
+
+        let parcel = Parcel::empty(Revision::new(2));
+        let value = keys::encode_owner(&owner("b", 1), Some(parcel));
+        handed_over.record(&put(names.owner(shard), value, 3));
+        assert_eq!(handed_over.violations(), []);
 
         dead.record(&Event::Delete {
             key,

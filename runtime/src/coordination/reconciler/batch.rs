@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::coordination::keys::{self, ABSENT, BadEntry, Keys};
 use crate::coordination::store::{Compare, Entry, Op, StoreError, TXN_OPS_MAX, Txn, TxnReply};
-use crate::ids::{NodeId, Revision, ShardId};
+use crate::ids::{Incarnation, NodeId, Revision, ShardId};
 use crate::placement::ownership::{Ending, Step};
-use crate::placement::{ClusterView, News, Owner, OwnerRecord};
+use crate::placement::{ClusterView, News, Owner, OwnerRecord, Parcel};
 
 /// Most shards in one transaction: each needs a compare, and two compares of node keys go with
 /// all of them.
@@ -25,13 +25,15 @@ pub(super) struct Batch {
 /// What the steps of a batch have in common. In order of urgency.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
+    /// Closed shards for this life, which has their state.
+    HandOver(Owner),
     /// Shards of nobody.
     Claim,
     /// Shards of this node, of a life that is over.
     TakeOver(NodeId),
-    /// Shards whose release has an unknown outcome.
+    /// Shards of which a hand-over or release has an unknown outcome.
     Restamp,
-    /// Shards to give up.
+    /// Shards to give up, to nobody.
     Release,
 }
 
@@ -46,6 +48,7 @@ pub(super) struct Outcome {
 impl Kind {
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Self::HandOver(_) => "hand_over",
             Self::Claim => "claim",
             Self::TakeOver(_) => "take_over",
             Self::Restamp => "restamp",
@@ -53,8 +56,41 @@ impl Kind {
         }
     }
 
+    /// Returns what a step of this kind makes of the owner key, if the life `me` runs it.
+    fn writes<'a>(&'a self, step: Step, me: &'a Owner) -> (Option<&'a Owner>, Option<Parcel>) {
+        match (self, step) {
+            (Self::HandOver(target), Step::HandOver(_, shipment)) => {
+                (Some(target), Some(shipment.parcel))
+            }
+            (Self::Restamp, Step::Restamp(at)) => (Some(me), Some(Parcel::empty(at))),
+            (Self::Claim, Step::Claim) | (Self::TakeOver(_), Step::TakeOver(_)) => (Some(me), None),
+            (Self::Release, Step::Release(_)) => (None, None),
+            (
+                Self::HandOver(_) | Self::Claim | Self::TakeOver(_) | Self::Restamp | Self::Release,
+                Step::Claim
+                | Step::TakeOver(_)
+                | Step::Open(_)
+                | Step::Close(_)
+                | Step::SendAhead(_, _)
+                | Step::HandOver(_, _)
+                | Step::End(_)
+                | Step::Release(_)
+                | Step::Restamp(_)
+                | Step::LetGo
+                | Step::Discard,
+            ) => unreachable!("{step:?} is none of {self:?}"),
+        }
+    }
+
     fn of(shard: ShardId, step: Step, view: &ClusterView) -> Self {
         match step {
+            Step::HandOver(_, shipment) => {
+                let target = view.targets.get(shard).node.clone();
+                Self::HandOver(Owner {
+                    node: target.expect("whom to hand over to"),
+                    incarnation: shipment.to,
+                })
+            }
             Step::Claim => Self::Claim,
             Step::TakeOver(_) => {
                 let owner = view.owners.get(shard).owner.as_ref();
@@ -62,7 +98,12 @@ impl Kind {
             }
             Step::Restamp(_) => Self::Restamp,
             Step::Release(_) => Self::Release,
-            Step::Open(_) | Step::Close(_) | Step::Discard => {
+            Step::Open(_)
+            | Step::Close(_)
+            | Step::SendAhead(_, _)
+            | Step::End(_)
+            | Step::LetGo
+            | Step::Discard => {
                 unreachable!("{step:?} is no transaction")
             }
         }
@@ -70,7 +111,7 @@ impl Kind {
 }
 
 /// Makes transactions of steps on owner keys, the urgent ones first. One old owner to a
-/// take-over, so that its node key is compared once.
+/// take-over and one target to a hand-over, so that its node key is compared once.
 pub(super) fn batches(
     steps: Vec<(ShardId, Step)>,
     view: &ClusterView,
@@ -106,40 +147,35 @@ fn txn(
     me: &Owner,
     keys: &Keys,
 ) -> Txn {
-    let alive = Revision::new(me.incarnation.get());
-    let mut compares = vec![Compare::Created(keys.node(&me.node), alive)];
+    let created =
+        |owner: &Owner| Compare::Created(keys.node(&owner.node), revision_of(owner.incarnation));
+    let mut compares = vec![created(me)];
     match kind {
         // An earlier life of this very node is over by the compare above.
         Kind::TakeOver(node) if *node != me.node => {
-            let now = view
-                .nodes
-                .get(node)
-                .map_or(ABSENT, |record| Revision::new(record.incarnation.get()));
+            let record = view.nodes.get(node);
+            let now = record.map_or(ABSENT, |record| revision_of(record.incarnation));
             compares.push(Compare::Created(keys.node(node), now));
         }
+        Kind::HandOver(target) => compares.push(created(target)),
         Kind::TakeOver(_) | Kind::Claim | Kind::Restamp | Kind::Release => {}
     }
-    let value = keys::encode_owner(me, None);
     let mut then = Vec::with_capacity(shards.len());
     for (shard, step) in shards {
         let key = keys.owner(*shard);
-        let put = |key| Op::Put {
-            key,
-            value: value.clone(),
-            lease: None,
-        };
-        let (guard, op) = match *step {
-            Step::Claim => (Compare::Created(key.clone(), ABSENT), put(key)),
-            Step::TakeOver(at) | Step::Restamp(at) => {
-                (Compare::Modified(key.clone(), at), put(key))
-            }
-            Step::Release(at) => (Compare::Modified(key.clone(), at), Op::Delete(key)),
-            Step::Open(_) | Step::Close(_) | Step::Discard => {
-                unreachable!("{step:?} is no transaction")
-            }
-        };
-        compares.push(guard);
-        then.push(op);
+        let (owner, parcel) = kind.writes(*step, me);
+        then.push(match owner {
+            Some(owner) => Op::Put {
+                key: key.clone(),
+                value: keys::encode_owner(owner, parcel),
+                lease: None,
+            },
+            None => Op::Delete(key.clone()),
+        });
+        compares.push(match guard(*step) {
+            ABSENT => Compare::Created(key, ABSENT),
+            at => Compare::Modified(key, at),
+        });
     }
     let otherwise = shards
         .iter()
@@ -150,6 +186,24 @@ fn txn(
         then,
         otherwise,
     }
+}
+
+/// Returns the revision at which the owner key must stand.
+fn guard(step: Step) -> Revision {
+    match step {
+        Step::Claim => ABSENT,
+        Step::TakeOver(at) | Step::HandOver(at, _) | Step::Restamp(at) | Step::Release(at) => at,
+        Step::Open(_)
+        | Step::Close(_)
+        | Step::SendAhead(_, _)
+        | Step::End(_)
+        | Step::LetGo
+        | Step::Discard => unreachable!("{step:?} is no transaction"),
+    }
+}
+
+fn revision_of(incarnation: Incarnation) -> Revision {
+    Revision::new(incarnation.get())
 }
 
 impl Batch {
@@ -163,11 +217,8 @@ impl Batch {
         let (mut news, mut bad) = (Vec::new(), Vec::new());
         let ending = match result {
             Ok(reply) if reply.succeeded => {
-                news.extend(
-                    self.shards
-                        .iter()
-                        .map(|(shard, _)| self.committed(*shard, reply, me)),
-                );
+                let shards = self.shards.iter();
+                news.extend(shards.map(|(shard, step)| self.committed(*shard, *step, reply, me)));
                 Ending::Committed
             }
             Ok(reply) => {
@@ -192,19 +243,14 @@ impl Batch {
         Outcome { ending, news, bad }
     }
 
-    fn committed(&self, shard: ShardId, reply: &TxnReply, me: &Owner) -> News {
-        let owner = match self.kind {
-            Kind::Claim | Kind::TakeOver(_) | Kind::Restamp => Some(me.clone()),
-            Kind::Release => None,
+    fn committed(&self, shard: ShardId, step: Step, reply: &TxnReply, me: &Owner) -> News {
+        let (owner, parcel) = self.kind.writes(step, me);
+        let record = OwnerRecord {
+            revision: reply.revision,
+            owner: owner.cloned(),
+            parcel,
         };
-        News::Owner(
-            shard,
-            OwnerRecord {
-                revision: reply.revision,
-                owner,
-                parcel: None,
-            },
-        )
+        News::Owner(shard, record)
     }
 }
 

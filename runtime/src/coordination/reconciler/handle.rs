@@ -13,7 +13,7 @@ pub struct Progress {
     pub owned: u32,
     /// Shards that are targeted at this node.
     pub targeted: u32,
-    /// Shards that are closing, or closed and not yet released.
+    /// Shards that are closing, or closed and not yet handed over or released.
     pub closing: u32,
 }
 
@@ -46,7 +46,8 @@ impl ReconcilerHandle {
     }
 
     /// Gives up every shard, whatever its target, and takes none any more; there is no way back.
-    /// Running turns have `limit` to end.
+    /// A shard whose target can take it is handed over, every other is ended and released. Running
+    /// turns have `limit` to end.
     ///
     /// Returns how many shards are still owned once none is or `limit` has passed: those whose
     /// turns run on, or whose release the store did not confirm. The end of the lease frees them.

@@ -16,9 +16,12 @@ const OVERDUE_LOGGED_MAX: usize = 10;
 #[async_trait]
 pub trait ShardHost: fmt::Debug + Send + Sync + 'static {
     /// Lets turns of a shard begin, under this token. A shard that is open under it already
-    /// stays as it is. One that was closed here under it goes on with the objects that it had
-    /// then. One that was handed over takes in what was staged as `parcel`; whatever else is
-    /// staged for the shard is dropped. Must not block.
+    /// stays as it is.
+    ///
+    /// If it was closed here, and its objects were since neither ended, let go nor discarded,
+    /// it goes on with them: they are the newest there are, also if the token is new. Otherwise
+    /// it takes in what was staged here as `parcel`; `None` if nothing came with it. Whatever else
+    /// is staged for the shard is dropped. Must not block.
     fn open(&self, shard: ShardId, token: Token, parcel: Option<Parcel>);
 
     /// Begins no more turns of a shard and lets running ones end within `limit`. New calls wait
@@ -32,8 +35,12 @@ pub trait ShardHost: fmt::Debug + Send + Sync + 'static {
     /// Sends the state of a closed shard's objects ahead to the life `to`, which stages it as
     /// `parcel`. What must be saved is saved first. The objects stay here, closed.
     ///
-    /// Ends within `limit`. Returns whether there was anything to send; if not, the owner key must
-    /// name no parcel.
+    /// Ends within `limit`, else it is dropped soon after, and harms nothing by that. Should the
+    /// shard be let go or discarded meanwhile, what is sent goes unused. Returns whether there
+    /// was anything to send; if not, the owner key will name an empty parcel.
+    ///
+    /// The receiver keeps what it has staged for far longer than a hand-over may take, until news
+    /// of a newer owner does not name it or another attempt replaces it.
     ///
     /// # Errors
     ///
@@ -47,11 +54,12 @@ pub trait ShardHost: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Sent, SendError>;
 
     /// Ends a closed shard's objects in order: hooks, last saves; then drops them. Before a
-    /// release, which hands nothing over. Takes no longer than `limit`, and at least a second.
+    /// release, which hands nothing over. The shard stays closed. Takes no longer than `limit`,
+    /// which is at least a second; else it is dropped soon after.
     async fn end(&self, shard: ShardId, limit: Duration);
 
-    /// Drops a closed shard's objects: another node has them now, and calls go there.
-    /// Must not block.
+    /// Drops a closed shard's objects without saving: they are elsewhere now, or old, and calls
+    /// go to whomever the newest news names. A shard without objects is fine. Must not block.
     fn let_go(&self, shard: ShardId);
 
     /// Drops a shard's objects without saving and lets no turn begin: another node owns it, or
@@ -89,6 +97,22 @@ pub enum SendError {
     /// It took too long.
     #[error("not sent in time")]
     Late,
+    /// Something broke on this side.
+    #[error("cannot send: {0}")]
+    Failed(String),
+}
+
+impl SendError {
+    /// Returns the kind of this error, as metrics name it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_, _) => "unreachable",
+            Self::Refused(_, _) => "refused",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Late => "late",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 /// How closing a shard ended.

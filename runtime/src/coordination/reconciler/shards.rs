@@ -7,12 +7,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Progress;
-use crate::ids::{Revision, ShardCount, ShardId};
+use crate::ids::{Incarnation, Revision, ShardCount, ShardId};
 use crate::placement::ShardTable;
 use crate::placement::ownership::{Ending, Facts, Newest, Phase, Step};
 
 /// The most doublings of a rest; far beyond every limit in use.
 const DOUBLINGS_MAX: u32 = 16;
+
+/// Most shards that are kept closed at the same time, or are about to be. Calls to them wait, and
+/// the more there are, the longer each waits for its turn; a transaction takes about as many.
+pub(super) const CLOSED_MAX: usize = 64;
+
+/// A closing that took this long waits for turns that run on, and keeps no other shard from
+/// closing any more.
+pub(super) const SLOW_CLOSING: Duration = Duration::from_millis(250);
 
 /// Every shard of the cluster, as it stands on this node.
 #[derive(Debug)]
@@ -22,6 +30,8 @@ pub(super) struct Shards {
     resting: BTreeSet<(Instant, ShardId)>,
     /// The shards that are closing or closed, by when that began.
     closing: BTreeSet<(Instant, ShardId)>,
+    /// How many of those are closed.
+    closed: usize,
     owned: u32,
     targeted: u32,
     number: u64,
@@ -34,11 +44,48 @@ struct Local {
     number: u64,
     /// When the present effort, to own the shard or to give it up, began.
     since: Option<Instant>,
+    /// When the step under way began, and when the last one ended.
+    step_since: Option<Instant>,
+    /// When the shard was closed.
+    closed_at: Option<Instant>,
+    /// When its state was sent.
+    sent_at: Option<Instant>,
+    /// By which transaction it should leave, and when that was sent.
+    departure: Option<(Departure, Instant)>,
+    /// Whether the state could not be sent in the present effort.
+    undelivered: bool,
     /// Failures in a row.
     failures: u32,
     resting_until: Option<Instant>,
     owned: bool,
     targeted: bool,
+}
+
+/// How a shard was to leave this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Departure {
+    HandOver(Incarnation),
+    Release,
+}
+
+/// What the end of a step was, and how long that step took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Took {
+    Close(Duration),
+    Send(Duration),
+}
+
+/// How a shard left this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// To its target, after these times: of the transaction, since it was closed, in all.
+    HandedOver {
+        commit: Duration,
+        gap: Duration,
+        total: Duration,
+    },
+    /// To nobody, after this time in all.
+    Released { total: Duration },
 }
 
 impl Shards {
@@ -47,13 +94,15 @@ impl Shards {
             local: ShardTable::filled(count, Local::default()),
             resting: BTreeSet::new(),
             closing: BTreeSet::new(),
+            closed: 0,
             owned: 0,
             targeted: 0,
             number: 0,
         }
     }
 
-    /// Forgets everything but the numbers, and returns the shards that may be open at the host.
+    /// Forgets everything but the numbers, and returns the shards that the host may hold: open,
+    /// or closed with their objects.
     pub(super) fn reset(&mut self) -> Vec<ShardId> {
         let count = self.local.count();
         let fresh = Self {
@@ -61,13 +110,16 @@ impl Shards {
             ..Self::new(count)
         };
         let old = mem::replace(self, fresh);
-        let open = old.local.iter().filter(|(_, local)| local.phase.is_open());
-        open.map(|(shard, _)| shard).collect()
+        let held = old.local.iter().filter(|(_, local)| {
+            let phase = local.phase;
+            phase.is_open() || phase.is_closed()
+        });
+        held.map(|(shard, _)| shard).collect()
     }
 
     /// Notes whom the newest news names and whether this node is the target.
     pub(super) fn count(&mut self, shard: ShardId, newest: Newest, targeted: bool) {
-        let owned = newest == Newest::Me;
+        let owned = newest.is_me();
         let local = self.local.get(shard);
         if (local.owned, local.targeted) == (owned, targeted) {
             return;
@@ -85,11 +137,14 @@ impl Shards {
         let local = self.local.get(shard);
         let step = local.phase.next_step(facts);
         match step {
-            Some(Step::Open(_) | Step::Discard) => step,
+            Some(Step::Open(_) | Step::LetGo | Step::Discard) => step,
             Some(
                 Step::Claim
                 | Step::TakeOver(_)
                 | Step::Close(_)
+                | Step::SendAhead(_, _)
+                | Step::HandOver(_, _)
+                | Step::End(_)
                 | Step::Release(_)
                 | Step::Restamp(_),
             ) => step.filter(|_| local.resting_until.is_none_or(|until| until <= now)),
@@ -120,13 +175,27 @@ impl Shards {
         self.update(shard, |local| {
             local.phase = Phase::after_start(step);
             local.number = number;
-            local.since = match step {
-                Step::Claim | Step::TakeOver(_) | Step::Release(_) | Step::Restamp(_) => {
-                    local.since.or(Some(now))
+            local.step_since = Some(now);
+            match step {
+                Step::Claim
+                | Step::TakeOver(_)
+                | Step::SendAhead(_, _)
+                | Step::End(_)
+                | Step::Restamp(_) => {}
+                Step::HandOver(_, shipment) => {
+                    local.departure = Some((Departure::HandOver(shipment.to), now));
                 }
-                Step::Close(_) => Some(now),
-                Step::Open(_) | Step::Discard => None,
-            };
+                Step::Release(_) => local.departure = Some((Departure::Release, now)),
+                Step::Close(_) => {
+                    local.since = None;
+                    local.undelivered = false;
+                }
+                Step::Open(_) | Step::LetGo | Step::Discard => {
+                    (local.since, local.departure) = (None, None);
+                    return;
+                }
+            }
+            local.since = local.since.or(Some(now));
         });
     }
 
@@ -138,45 +207,126 @@ impl Shards {
         now: Instant,
     ) -> Option<Duration> {
         let local = self.local.get(shard);
-        let since = match local.phase {
-            Phase::Idle | Phase::Claiming => local.since,
-            Phase::Open(_)
-            | Phase::Closing(_)
-            | Phase::Closed(_)
-            | Phase::Releasing(_)
-            | Phase::Unresolved(_)
-            | Phase::Restamping(_) => None,
-        };
+        let (is_new, since) = (self.is_new(shard), local.since);
         self.begin(shard, Step::Open(at), now);
+        if !is_new {
+            return None; // Back from an attempt to give it up, whose failures count on.
+        }
         self.forgive(shard);
         since.map(|since| now - since)
     }
 
-    /// Notes that the step with this number ended, unless the shard has gone on since. Returns
-    /// how long it took to give the shard up, if that is what ended.
+    /// Whether a shard that opens now was not here before.
+    pub(super) fn is_new(&self, shard: ShardId) -> bool {
+        let phase = self.local.get(shard).phase;
+        !phase.is_open() && !phase.is_closed()
+    }
+
+    /// Whether what was sent ahead of a shard is older than `limit`.
+    pub(super) fn is_stale(&self, shard: ShardId, now: Instant, limit: Duration) -> bool {
+        let sent_at = self.local.get(shard).sent_at;
+        sent_at.is_some_and(|sent_at| now - sent_at > limit)
+    }
+
+    /// Whether the state of a shard could not be sent in the present effort to give it up.
+    pub(super) fn is_undelivered(&self, shard: ShardId) -> bool {
+        self.local.get(shard).undelivered
+    }
+
+    /// Notes that what was sent ahead of a shard is of no use any more.
+    pub(super) fn expire(&mut self, shard: ShardId, now: Instant) {
+        let number = self.local.get(shard).number;
+        self.end(shard, number, Ending::Undelivered, now);
+    }
+
+    /// Whether the step with this number is the one under way.
+    pub(super) fn awaits(&self, shard: ShardId, number: u64) -> bool {
+        self.local.get(shard).number == number
+    }
+
+    /// Notes that the step with this number ended, unless the shard has gone on since.
     pub(super) fn end(
         &mut self,
         shard: ShardId,
         number: u64,
         ending: Ending,
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Option<Took> {
         let local = self.local.get(shard);
         if local.number != number {
             return None;
         }
-        let released = match (local.phase, ending) {
-            (Phase::Releasing(_), Ending::Committed) => local.since.map(|since| now - since),
-            (_, _) => None,
-        };
+        let took = now - local.step_since.unwrap_or(now);
         self.update(shard, |local| {
             local.phase = local.phase.after_end(ending);
             local.number = 0;
-            if released.is_some() {
-                local.since = None;
+            local.step_since = Some(now);
+            match ending {
+                Ending::Closed => local.closed_at = Some(now),
+                Ending::Sent(_) => local.sent_at = Some(now),
+                Ending::Undelivered => local.undelivered = true,
+                Ending::Committed
+                | Ending::Refused
+                | Ending::NotSent
+                | Ending::Unknown
+                | Ending::Overdue
+                | Ending::Ended => {}
             }
         });
-        released
+        match ending {
+            Ending::Closed => Some(Took::Close(took)),
+            Ending::Sent(_) => Some(Took::Send(took)),
+            Ending::Committed
+            | Ending::Refused
+            | Ending::NotSent
+            | Ending::Unknown
+            | Ending::Overdue
+            | Ending::Undelivered
+            | Ending::Ended => None,
+        }
+    }
+
+    /// Notes that a closed shard was let go, since news names `owner`. Returns how it left, if it
+    /// did as it should.
+    pub(super) fn let_go(
+        &mut self,
+        shard: ShardId,
+        owner: Option<Incarnation>,
+        now: Instant,
+    ) -> Option<Left> {
+        let local = self.local.get(shard);
+        let (departure, sent) = local.departure.unzip();
+        let (commit, total) = (since(sent, now), since(local.since, now));
+        let gap = since(local.closed_at, now);
+        self.begin(shard, Step::LetGo, now);
+        match (departure?, owner) {
+            (Departure::HandOver(to), Some(owner)) if owner == to => {
+                Some(Left::HandedOver { commit, gap, total })
+            }
+            (Departure::Release, None) => Some(Left::Released { total }),
+            (Departure::HandOver(_) | Departure::Release, Some(_) | None) => None,
+        }
+    }
+
+    /// Returns how many more shards may begin to close.
+    pub(super) fn room(&self, now: Instant) -> usize {
+        CLOSED_MAX.saturating_sub(self.closed + self.fast_closings(now).count())
+    }
+
+    /// Returns when there is more room at the latest, though nothing else happens until then.
+    pub(super) fn more_room(&self, now: Instant) -> Option<Instant> {
+        self.fast_closings(now)
+            .last()
+            .map(|since| since + SLOW_CLOSING)
+    }
+
+    /// Returns when each closing began that may end soon, the latest first.
+    fn fast_closings(&self, now: Instant) -> impl Iterator<Item = Instant> {
+        let latest = self.closing.iter().rev();
+        latest
+            .take_while(move |(since, _)| now < *since + SLOW_CLOSING)
+            .filter(|(_, shard)| self.local.get(*shard).phase.is_open())
+            .map(|(since, _)| *since)
     }
 
     /// Lets a shard rest after a failure: `first`, doubled by each failure in a row, up to `max`.
@@ -193,11 +343,28 @@ impl Shards {
         }
     }
 
-    /// Ends the rest of every shard that is not held here in any way.
-    pub(super) fn forgive_idle(&mut self) {
+    /// Ends the rest of every shard that other nodes may treat otherwise now: of those that are
+    /// not held here in any way, and of those that stay open though `target_changed` holds.
+    pub(super) fn forgive_others(&mut self, target_changed: impl Fn(ShardId) -> bool) {
         let resting: Vec<ShardId> = self.resting.iter().map(|(_, shard)| *shard).collect();
         for shard in resting {
-            if self.local.get(shard).phase == Phase::Idle {
+            let is_other = match self.local.get(shard).phase {
+                Phase::Idle => true,
+                Phase::Open(_) => target_changed(shard),
+                Phase::Claiming
+                | Phase::Closing(_)
+                | Phase::Closed(_)
+                | Phase::Sending(_, _)
+                | Phase::Sent(_, _)
+                | Phase::HandingOver(_, _)
+                | Phase::Undeliverable(_)
+                | Phase::Ending(_)
+                | Phase::Ended(_)
+                | Phase::Releasing(_)
+                | Phase::Unresolved(_)
+                | Phase::Restamping(_) => false,
+            };
+            if is_other {
                 self.forgive(shard);
             }
         }
@@ -261,7 +428,9 @@ impl Shards {
     fn update(&mut self, shard: ShardId, change: impl FnOnce(&mut Local)) {
         let mut local = self.local.get(shard).clone();
         let before = closing_since(&local);
+        self.closed -= usize::from(local.phase.is_closed());
         change(&mut local);
+        self.closed += usize::from(local.phase.is_closed());
         let after = closing_since(&local);
         if before != after {
             before.map(|since| self.closing.remove(&(since, shard)));
@@ -272,12 +441,10 @@ impl Shards {
 }
 
 fn closing_since(local: &Local) -> Option<Instant> {
-    match local.phase {
-        Phase::Closing(_)
-        | Phase::Closed(_)
-        | Phase::Releasing(_)
-        | Phase::Unresolved(_)
-        | Phase::Restamping(_) => local.since,
-        Phase::Idle | Phase::Claiming | Phase::Open(_) => None,
-    }
+    let is_closing = matches!(local.phase, Phase::Closing(_)) || local.phase.is_closed();
+    local.since.filter(|_| is_closing)
+}
+
+fn since(then: Option<Instant>, now: Instant) -> Duration {
+    then.map_or(Duration::ZERO, |then| now - then)
 }

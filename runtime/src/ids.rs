@@ -121,6 +121,11 @@ number! {
     Term
 }
 
+number! {
+    /// One plan: the revision of the view that it was made of. Later plans have greater ones.
+    PlanId
+}
+
 /// A lease of the store; its keys vanish with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(i64);

@@ -11,6 +11,6 @@ mod view;
 
 pub use shard_table::ShardTable;
 pub use view::{
-    ClusterMeta, ClusterView, Leader, News, NodeRecord, NodeState, Orders, Owner, OwnerRecord,
-    Parcel, Target, Weight,
+    Cause, ClusterMeta, ClusterView, Leader, News, NodeRecord, NodeState, Orders, Owner,
+    OwnerRecord, Parcel, Target, Weight,
 };

@@ -216,7 +216,7 @@ async fn p6_objects_follow_their_shards_when_targets_change() {
         };
         txn.then.push(Op::Put {
             key: cluster.keys().target(shard.get()), // 64 blocks, so one shard each.
-            value: encode_targets(&[target], 0),
+            value: encode_targets(&[target]),
             lease: None,
         });
     }

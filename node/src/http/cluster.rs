@@ -301,8 +301,8 @@ mod tests {
         {
             let target = Target {
                 node: Some(id(node)),
-                pinned: false,
                 quarantined,
+                ..Target::default()
             };
             view.apply(News::Targets {
                 block,

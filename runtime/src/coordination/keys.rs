@@ -3,8 +3,10 @@
 //! Values are small JSON objects, so that `etcdctl get --prefix /steading/` is a debugging tool.
 //! Unknown fields are ignored, so that a newer node can add some during a rolling update.
 
+mod targets;
+
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ use crate::placement::{
     ClusterMeta, Leader, News, NodeRecord, NodeState, Orders, Owner, OwnerRecord, Parcel, Target,
     Weight,
 };
+
+pub use targets::{decode_targets, encode_targets};
 
 /// The format that this code reads and writes; a cluster of another is refused.
 pub const FORMAT: u32 = 1;
@@ -269,21 +273,6 @@ struct OrdersValue {
     paused: bool,
 }
 
-/// A block of targets: the names once, then a reference for each shard.
-#[derive(Serialize, Deserialize)]
-struct TargetsValue {
-    /// The plan that set it.
-    plan: u64,
-    nodes: Vec<String>,
-    /// For each shard of the block 1 + the index of its node, or 0 for none.
-    targets: Vec<u32>,
-    /// Offsets in the block.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pinned: Vec<u32>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    quarantined: Vec<u32>,
-}
-
 /// Writes the cluster's description.
 pub fn encode_meta(meta: &ClusterMeta) -> Vec<u8> {
     encode(&MetaValue {
@@ -487,80 +476,13 @@ pub struct PlanRecord {
 
 /// Writes a plan's trace.
 pub fn encode_plan(plan: &PlanRecord) -> Vec<u8> {
-    let since_epoch = plan.at.duration_since(UNIX_EPOCH).unwrap_or_default();
     encode(&PlanValue {
         leader: plan.leader.as_str(),
         term: plan.term.get(),
         reason: &plan.reason,
         moves: &plan.moves,
-        unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        unix_ms: unix_ms(plan.at),
     })
-}
-
-/// Writes a block of targets that plan `plan` set.
-pub fn encode_targets(targets: &[Target], plan: u64) -> Vec<u8> {
-    let mut nodes: Vec<&NodeId> = targets.iter().filter_map(|t| t.node.as_ref()).collect();
-    nodes.sort_unstable();
-    nodes.dedup();
-    let reference = |target: &Target| match &target.node {
-        Some(node) => {
-            1 + nodes
-                .binary_search(&node)
-                .expect("every node is in the list")
-        }
-        None => 0,
-    };
-    let offsets = |flag: fn(&Target) -> bool| {
-        (0..)
-            .zip(targets)
-            .filter(|(_, target)| flag(target))
-            .map(|(offset, _)| offset)
-            .collect()
-    };
-    encode(&TargetsValue {
-        plan,
-        nodes: nodes.iter().map(ToString::to_string).collect(),
-        targets: targets
-            .iter()
-            .map(|t| u32::try_from(reference(t)).expect("few nodes"))
-            .collect(),
-        pinned: offsets(|target| target.pinned),
-        quarantined: offsets(|target| target.quarantined),
-    })
-}
-
-/// Reads a block of targets.
-///
-/// # Errors
-///
-/// [`BadEntry`] if the value cannot be read or is of another length.
-pub fn decode_targets(entry: &Entry, count: ShardCount) -> Result<Vec<Target>, BadEntry> {
-    let value: TargetsValue = decode(entry)?;
-    if value.targets.len() != count.block_len() as usize {
-        return Err(bad(entry, "the block has another length"));
-    }
-    let nodes: Vec<NodeId> = value
-        .nodes
-        .iter()
-        .map(|node| node_id(entry, node))
-        .collect::<Result<_, _>>()?;
-    let node_of = |reference: u32| match reference.checked_sub(1) {
-        None => Ok(None),
-        Some(index) => match nodes.get(index as usize) {
-            Some(node) => Ok(Some(node.clone())),
-            None => Err(bad(entry, "a target names no node of the list")),
-        },
-    };
-    (0..)
-        .zip(value.targets)
-        .map(|(offset, reference)| {
-            Ok(Target {
-                node: node_of(reference)?,
-                pinned: value.pinned.contains(&offset),
-                quarantined: value.quarantined.contains(&offset),
-            })
-        })
-        .collect()
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
@@ -569,6 +491,17 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 
 fn decode<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Result<T, BadEntry> {
     serde_json::from_slice(&entry.value).map_err(|error| bad(entry, &error.to_string()))
+}
+
+/// Returns whole milliseconds since the epoch; zero for a moment before it.
+fn unix_ms(at: SystemTime) -> u64 {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the moment that [`unix_ms`] was made of.
+fn moment(unix_ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_ms)
 }
 
 fn node_id(entry: &Entry, name: &str) -> Result<NodeId, BadEntry> {
@@ -588,6 +521,9 @@ pub const ABSENT: Revision = Revision::new(0);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::PlanId;
+    use crate::placement::Cause;
+    use crate::placement::planner::Reason;
 
     fn entry(key: String, value: Vec<u8>) -> Entry {
         let (create_revision, mod_revision) = (Revision::new(7), Revision::new(9));
@@ -635,6 +571,11 @@ mod tests {
             node: Some(node("n")),
             pinned: true,
             quarantined: false,
+            cause: Some(Cause {
+                plan: PlanId::new(5),
+                reason: Reason::Join,
+                at: moment(1_000_001),
+            }),
         }];
         let shard = ShardId::new(3, count).expect("in range");
         let written = [
@@ -642,7 +583,7 @@ mod tests {
             (keys.leader(), encode_leader(&node("n"))),
             (keys.owner(shard), encode_owner(&owner, Some(parcel))),
             (keys.orders(), encode_orders(&orders)),
-            (keys.target(2), encode_targets(&targets, 1)),
+            (keys.target(2), encode_targets(&targets)),
         ];
         let read = written.map(|(key, value)| {
             keys.news(&Event::Put(entry(key, value)), count)

@@ -230,7 +230,7 @@ impl Rig {
             let targets: Vec<Target> = shards.map(&target).collect();
             Op::Put {
                 key: self.keys.target(block),
-                value: keys::encode_targets(&targets, 1),
+                value: keys::encode_targets(&targets),
                 lease: None,
             }
         });

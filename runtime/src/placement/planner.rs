@@ -111,6 +111,32 @@ pub enum Reason {
     Drain,
 }
 
+impl Reason {
+    /// Every reason, the weightiest first.
+    pub const ALL: [Self; 4] = [Self::Failure, Self::Unplaced, Self::Drain, Self::Join];
+
+    /// Returns the stable name: in the store, in answers and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unplaced => "unplaced",
+            Self::Failure => "failure",
+            Self::Join => "join",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// Returns the reason of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// Returns the weightiest of some reasons.
+    pub fn weightiest(reasons: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let rank = |reason: &Self| Self::ALL.iter().position(|other| other == reason);
+        reasons.into_iter().min_by_key(rank)
+    }
+}
+
 /// What should change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -1,10 +1,13 @@
 //! One process's copy of the cluster as of a revision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use super::ShardTable;
+use super::planner::Reason;
 use crate::ids::{
-    Incarnation, Layout, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId, Term, Token,
+    Incarnation, Layout, LeaseId, NodeId, PlanId, Regions, Revision, ShardCount, ShardId, Term,
+    Token,
 };
 
 /// What is fixed when a cluster is created, and the restore generation.
@@ -175,6 +178,19 @@ pub struct Target {
     pub pinned: bool,
     /// It killed its owners, and is left alone.
     pub quarantined: bool,
+    /// What made it so; `None` if that is too long ago to be known. Nothing is decided by it.
+    pub cause: Option<Cause>,
+}
+
+/// Why a shard has the target that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cause {
+    /// The plan that set it.
+    pub plan: PlanId,
+    /// Why that plan did.
+    pub reason: Reason,
+    /// When, by the leader's wall clock, in whole milliseconds.
+    pub at: SystemTime,
 }
 
 /// One change of the cluster, as it stands in the store.

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use crate::coordination::keys::{self, Keys, PlanRecord};
 use crate::coordination::membership::Identity;
 use crate::coordination::store::{Compare, Op, Txn};
-use crate::ids::{Revision, Term};
-use crate::placement::ClusterView;
+use crate::ids::{PlanId, Revision, Term};
 use crate::placement::planner::{Plan, Reason};
+use crate::placement::{Cause, ClusterView, Target};
 
 /// How many plans are kept in the store for those who ask why.
 pub(super) const PLANS_KEPT: usize = 100;
@@ -58,6 +58,15 @@ impl Reign {
         for (shard, target) in &plan.targets {
             targets.set(*shard, target.clone());
         }
+        for step in &plan.moves {
+            let cause = Some(Cause {
+                plan: PlanId::new(id),
+                reason: step.reason,
+                at,
+            });
+            let target = targets.get(step.shard).clone();
+            targets.set(step.shard, Target { cause, ..target });
+        }
         let shards = plan.targets.keys();
         let blocks: BTreeSet<u32> = shards.map(|shard| targets.block_of(*shard)).collect();
         let leader = Op::Put {
@@ -72,7 +81,7 @@ impl Reign {
         };
         let blocks = blocks.into_iter().map(|block| Op::Put {
             key: keys.target(block),
-            value: keys::encode_targets(targets.block(block), id),
+            value: keys::encode_targets(targets.block(block)),
             lease: None,
         });
         let old = self.too_old().map(|id| Op::Delete(keys.plan(*id)));
@@ -107,7 +116,7 @@ impl Reign {
     fn record(&self, plan: &Plan, me: &Identity, at: SystemTime) -> PlanRecord {
         let mut moves = BTreeMap::new();
         for step in &plan.moves {
-            *moves.entry(name(step.reason).to_owned()).or_default() += 1;
+            *moves.entry(step.reason.as_str().to_owned()).or_default() += 1;
         }
         PlanRecord {
             leader: me.node.clone(),
@@ -119,26 +128,8 @@ impl Reign {
     }
 }
 
-/// Returns the weightiest reason of a plan.
+/// Returns the name of the weightiest reason of a plan.
 pub(super) fn reason(plan: &Plan) -> &'static str {
-    let weightiest = plan
-        .moves
-        .iter()
-        .map(|step| step.reason)
-        .min_by_key(|reason| match reason {
-            Reason::Failure => 0,
-            Reason::Unplaced => 1,
-            Reason::Drain => 2,
-            Reason::Join => 3,
-        });
-    weightiest.map_or("none", name)
-}
-
-fn name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Unplaced => "unplaced",
-        Reason::Failure => "failure",
-        Reason::Join => "join",
-        Reason::Drain => "drain",
-    }
+    let reasons = plan.moves.iter().map(|step| step.reason);
+    Reason::weightiest(reasons).map_or("none", Reason::as_str)
 }

@@ -45,7 +45,7 @@ async fn p10_shards_of_a_dead_owner_are_taken_over_and_flags_kept() {
     let pinned = |_| Target {
         node: Some(node("b")),
         pinned: true,
-        quarantined: false,
+        ..Target::default()
     };
     a.crash().await;
     rig.aim_as(pinned).await;
@@ -504,8 +504,8 @@ async fn a_quarantined_shard_is_not_claimed() {
     let a = rig.join("a", Runs::ReconcilerOnly).await;
     rig.aim_as(|shard| Target {
         node: Some(node("a")),
-        pinned: false,
         quarantined: shard == 1,
+        ..Target::default()
     })
     .await;
     a.has_open([0]).await;

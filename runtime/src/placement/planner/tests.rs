@@ -363,6 +363,7 @@ impl World {
                 node,
                 pinned: random.is_multiple_of(53),
                 quarantined: random.is_multiple_of(97),
+                cause: None,
             };
             self.view.targets.set(shard, target);
         }
@@ -375,6 +376,7 @@ impl World {
                 node: NodeId::new(&node).ok(),
                 pinned: letter.is_ascii_uppercase(),
                 quarantined: letter == '*',
+                cause: None,
             };
             self.view.targets.set(shard, target);
         }

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 
 pub use coordination::{
     BatchLabels, CoordinationMetrics, HandoverLabels, PlanLabels, SendFailureLabels, SkipLabels,
+    StuckLabels,
 };
 pub use membership::MembershipMetrics;
 pub(crate) use objects::{CountTurns, HostCounts};

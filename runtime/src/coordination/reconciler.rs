@@ -5,7 +5,7 @@
 //! and brings the outcomes back.
 //!
 //! - It is driven by what changes: the view, membership, the end of a transaction or of the host's
-//!   work, a retry falling due. The slow rescan only bounds the harm of a forgotten wake.
+//!   work, a retry or a time limit falling due. The slow rescan only bounds the harm of a forgotten wake.
 //! - Steps on owner keys go in batches up to what a transaction holds, several under way at once.
 //!   A batch is whatever is ready; nothing waits to fill one. It is all or nothing, so a shard
 //!   whose guard fails makes the others try again: at once if the reply brought news, which then
@@ -22,6 +22,7 @@ mod batch;
 mod handle;
 mod host;
 mod shards;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -36,15 +37,17 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::batch::{Batch, Outcome, batches};
-pub use self::handle::{Progress, ReconcilerHandle};
+use self::handle::{Ends, Question};
+pub use self::handle::{Progress, ReconcilerHandle, UNDER_WAY_MAX};
 pub use self::host::{Closing, SendError, Sent, ShardHost};
 use self::shards::{Left, Shards, Took};
+pub use self::stages::{Stage, UnderWay};
 use self::work::{Ended, WORK_MAX, Work, WorkResult};
 use super::keys::Keys;
 use super::store::{Store, StoreError, TxnReply};
@@ -53,7 +56,7 @@ use crate::ids::{Incarnation, Revision, ShardId, Token};
 use crate::placement::ownership::{Ending, Facts, Stance, Step};
 use crate::placement::{ClusterView, NodeState, Owner, Parcel};
 use crate::tasks::Tasks;
-use crate::telemetry::{BatchLabels, HandoverLabels, Metrics, SendFailureLabels};
+use crate::telemetry::{BatchLabels, HandoverLabels, Metrics, SendFailureLabels, StuckLabels};
 
 /// Most transactions under way at once.
 const BATCHES_IN_FLIGHT_MAX: usize = 16;
@@ -105,6 +108,7 @@ pub struct Reconciler {
     news: watch::Receiver<Arc<ClusterView>>,
     leaving: watch::Receiver<Option<Duration>>,
     progress: watch::Sender<Progress>,
+    questions: mpsc::Receiver<Question>,
     /// The life that everything below belongs to.
     life: Option<Owner>,
     /// The view that the last pass looked at.
@@ -132,6 +136,7 @@ struct Landing {
 enum Wake {
     Landed(Landing),
     Ended(Ended),
+    Asked(Question),
     /// Every shard is to be looked at, and no rest counts any more.
     Anew,
     /// Every shard is to be looked at.
@@ -143,14 +148,20 @@ enum Wake {
 impl Reconciler {
     /// Makes a reconciler, which begins with [`Reconciler::run`], and its handle.
     pub fn new(parts: ReconcilerParts) -> (Self, ReconcilerHandle) {
-        let (handle, progress, leaving) = ReconcilerHandle::new();
+        let (handle, ends) = ReconcilerHandle::new();
+        let Ends {
+            progress,
+            leaving,
+            questions,
+        } = ends;
         let seen = parts.view.current();
         let reconciler = Self {
             news: parts.view.subscribe(),
             leaving,
             progress,
+            questions,
             life: None,
-            shards: Shards::new(seen.meta.shard_count),
+            shards: Shards::new(seen.meta.shard_count, parts.drain_timeout),
             seen,
             dirty: BTreeSet::new(),
             crowded: BTreeSet::new(),
@@ -171,7 +182,8 @@ impl Reconciler {
         let mut rescan = interval(RESCAN);
         rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let due = [self.shards.next_rested(), self.more_room];
+            let stuck = self.shards.stages().next_limit();
+            let due = [self.shards.next_rested(), self.more_room, stuck];
             let due = due.into_iter().flatten().min();
             let wake = tokio::select! {
                 biased;
@@ -184,6 +196,7 @@ impl Reconciler {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     Wake::Something
                 }
+                Some(question) = self.questions.recv() => Wake::Asked(question),
                 _ = rescan.tick() => Wake::Rescan,
             };
             // The end of a life comes first, so that no reply of it counts any more.
@@ -191,6 +204,7 @@ impl Reconciler {
             self.take(wake);
             self.take_whatever_ended();
             self.pass();
+            self.report_stuck();
         }
     }
 
@@ -223,11 +237,46 @@ impl Reconciler {
             Wake::Landed(landing) => self.land(landing),
             Wake::Ended(ended) => self.end_work(ended),
             Wake::Anew => {
+                if let Some(limit) = *self.leaving.borrow() {
+                    self.shards.stages().set_drain(limit);
+                }
                 self.shards.forgive_all();
                 self.look_at_all();
             }
+            Wake::Asked(question) => self.answer(question),
             Wake::Rescan => self.look_at_all(),
             Wake::Something => {}
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        let now = Instant::now();
+        let mut under_way = self.shards.stages().oldest(UNDER_WAY_MAX, now);
+        for UnderWay { shard, target, .. } in &mut under_way {
+            target.clone_from(&self.seen.targets.get(*shard).node);
+        }
+        // Nobody listens any more? Then nobody needs it.
+        drop(question.send(under_way));
+    }
+
+    /// Reports the shards that have taken too long since the last look. What is under way goes on.
+    fn report_stuck(&mut self) {
+        let now = Instant::now();
+        for shard in self.shards.stages().newly_stuck(now) {
+            let Some(stuck) = self.shards.stages().get(shard, now) else {
+                continue;
+            };
+            let UnderWay {
+                stage, age, cause, ..
+            } = stuck;
+            let (phase, target) = (stage.name(), &self.seen.targets.get(shard).node);
+            let target = target.as_ref().map(tracing::field::display);
+            error!(%shard, phase, target, ?age, ?cause, "a shard is stuck");
+            let metrics = &self.parts.metrics.coordination;
+            metrics
+                .moves_stuck
+                .get_or_create(&StuckLabels { phase })
+                .inc();
         }
     }
 
@@ -270,12 +319,20 @@ impl Reconciler {
             .batches
             .get_or_create(&labels)
             .inc();
+        let cause: Option<Arc<str>> = match &result {
+            Ok(reply) if reply.succeeded => None,
+            Ok(_) => Some(format!("{step} was refused").into()),
+            Err(error) => Some(format!("{step} failed: {error}").into()),
+        };
         // Whoever is refused without any news is wrong about something that its reply cannot
         // show, such as a node key: that takes the watch some time.
         let rests = ending != Ending::Committed && news.is_empty();
         self.parts.view.learn(news);
         let now = Instant::now();
         for (shard, _) in &batch.shards {
+            if let Some(cause) = &cause {
+                self.shards.stages().blame(*shard, cause);
+            }
             self.shards.end(*shard, batch.number, ending, now);
             if rests {
                 self.shards.rest(*shard, now, RETRY_MIN, RETRY_MAX);
@@ -298,7 +355,8 @@ impl Reconciler {
         let ending = match result {
             WorkResult::Closing(Closing::Closed) => Ending::Closed,
             WorkResult::Closing(Closing::Overdue(methods)) => {
-                host::report_overdue(shard, &methods);
+                let cause = host::report_overdue(shard, &methods);
+                self.shards.stages().blame(shard, &cause.into());
                 self.parts.metrics.coordination.closings_overdue.inc();
                 self.shards.rest(shard, now, MOVE_RETRY_MIN, MOVE_RETRY_MAX);
                 Ending::Overdue
@@ -306,6 +364,8 @@ impl Reconciler {
             WorkResult::Sending(_, Ok(parcel)) => Ending::Sent(parcel),
             WorkResult::Sending(to, Err(error)) => {
                 self.report_undelivered(shard, &to, &error);
+                let cause = format!("not sent: {error}");
+                self.shards.stages().blame(shard, &cause.into());
                 self.rest_undelivered(shard, now);
                 Ending::Undelivered
             }

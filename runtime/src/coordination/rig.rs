@@ -466,6 +466,7 @@ struct HostState {
     stuck: BTreeSet<ShardId>,
     slow: Duration,
     slow_sending: Duration,
+    slow_ending: Duration,
     send_errors: VecDeque<SendError>,
     most_closed: usize,
     closed: BTreeSet<ShardId>,
@@ -512,6 +513,10 @@ impl FakeHost {
 
     pub(super) fn sendings_take(&self, slow: Duration) {
         self.state.lock().slow_sending = slow;
+    }
+
+    pub(super) fn endings_take(&self, slow: Duration) {
+        self.state.lock().slow_ending = slow;
     }
 
     /// Lets the next sending fail, after those which are to fail already.
@@ -689,6 +694,8 @@ impl ShardHost for FakeHost {
     }
 
     async fn end(&self, shard: ShardId, _: Duration) {
+        let slow = self.state.lock().slow_ending;
+        tokio::time::sleep(slow).await; // Also beyond the limit, as a bad host may.
         let (mut hosts, mut state) = (self.hosts.lock(), self.state.lock());
         if let Some(counted) = state.objects.remove(&shard) {
             hosts.saved.insert(shard, counted);

@@ -56,6 +56,8 @@ pub struct CoordinationMetrics {
     pub oldest_closing_seconds: Gauge<f64, AtomicU64>,
     /// Closings that were abandoned because turns did not end in time.
     pub closings_overdue: Counter,
+    /// Shards that took longer than they may in a phase of being owned or given up, by phase.
+    pub moves_stuck: Family<StuckLabels, Counter>,
 }
 
 /// The labels of [`CoordinationMetrics::plans`].
@@ -88,6 +90,13 @@ pub struct HandoverLabels {
 pub struct SendFailureLabels {
     /// `unreachable`, `refused`, `unreadable`, `late` or `failed`.
     pub reason: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::moves_stuck`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StuckLabels {
+    /// `claim`, `retry`, `close`, `send`, `hand_over`, `end`, `release` or `resolve`.
+    pub phase: &'static str,
 }
 
 /// The labels of [`CoordinationMetrics::batches`].
@@ -125,6 +134,7 @@ impl CoordinationMetrics {
             shards_closing: Gauge::default(),
             oldest_closing_seconds: Gauge::default(),
             closings_overdue: Counter::default(),
+            moves_stuck: Family::default(),
         };
         macro_rules! register {
             ($($field:ident $help:literal,)*) => {
@@ -153,6 +163,7 @@ impl CoordinationMetrics {
             shards_closing "Shards closing, or closed and not yet given up",
             oldest_closing_seconds "Age of the oldest of those",
             closings_overdue "Closings abandoned because turns did not end in time",
+            moves_stuck "Shards that took too long in a phase by phase",
         }
         metrics
     }

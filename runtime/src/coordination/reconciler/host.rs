@@ -124,13 +124,17 @@ pub enum Closing {
     Overdue(Vec<(ObjectKey, String)>),
 }
 
-/// Says which methods kept a shard from closing.
-pub(super) fn report_overdue(shard: ShardId, methods: &[(ObjectKey, String)]) {
+/// Says which methods kept a shard from closing, and returns that in a few words.
+pub(super) fn report_overdue(shard: ShardId, methods: &[(ObjectKey, String)]) -> String {
     let running = methods.len();
     for (object, method) in methods.iter().take(OVERDUE_LOGGED_MAX) {
         warn!(%shard, running, %object, method, "a turn did not end in time: the shard stays open");
     }
     if methods.is_empty() {
         warn!(%shard, "closing failed: the shard stays open");
+    }
+    match methods.first() {
+        Some((object, method)) => format!("{running} turns run on, first {method} of {object}"),
+        None => "closing failed".to_owned(),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Progress;
+use super::stages::{Stage, Stages};
 use crate::ids::{Incarnation, Revision, ShardCount, ShardId};
 use crate::placement::ShardTable;
 use crate::placement::ownership::{Ending, Facts, Newest, Phase, Step};
@@ -32,6 +33,7 @@ pub(super) struct Shards {
     closing: BTreeSet<(Instant, ShardId)>,
     /// How many of those are closed.
     closed: usize,
+    stages: Stages,
     owned: u32,
     targeted: u32,
     number: u64,
@@ -42,8 +44,10 @@ struct Local {
     phase: Phase,
     /// The number of the step under way; the end of any other means nothing.
     number: u64,
-    /// When the present effort, to own the shard or to give it up, began.
+    /// When the present attempt, to own the shard or to give it up, began.
     since: Option<Instant>,
+    /// When the first of those attempts to give it up began that came to nothing so far.
+    giving_since: Option<Instant>,
     /// When the step under way began, and when the last one ended.
     step_since: Option<Instant>,
     /// When the shard was closed.
@@ -52,7 +56,7 @@ struct Local {
     sent_at: Option<Instant>,
     /// By which transaction it should leave, and when that was sent.
     departure: Option<(Departure, Instant)>,
-    /// Whether the state could not be sent in the present effort.
+    /// Whether the state could not be sent in the present attempt.
     undelivered: bool,
     /// Failures in a row.
     failures: u32,
@@ -89,12 +93,14 @@ pub(super) enum Left {
 }
 
 impl Shards {
-    pub(super) fn new(count: ShardCount) -> Self {
+    /// Begins with every shard idle. Turns have `drain` to end when their shard closes.
+    pub(super) fn new(count: ShardCount, drain: Duration) -> Self {
         Self {
             local: ShardTable::filled(count, Local::default()),
             resting: BTreeSet::new(),
             closing: BTreeSet::new(),
             closed: 0,
+            stages: Stages::new(drain),
             owned: 0,
             targeted: 0,
             number: 0,
@@ -105,12 +111,12 @@ impl Shards {
     /// or closed with their objects.
     pub(super) fn reset(&mut self) -> Vec<ShardId> {
         let count = self.local.count();
-        let fresh = Self {
-            number: self.number,
-            ..Self::new(count)
-        };
-        let old = mem::replace(self, fresh);
-        let held = old.local.iter().filter(|(_, local)| {
+        let local = mem::replace(&mut self.local, ShardTable::filled(count, Local::default()));
+        self.resting.clear();
+        self.closing.clear();
+        self.stages.clear();
+        (self.closed, self.owned, self.targeted) = (0, 0, 0);
+        let held = local.iter().filter(|(_, local)| {
             let phase = local.phase;
             phase.is_open() || phase.is_closed()
         });
@@ -149,8 +155,12 @@ impl Shards {
                 | Step::Restamp(_),
             ) => step.filter(|_| local.resting_until.is_none_or(|until| until <= now)),
             None => {
-                if local.phase == Phase::Idle && local.since.is_some() {
-                    self.update(shard, |local| local.since = None);
+                let rests = local.attempt().is_some();
+                if rests {
+                    self.update(shard, |local| {
+                        (local.since, local.giving_since) = (None, None);
+                    });
+                    self.restage(shard, now);
                 }
                 None
             }
@@ -172,6 +182,7 @@ impl Shards {
 
     /// Notes that a step was started under a number that it shares with others.
     pub(super) fn begin_as(&mut self, shard: ShardId, step: Step, number: u64, now: Instant) {
+        let reopens = matches!(step, Step::Open(_)) && !self.is_new(shard);
         self.update(shard, |local| {
             local.phase = Phase::after_start(step);
             local.number = number;
@@ -188,15 +199,19 @@ impl Shards {
                 Step::Release(_) => local.departure = Some((Departure::Release, now)),
                 Step::Close(_) => {
                     local.since = None;
+                    local.giving_since = local.giving_since.or(Some(now));
                     local.undelivered = false;
                 }
                 Step::Open(_) | Step::LetGo | Step::Discard => {
                     (local.since, local.departure) = (None, None);
+                    // A shard that opens again could not be given up, as far as is known.
+                    local.giving_since = local.giving_since.filter(|_| reopens);
                     return;
                 }
             }
             local.since = local.since.or(Some(now));
         });
+        self.restage(shard, now);
     }
 
     /// Notes that a shard was opened; returns how long it took to own it, if that was an effort.
@@ -273,6 +288,7 @@ impl Shards {
                 | Ending::Ended => {}
             }
         });
+        self.restage(shard, now);
         match ending {
             Ending::Closed => Some(Took::Close(took)),
             Ending::Sent(_) => Some(Took::Send(took)),
@@ -403,6 +419,7 @@ impl Shards {
             owned: self.owned,
             targeted: self.targeted,
             closing: u32::try_from(self.closing.len()).expect("at most every shard"),
+            stuck: u32::try_from(self.stages.stuck()).expect("at most every shard"),
         }
     }
 
@@ -410,6 +427,18 @@ impl Shards {
     pub(super) fn oldest_closing(&self, now: Instant) -> Duration {
         let oldest = self.closing.first();
         oldest.map_or(Duration::ZERO, |(since, _)| now - *since)
+    }
+
+    /// Returns the shards that are under way, and since when.
+    pub(super) fn stages(&mut self) -> &mut Stages {
+        &mut self.stages
+    }
+
+    fn restage(&mut self, shard: ShardId, now: Instant) {
+        let local = self.local.get(shard);
+        let attempt = local.attempt();
+        let stage = Stage::of(local.phase, attempt.is_some());
+        self.stages.note(shard, stage, attempt.unwrap_or(now));
     }
 
     fn set_rest(&mut self, shard: ShardId, until: Option<Instant>, failures: u32) {
@@ -437,6 +466,28 @@ impl Shards {
             after.map(|since| self.closing.insert((since, shard)));
         }
         self.local.set(shard, local);
+    }
+}
+
+impl Local {
+    /// Returns when the attempts began that have come to nothing so far, while none is under way.
+    fn attempt(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Idle => self.since,
+            Phase::Open(_) => self.giving_since,
+            Phase::Claiming
+            | Phase::Closing(_)
+            | Phase::Closed(_)
+            | Phase::Sending(_, _)
+            | Phase::Sent(_, _)
+            | Phase::HandingOver(_, _)
+            | Phase::Undeliverable(_)
+            | Phase::Ending(_)
+            | Phase::Ended(_)
+            | Phase::Releasing(_)
+            | Phase::Unresolved(_)
+            | Phase::Restamping(_) => None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reconcilers on the memory store, with lost, late and failing transactions.
 
 mod handover;
+mod stuck;
 
 use std::time::Duration;
 

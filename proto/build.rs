@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/steading/v1/peer.proto",
         "proto/steading/v1/objects.proto",
         "proto/steading/v1/admin.proto",
+        "proto/steading/v1/transfer.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

@@ -110,6 +110,24 @@ pub const fn messagepack<T: StoredState>() -> StateCodec<T> {
     T::CODEC
 }
 
+/// Finds out whether a type's state can travel: [`Probe::TRAVEL`] is its own if the type is
+/// serializable, and that of [`StaysBehind`] if not. Own constants go before those of traits.
+#[derive(Debug)]
+pub struct Probe<T>(std::marker::PhantomData<T>);
+
+impl<T: Serialize + DeserializeOwned> Probe<T> {
+    /// How the state travels.
+    pub const TRAVEL: Option<StateCodec<T>> = Some(<T as StoredState>::CODEC);
+}
+
+/// What every type can do.
+pub trait StaysBehind<T> {
+    /// The state does not travel.
+    const TRAVEL: Option<StateCodec<T>> = None;
+}
+
+impl<T> StaysBehind<T> for Probe<T> {}
+
 /// Tells what a hook's error says.
 pub fn in_words<E: Display>(error: E) -> String {
     error.to_string()

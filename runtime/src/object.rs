@@ -18,6 +18,7 @@ mod method;
 mod path;
 mod registry;
 mod sweeper;
+mod travel;
 mod turn;
 
 pub use context::Context;
@@ -29,3 +30,7 @@ pub use method::{
 };
 pub use path::{CALL_PATH_LEN_MAX, CallPath, PathTooLong};
 pub use registry::{MethodEntry, Registry};
+pub use travel::{
+    Arriving, Packed, Packing, ParcelSum, STAGED_BYTES_MAX, STAGED_FOR_MAX, STATE_BYTES_MAX,
+    StageError, StateError, Summing,
+};

@@ -26,6 +26,9 @@ mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod transfer_service;
 
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};
+pub use transfer::{TransferError, Transferred};

@@ -18,5 +18,7 @@ mod nested;
 mod stored;
 #[path = "objects/stress.rs"]
 mod stress;
+#[path = "objects/travel.rs"]
+mod travel;
 #[path = "objects/turns.rs"]
 mod turns;

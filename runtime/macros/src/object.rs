@@ -60,6 +60,15 @@ fn object_impl(name: &Ident, settings: &Settings) -> TokenStream {
     } else {
         quote!(::core::option::Option::None)
     };
+    let travel = if settings.transient {
+        quote!(::core::option::Option::None)
+    } else {
+        quote!({
+            #[allow(unused_imports, reason = "only for a type that is not serializable")]
+            use ::steading::__private::StaysBehind as _;
+            <::steading::__private::Probe<#name>>::TRAVEL
+        })
+    };
     let fields = setting_fields(settings);
     quote! {
         #[automatically_derived]
@@ -77,6 +86,7 @@ fn object_impl(name: &Ident, settings: &Settings) -> TokenStream {
                 }
             }
             const STATE: ::core::option::Option<::steading::object::StateCodec<Self>> = #state;
+            const TRAVEL: ::core::option::Option<::steading::object::StateCodec<Self>> = #travel;
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Settings {
     pub(crate) idle: Option<Duration>,
     pub(crate) mailbox: Option<usize>,
     pub(crate) storage: bool,
+    pub(crate) transient: bool,
     pub(crate) save_every: Option<Duration>,
     /// A variant of `steading::object::AutoStart`.
     pub(crate) auto_start: Option<&'static str>,
@@ -54,11 +55,12 @@ impl Settings {
             "idle" => self.idle = Some(duration(&meta.value()?.parse()?)?),
             "mailbox" => self.mailbox = Some(mailbox(&meta.value()?.parse()?)?),
             "storage" => self.storage = true,
+            "transient" => self.transient = true,
             "save_every" => self.save_every = Some(duration(&meta.value()?.parse()?)?),
             "auto_start" => self.auto_start = Some(auto_start(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
-                    "unknown attribute: use name, idle, mailbox, storage, save_every or auto_start",
+                    "unknown attribute: use name, idle, mailbox, storage, save_every, transient or auto_start",
                 ));
             }
         }

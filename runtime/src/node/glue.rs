@@ -9,10 +9,10 @@ use super::query::PeerAdmin;
 use crate::coordination::membership::NodePort;
 use crate::coordination::reconciler::{Closing, SendError, Sent, ShardHost};
 use crate::ids::{NodeId, ShardId, Token};
-use crate::object::{self, Host};
+use crate::object::{self, Host, StateError};
 use crate::placement::{Owner, Parcel};
-use crate::routing::Router;
 use crate::routing::network::Network;
+use crate::routing::{Router, TransferError, Transferred};
 
 /// How long a predecessor with the same node ID may take to answer. A wrong "no" only costs the
 /// time until its lease ends.
@@ -27,8 +27,8 @@ pub(super) struct HostedShards {
 
 #[async_trait]
 impl ShardHost for HostedShards {
-    fn open(&self, shard: ShardId, token: Token, _: Option<Parcel>) {
-        self.host.open(shard, token);
+    fn open(&self, shard: ShardId, token: Token, parcel: Option<Parcel>) {
+        self.host.open_with(shard, token, parcel);
         self.router.shard_changed(shard);
     }
 
@@ -43,26 +43,47 @@ impl ShardHost for HostedShards {
         }
     }
 
-    /// The host ends objects as it closes their shard, so none is left to travel.
     async fn send_ahead(
         &self,
-        _: ShardId,
-        _: &Owner,
-        _: Parcel,
-        _: Duration,
+        shard: ShardId,
+        to: &Owner,
+        parcel: Parcel,
+        limit: Duration,
     ) -> Result<Sent, SendError> {
-        Ok(Sent::Nothing)
+        let packing = self.host.pack(shard);
+        let transfer = self.router.transfer(shard, to, parcel, packing);
+        match tokio::time::timeout(limit, transfer).await {
+            Ok(Ok(Transferred::Staged(_))) => Ok(Sent::Staged),
+            Ok(Ok(Transferred::Nothing)) => Ok(Sent::Nothing),
+            Ok(Err(error)) => Err(send_error(error)),
+            Err(_) => Err(SendError::Late),
+        }
     }
 
-    async fn end(&self, _: ShardId, _: Duration) {}
+    async fn end(&self, shard: ShardId, limit: Duration) {
+        self.host.end(shard, limit).await;
+    }
 
     fn let_go(&self, shard: ShardId) {
+        self.host.let_go(shard);
         self.router.shard_changed(shard);
     }
 
     fn discard(&self, shard: ShardId) {
         self.host.discard(shard);
         self.router.shard_changed(shard);
+    }
+}
+
+fn send_error(error: TransferError) -> SendError {
+    let gone = "its life is over".to_owned();
+    match error {
+        TransferError::Gone(node) => SendError::Unreachable(node, gone),
+        TransferError::Unreachable(node, why) => SendError::Unreachable(node, why),
+        TransferError::Refused(node, why) => SendError::Refused(node, why),
+        TransferError::State(StateError { object, reason }) => {
+            SendError::Unreadable { object, reason }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ use super::directory::{Slot, Stage};
 use super::envelope::{Envelope, Queued, Refusal, Started, late_end};
 use super::hosted::Hosted;
 use super::mailbox::{End, Entry, Gate, Hold, Mailbox, Next};
+use super::travel::{Dormant, Packed, STATE_BYTES_MAX, StateError};
 use super::turn::{Begun, CallInfo, Ended, Held, Saved, begin, fenced, panic_text};
 use super::{Access, CALL_TIMEOUT_DEFAULT, CallPath, Caller, Method, Object, ObjectInfo};
 use crate::error::CallError;
@@ -51,6 +53,8 @@ pub(super) struct Activation<T> {
     mailbox: Mutex<Mailbox<State<T>, Arc<dyn Queued<T>>>>,
     /// The lease is lost: its turns may not store nor answer any more.
     discarded: AtomicBool,
+    /// Its deactivation hook has run, though it is still here: its shard was to move.
+    parted: AtomicBool,
 }
 
 /// How a call to an activation ended.
@@ -90,6 +94,12 @@ pub(super) trait Live: Any + fmt::Debug + Send + Sync {
     fn unseal(&self);
     /// Lets turns start again: the shard does not close after all.
     fn resume(self: Arc<Self>);
+    /// Prepares a sealed activation for the move of its shard, and returns its state if that
+    /// travels. Everything stays as it is but for what the deactivation hook does.
+    fn pack(self: Arc<Self>) -> BoxFuture<'static, Result<Option<Packed>, StateError>>;
+    /// Lets a sealed activation go on. One whose deactivation hook has run cannot: its state is
+    /// returned, to begin anew from.
+    fn reopen(self: Arc<Self>) -> Option<Dormant>;
     /// Ends a sealed activation; returns what must be awaited for that.
     fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>>;
     /// Ends it without saving, and keeps running turns from storing and answering.
@@ -125,6 +135,7 @@ impl<T: Object> Activation<T> {
             hosted,
             mailbox: Mutex::new(mailbox),
             discarded: AtomicBool::new(false),
+            parted: AtomicBool::new(false),
         })
     }
 
@@ -132,7 +143,7 @@ impl<T: Object> Activation<T> {
     /// and the least deadline of what the hook calls.
     pub(super) fn start(self: &Arc<Self>, info: &CallInfo) {
         self.hosted.common.metrics.objects.activations.inc();
-        if T::STATE.is_some() || self.hosted.activate.is_some() {
+        if self.hosted.wakes_slowly() {
             let work = self.clone().activate(info.clone());
             self.hosted.common.tasks.spawn_work(work);
             return;
@@ -143,13 +154,29 @@ impl<T: Object> Activation<T> {
         }
     }
 
-    async fn activate(self: Arc<Self>, info: CallInfo) {
-        let made = AssertUnwindSafe(self.load_and_greet(info)).catch_unwind();
-        match made.await {
+    /// Loads and greets it. State that came with the shard is kept if that fails, but for a panic.
+    pub(super) async fn activate(self: Arc<Self>, info: CallInfo) {
+        let arrived = self.slot.take_dormant(&self.key);
+        let used = arrived.as_ref().map(|dormant| dormant.used);
+        let mut arrived = arrived.map(|dormant| state_of(dormant.state));
+        let made = AssertUnwindSafe(self.load_and_greet(&mut arrived, info)).catch_unwind();
+        let made = made.await;
+        if let (Some(state), Some(used)) = (arrived, used) {
+            let state = Box::new(state);
+            self.slot
+                .put_dormant(self.key.clone(), Dormant { state, used });
+        }
+        match made {
             Ok(Ok(end)) => self.activated(end),
             Ok(Err(why)) => self.fail(&why),
             Err(panic) => self.fail(&panic_text(&*panic)),
         }
+    }
+
+    /// Begins with this state, at rest since `used`.
+    pub(super) fn begin_with(self: &Arc<Self>, state: T, used: u64) {
+        let next = self.mailbox.lock().leave_alone(ready(state, None), used);
+        self.act(next);
     }
 
     fn activated(self: &Arc<Self>, end: End<State<T>>) {
@@ -160,40 +187,88 @@ impl<T: Object> Activation<T> {
         self.act(next);
     }
 
-    async fn load_and_greet(self: &Arc<Self>, mut info: CallInfo) -> Result<End<State<T>>, String> {
-        let (mut state, saved) = self.load().await?;
+    async fn load_and_greet(
+        self: &Arc<Self>,
+        arrived: &mut Option<T>,
+        mut info: CallInfo,
+    ) -> Result<End<State<T>>, String> {
+        let (mut state, saved) = self.load(arrived).await?;
         let mut deactivate = false;
         if let Some(hook) = self.hosted.activate {
             info.deadline = info.deadline.max(Instant::now() + CALL_TIMEOUT_DEFAULT);
             let context = Context::new(self.clone(), info);
-            hook(&mut state, &context).await?;
+            if let Err(why) = hook(&mut state.0, &context).await {
+                if state.1 {
+                    *arrived = Some(state.0);
+                }
+                return Err(why);
+            }
             deactivate = context.wants_deactivation();
         }
         Ok(End {
             deactivate,
-            ..ready(state, saved)
+            ..ready(state.0, saved)
         })
     }
 
-    async fn load(&self) -> Result<(T, Option<Box<Saved>>), String> {
+    /// Returns the state, and whether it arrived with the shard: then that counts, not what storage
+    /// has. Loading still comes first, for it raises storage's token over the old owner's.
+    async fn load(
+        self: &Arc<Self>,
+        arrived: &mut Option<T>,
+    ) -> Result<((T, bool), Option<Box<Saved>>), String> {
         let Some(codec) = T::STATE else {
-            return Ok((T::create(), None));
+            let came = arrived.is_some();
+            return Ok(((arrived.take().unwrap_or_else(T::create), came), None));
         };
         let storage = &self.hosted.common.storage;
         let stored = storage.load(&self.key, self.token).await;
         let stored = stored.map_err(|error| error.to_string())?;
-        let state = match &stored.state {
+        let mut saved = Box::new(Saved {
+            version: stored.version,
+            bytes: stored.state,
+            dirty: false,
+        });
+        if let Some(state) = arrived {
+            self.store_arrived(state, &mut saved).await?;
+            let state = arrived.take().expect("it was there just now");
+            return Ok(((state, true), Some(saved)));
+        }
+        let state = match &saved.bytes {
             Some(bytes) => {
                 (codec.decode)(bytes).map_err(|why| format!("cannot read its state: {why}"))?
             }
             None => T::create(),
         };
-        let saved = Saved {
-            version: stored.version,
-            bytes: stored.state,
-            dirty: false,
-        };
-        Ok((state, Some(Box::new(saved))))
+        Ok(((state, false), Some(saved)))
+    }
+
+    /// Saves what arrived if storage has something else: it is not the old owner's storage.
+    async fn store_arrived(&self, state: &T, saved: &mut Saved) -> Result<(), String> {
+        let codec = T::STATE.expect("only stored types are loaded");
+        let bytes = (codec.encode)(state)?;
+        if saved.bytes.as_ref() != Some(&bytes) {
+            let put = self.put(saved.version, Some(bytes.clone())).await;
+            saved.version = put.map_err(|error| error.to_string())?;
+            saved.bytes = Some(bytes);
+        }
+        Ok(())
+    }
+
+    /// Runs the hook, saves, and writes the state of a sealed activation.
+    async fn prepare(self: &Arc<Self>, held: &mut State<T>) -> Result<Option<Bytes>, String> {
+        if self.hosted.deactivate.is_some() && !self.parted.swap(true, Ordering::AcqRel) {
+            self.say_goodbye(held).await;
+        }
+        self.save(held).await.map_err(|error| error.to_string())?;
+        let written = T::TRAVEL.map(|codec| (codec.encode)(&held.state));
+        match written.transpose()? {
+            Some(state) if state.len() > STATE_BYTES_MAX => Err(format!(
+                "it has {} bytes, and at most {STATE_BYTES_MAX} travel",
+                state.len()
+            )),
+            written => Ok(written.map(Bytes::from)),
+        }
     }
 
     fn fail(self: &Arc<Self>, why: &str) {
@@ -467,6 +542,7 @@ impl<T: Object> Activation<T> {
 
     /// Deletes the stored state of an object that had no activation: this one is not activated.
     pub(super) async fn delete_cold(self: &Arc<Self>) -> Result<(), CallError> {
+        drop(self.slot.take_dormant(&self.key));
         let deleted = AssertUnwindSafe(async {
             if T::STATE.is_none() {
                 return Ok(());
@@ -489,6 +565,16 @@ impl<T: Object> Activation<T> {
         }
     }
 
+    /// Ends in order an object that is in no table: its state came with the shard and was never
+    /// woken. It is stored or has hooks, or it would have been made an activation.
+    pub(super) async fn end_arrived(self: Arc<Self>, dormant: Dormant) {
+        let mut arrived = Some(state_of(dormant.state));
+        match self.load(&mut arrived).await {
+            Ok(_) => {}
+            Err(why) => error!(object = %self.key, why, "cannot save what came with the shard"),
+        }
+    }
+
     async fn retire(self: Arc<Self>, held: State<T>) {
         self.end_in_order(held).await;
         self.over(None);
@@ -497,7 +583,9 @@ impl<T: Object> Activation<T> {
     /// Runs the deactivation hook and saves. Errors are logged: nobody waits for them.
     pub(super) async fn end_in_order(self: &Arc<Self>, mut held: State<T>) {
         let end = AssertUnwindSafe(async {
-            self.say_goodbye(&mut held).await;
+            if !self.parted.load(Ordering::Acquire) {
+                self.say_goodbye(&mut held).await;
+            }
             self.save(&mut held).await
         });
         match end.catch_unwind().await {
@@ -533,7 +621,7 @@ impl<T: Object> Activation<T> {
         let is_wanted = match table.stage {
             Stage::Open => keep || !refused.is_empty(),
             Stage::Closing => !refused.is_empty(),
-            Stage::Closed | Stage::Ending => false,
+            Stage::Closed | Stage::Sealed | Stage::Ending => false,
         };
         if failed.is_none() && was_there && is_wanted {
             let (key, slot) = (self.key.clone(), self.slot.clone());
@@ -648,11 +736,62 @@ impl<T: Object> Live for Activation<T> {
         self.act(next);
     }
 
+    fn pack(self: Arc<Self>) -> BoxFuture<'static, Result<Option<Packed>, StateError>> {
+        Box::pin(async move {
+            let (mut held, used) = {
+                let mut mailbox = self.mailbox.lock();
+                match mailbox.take_last() {
+                    Some(held) => (held, mailbox.used()),
+                    None => return Ok(None), // It cannot be trusted, and begins anew.
+                }
+            };
+            let prepared = AssertUnwindSafe(self.prepare(&mut held))
+                .catch_unwind()
+                .await;
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(panic) => {
+                    self.note_panic("deactivate", &panic_text(&*panic));
+                    return Ok(None);
+                }
+            };
+            drop(self.mailbox.lock().put_back(held));
+            let (key, now) = (self.key.clone(), self.hosted.common.now());
+            match prepared {
+                Ok(state) => Ok(state.map(|state| Packed {
+                    key,
+                    state,
+                    idle: Duration::from_millis(now.saturating_sub(used)),
+                })),
+                Err(reason) => Err(StateError {
+                    object: key,
+                    reason,
+                }),
+            }
+        })
+    }
+
+    fn reopen(self: Arc<Self>) -> Option<Dormant> {
+        if !self.parted.load(Ordering::Acquire) {
+            self.unseal();
+            self.resume();
+            return None;
+        }
+        let (held, used) = {
+            let mut mailbox = self.mailbox.lock();
+            (mailbox.take_last(), mailbox.used())
+        };
+        self.discard();
+        let held = Arc::into_inner(held?)?;
+        let state = Box::new(held.state);
+        Some(Dormant { state, used })
+    }
+
     fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
         let last = self.mailbox.lock().take_last();
         let held = last.filter(|held| {
             let dirty = held.saved.as_ref().is_some_and(|saved| saved.dirty);
-            dirty || self.hosted.deactivate.is_some()
+            dirty || self.hosted.deactivate.is_some() && !self.parted.load(Ordering::Acquire)
         });
         let Some(held) = held else {
             self.over(None);
@@ -710,6 +849,12 @@ pub(super) enum SaveError {
     Encode(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// Returns the state of an object of this type.
+pub(super) fn state_of<T: Object>(state: Box<dyn Any + Send + Sync>) -> T {
+    let state = state.downcast();
+    *state.expect("state was read by the type that it belongs to")
 }
 
 fn ready<T>(state: T, saved: Option<Box<Saved>>) -> End<State<T>> {

@@ -7,18 +7,22 @@
 //! A running turn may call other objects of its own shard. Such calls still have their turns while
 //! the shard closes, or the turn could not end. So an object that was quiet may run again, until
 //! all are seen quiet in one look, which seals them.
+//!
+//! A sealed shard still has its objects. It opens again with them, or ends them in order, or lets
+//! them go once another node has them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::Closing;
 use super::activation::Live;
 use super::directory::{Slot, Stage};
+use super::{Closing, Host};
 use crate::telemetry::ObjectMetrics;
 
 /// A closing that waits longer than this for running turns is told in the log.
@@ -47,33 +51,62 @@ pub(super) async fn close(slot: Arc<Slot>, limit: Duration, metrics: ObjectMetri
     metrics
         .lock_wait_seconds
         .observe(began.elapsed().as_secs_f64());
-    let objects = match waited {
-        Waited::Sealed(objects) => objects,
-        Waited::Overtaken => return Closing::Closed, // The lease was lost meanwhile.
+    match waited {
+        Waited::Sealed => {
+            metrics.locks_held_exclusive.inc();
+            Closing::Closed
+        }
+        Waited::Overtaken => Closing::Closed, // The lease was lost meanwhile.
         Waited::Overdue(busy) => {
             metrics.lock_overdue.inc();
-            return reopen(&slot, round, &busy);
+            reopen(&slot, round, &busy)
         }
+    }
+}
+
+/// Ends the objects of a sealed shard in order: hooks, then last saves. Takes no longer than
+/// `limit`, and at least a second if need be.
+pub(super) async fn end(host: Arc<Host>, slot: Arc<Slot>, limit: Duration) {
+    let by = Instant::now() + limit.max(ENDING_LIMIT_MIN);
+    let Ok(_alone) = timeout_at(by, slot.closing.lock()).await else {
+        return;
     };
-    metrics.locks_held_exclusive.inc();
-    let held = Instant::now();
-    end_all(objects, by.max(held + ENDING_LIMIT_MIN)).await;
-    metrics
-        .lock_hold_seconds
-        .observe(held.elapsed().as_secs_f64());
-    metrics.locks_held_exclusive.dec();
+    let (round, objects, dormant) = {
+        let mut table = slot.table.write();
+        if table.stage != Stage::Sealed {
+            return;
+        }
+        table.stage = Stage::Ending;
+        let dormant = std::mem::take(&mut table.dormant);
+        (table.round, table.take_all(), dormant)
+    };
+    let token = slot.table.read().token;
+    let live = objects.into_iter().filter_map(|object| {
+        let ending = object.clone().end_paused()?;
+        // It must live until its end is over.
+        let ending = async move {
+            ending.await;
+            drop(object);
+        };
+        Some(ending.boxed())
+    });
+    let came = dormant.into_iter().filter_map(|(key, dormant)| {
+        let hosted = host.types.get(key.object_type())?.clone();
+        Some(hosted.end_dormant(slot.clone(), token, key, dormant))
+    });
+    end_all(live.chain(came), by).await;
     let mut table = slot.table.write();
     if table.round == round {
         table.stage = Stage::Closed;
+        host.unhold(&mut table);
     }
-    Closing::Closed
 }
 
 /// From here no new turn starts. `None`: the shard is closed already.
 fn stop_turns(slot: &Slot) -> Option<(u64, Vec<Arc<dyn Live>>)> {
     let mut table = slot.table.write();
     match table.stage {
-        Stage::Closed => return None,
+        Stage::Closed | Stage::Sealed => return None,
         Stage::Open | Stage::Closing | Stage::Ending => table.stage = Stage::Closing,
     }
     let objects = table.iter().cloned().collect();
@@ -88,15 +121,15 @@ fn stop_turns(slot: &Slot) -> Option<(u64, Vec<Arc<dyn Live>>)> {
 
 /// How waiting for turns ended.
 enum Waited {
-    /// No turn of these objects runs, and none will.
-    Sealed(Vec<Arc<dyn Live>>),
+    /// No turn of the objects runs, and none will.
+    Sealed,
     /// Turns of these run too long.
     Overdue(Vec<Arc<dyn Live>>),
     /// The shard was discarded.
     Overtaken,
 }
 
-/// Waits until no turn of the shard runs and takes its objects. `busy` is where to look first.
+/// Waits until no turn of the shard runs and seals its objects. `busy` is where to look first.
 async fn wait_for_turns(
     slot: &Slot,
     round: u64,
@@ -112,7 +145,7 @@ async fn wait_for_turns(
         if busy.is_empty() {
             match seal(slot, round) {
                 Waited::Overdue(running) => busy = running,
-                sealed @ (Waited::Sealed(_) | Waited::Overtaken) => return sealed,
+                sealed @ (Waited::Sealed | Waited::Overtaken) => return sealed,
             }
         }
         if Instant::now() >= by {
@@ -127,7 +160,7 @@ async fn wait_for_turns(
     }
 }
 
-/// Takes the objects if no turn of any of them runs, seen in one look; else returns the busy ones.
+/// Seals the objects if no turn of any of them runs, seen in one look; else returns the busy ones.
 fn seal(slot: &Slot, round: u64) -> Waited {
     let mut table = slot.table.write();
     if table.round != round {
@@ -139,8 +172,9 @@ fn seal(slot: &Slot, round: u64) -> Waited {
         .cloned()
         .collect();
     if busy.is_empty() {
-        table.stage = Stage::Ending;
-        return Waited::Sealed(table.take_all());
+        table.stage = Stage::Sealed;
+        table.held = Some(Instant::now());
+        return Waited::Sealed;
     }
     for object in table.iter() {
         object.unseal();
@@ -168,17 +202,11 @@ fn reopen(slot: &Slot, round: u64, busy: &[Arc<dyn Live>]) -> Closing {
     Closing::Overdue(overdue)
 }
 
-async fn end_all(objects: Vec<Arc<dyn Live>>, by: Instant) {
+async fn end_all(objects: impl Iterator<Item = BoxFuture<'static, ()>>, by: Instant) {
     let mut endings = FuturesUnordered::new();
     let mut in_time = true;
-    for object in objects {
-        let Some(ending) = object.clone().end_paused() else {
-            continue;
-        };
-        endings.push(timeout_at(by, async move {
-            ending.await;
-            drop(object);
-        }));
+    for ending in objects {
+        endings.push(timeout_at(by, ending));
         if endings.len() >= ENDINGS_MAX {
             in_time &= endings.next().await.is_none_or(|ended| ended.is_ok());
         }

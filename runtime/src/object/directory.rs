@@ -1,5 +1,6 @@
 //! The activations of one shard, and whether the shard is open here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 
 use super::activation::Live;
 use super::mailbox::Hold;
+use super::travel::Dormant;
 use crate::ids::{ObjectKey, ShardId, Token};
 
 /// The place of one shard's objects, or of those that are bound to the node.
@@ -34,6 +37,8 @@ pub(super) enum Stage {
     Open,
     /// No new turn starts but for the calls of running ones, so that these can end.
     Closing,
+    /// No turn runs nor starts. The objects are as they were, and go on if the shard opens again.
+    Sealed,
     /// No turn runs nor starts; objects end.
     Ending,
 }
@@ -43,7 +48,11 @@ pub(super) struct Table {
     pub(super) token: Token,
     /// Counts openings and discards, so that a closing sees that it was overtaken.
     pub(super) round: u64,
+    /// Since when the shard is sealed or its objects end.
+    pub(super) held: Option<Instant>,
     objects: HashTable<Arc<dyn Live>>,
+    /// State that came with the shard, of objects that have no activation yet.
+    pub(super) dormant: BTreeMap<ObjectKey, Dormant>,
     hasher: RandomState,
 }
 
@@ -55,6 +64,8 @@ impl Slot {
                 stage: Stage::Closed,
                 token: Token::default(),
                 round: 0,
+                held: None,
+                dormant: BTreeMap::new(),
                 objects: HashTable::new(),
                 hasher,
             }),
@@ -63,6 +74,19 @@ impl Slot {
             turns: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
+    }
+
+    /// Takes the state that came with the shard for an object that is activated now.
+    pub(super) fn take_dormant(&self, key: &ObjectKey) -> Option<Dormant> {
+        if self.table.read().dormant.is_empty() {
+            return None;
+        }
+        self.table.write().dormant.remove(key)
+    }
+
+    /// Gives back what [`Slot::take_dormant`] took.
+    pub(super) fn put_dormant(&self, key: ObjectKey, dormant: Dormant) {
+        self.table.write().dormant.insert(key, dormant);
     }
 
     pub(super) fn count_turn(&self, failed: bool) {
@@ -91,7 +115,7 @@ impl Table {
         match self.stage {
             Stage::Open => true,
             Stage::Closing => hold() == Hold::Held,
-            Stage::Closed | Stage::Ending => false,
+            Stage::Closed | Stage::Sealed | Stage::Ending => false,
         }
     }
 
@@ -121,8 +145,9 @@ impl Table {
         }
     }
 
+    /// Counts the objects that live here, with or without an activation.
     pub(super) fn len(&self) -> usize {
-        self.objects.len()
+        self.objects.len() + self.dormant.len()
     }
 
     /// In no order.

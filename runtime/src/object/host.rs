@@ -1,7 +1,7 @@
 //! The objects of this process, by shard.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt;
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,21 +9,29 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
 
-use super::directory::{Slot, Stage};
+use super::activation::Live;
+use super::directory::{Slot, Stage, Table};
 use super::encoding::check_args;
 use super::hosted::{AUTO_CLUSTER_ID, Common, Hosted, HostedType};
 use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
+use super::travel::{Arriving, Dormant, Packed, Packing, Staging, StateError};
 use super::{AutoStart, CallPath, EncodedCall, Object, Registry, RemoteCalls, closing};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId, Token};
+use crate::placement::Parcel;
 use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::{CountTurns, HostCounts, Metrics};
+
+/// Objects of one shard that are woken at a time after a move.
+const WOKEN_AT_ONCE: usize = 64;
 
 /// What a host is made of.
 #[derive(Debug)]
@@ -51,6 +59,7 @@ pub struct Host {
     pub(super) common: Arc<Common>,
     slots: Box<[Arc<Slot>]>,
     node_bound: Arc<Slot>,
+    staging: Staging,
     pub(super) types: BTreeMap<&'static str, Arc<dyn HostedType>>,
 }
 
@@ -66,7 +75,7 @@ pub enum Dispatch {
 /// How closing a shard ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// No turn runs and none will; its objects are saved, deactivated and dropped.
+    /// No turn runs and none will. Its objects are as they were.
     Closed,
     /// These turns did not end in time; the shard is open again.
     Overdue(Vec<(ObjectKey, String)>),
@@ -146,6 +155,7 @@ impl Host {
             common,
             slots,
             node_bound,
+            staging: Staging::default(),
             types,
         }
     }
@@ -162,19 +172,107 @@ impl Host {
     }
 
     /// Opens a shard under a token, and starts the objects that live there without being called.
-    /// Opening it again under the same token changes nothing, and a lower one is ignored.
+    /// Opening it again under the same token changes nothing, and a lower one is ignored. A shard
+    /// that was closed here and not ended goes on with its objects.
     pub fn open(self: &Arc<Self>, shard: ShardId, token: Token) {
+        self.open_with(shard, token, None);
+    }
+
+    /// Opens a shard under a token with the state that was staged as `parcel`. Whatever else is
+    /// staged for it is dropped.
+    pub fn open_with(self: &Arc<Self>, shard: ShardId, token: Token, parcel: Option<Parcel>) {
         let slot = &self.slots[shard.index()];
-        if open(slot, token) {
-            self.auto_start(slot);
+        let staged = self.staging.take(shard, parcel);
+        match self.open_slot(slot, token) {
+            Opened::Anew => {
+                match (parcel, staged) {
+                    (_, Some(objects)) => self.take_in(slot, objects),
+                    (Some(parcel), None) => {
+                        error!(%shard, ?parcel, "the state that came with the shard is not here");
+                        self.common.metrics.objects.parcels_missing.inc();
+                    }
+                    (None, None) => {}
+                }
+                self.auto_start(slot);
+            }
+            Opened::Again | Opened::Not => {}
+        }
+    }
+
+    /// Makes the objects whose state came with the shard.
+    fn take_in(self: &Arc<Self>, slot: &Arc<Slot>, objects: Vec<(ObjectKey, Dormant)>) {
+        let mut asleep = Vec::new();
+        for (key, dormant) in objects {
+            let hosted = self.types.get(key.object_type());
+            let hosted = hosted.expect("its state was read by its type").clone();
+            if let Some(dormant) = hosted.adopt(slot, &key, dormant) {
+                slot.put_dormant(key.clone(), dormant);
+                asleep.push(key);
+            }
+        }
+        self.wake_later(slot, asleep);
+    }
+
+    /// Activates these objects in the background, as far as their calls do not come first.
+    fn wake_later(self: &Arc<Self>, slot: &Arc<Slot>, asleep: Vec<ObjectKey>) {
+        if !asleep.is_empty() {
+            let (host, slot) = (Arc::downgrade(self), slot.clone());
+            self.common.tasks.spawn_work(wake_all(host, slot, asleep));
         }
     }
 
     /// Opens the place of the objects that are bound to this node, under the token of its
     /// incarnation: when the node is registered.
     pub fn open_node_bound(self: &Arc<Self>, token: Token) {
-        if open(&self.node_bound, token) {
-            self.auto_start(&self.node_bound);
+        match self.open_slot(&self.node_bound, token) {
+            Opened::Anew => self.auto_start(&self.node_bound),
+            Opened::Again | Opened::Not => {}
+        }
+    }
+
+    fn open_slot(self: &Arc<Self>, slot: &Arc<Slot>, token: Token) -> Opened {
+        let mut table = slot.table.write();
+        if token < table.token {
+            let (shard, known) = (slot.shard, table.token);
+            warn!(?shard, %token, %known, "cannot open the shard under a lower token");
+            return Opened::Not;
+        }
+        match table.stage {
+            Stage::Closed => {
+                table.stage = Stage::Open;
+                table.token = token;
+                table.round += 1;
+                Opened::Anew
+            }
+            Stage::Sealed => {
+                table.stage = Stage::Open;
+                table.token = token;
+                self.unhold(&mut table);
+                let objects: Vec<_> = table.iter().cloned().collect();
+                drop(table);
+                self.wake_later(slot, reopen(slot, objects));
+                Opened::Again
+            }
+            Stage::Open => {
+                table.token = token;
+                Opened::Again
+            }
+            Stage::Closing | Stage::Ending => {
+                let (shard, stage) = (slot.shard, table.stage);
+                warn!(?shard, %token, ?stage, "cannot open the shard now");
+                Opened::Not
+            }
+        }
+    }
+
+    /// Notes that a shard's turns are held up no more.
+    pub(super) fn unhold(&self, table: &mut Table) {
+        if let Some(since) = table.held.take() {
+            let metrics = &self.common.metrics.objects;
+            metrics
+                .lock_hold_seconds
+                .observe(since.elapsed().as_secs_f64());
+            metrics.locks_held_exclusive.dec();
         }
     }
 
@@ -209,19 +307,95 @@ impl Host {
         }
     }
 
-    /// Closes a shard: no new turn starts, running turns end within `limit`, then its objects are
-    /// deactivated with their hooks, saved and dropped. A shard that is not open is closed
-    /// already. Hooks and last saves get what is left of `limit`, at least 1 s; those that take
-    /// longer are abandoned and logged.
+    /// Closes a shard: no new turn starts and running turns end within `limit`. Its objects stay as
+    /// they are, until [`Host::open`] lets them go on, [`Host::end`] ends them, or
+    /// [`Host::let_go`] or [`Host::discard`] drops them. A shard that is not open is closed already.
     ///
     /// Cancel safety: once begun, closing goes on though nobody waits for it.
     pub async fn close(&self, shard: ShardId, limit: Duration) -> Closing {
         self.close_slot(&self.slots[shard.index()], limit).await
     }
 
-    /// Closes the place of the objects that are bound to this node, as [`Host::close`] does.
-    pub async fn close_node_bound(&self, limit: Duration) -> Closing {
-        self.close_slot(&self.node_bound, limit).await
+    /// Closes the place of the objects that are bound to this node, as [`Host::close`] does, and
+    /// ends them in what is left of the time, as [`Host::end`] does.
+    pub async fn close_node_bound(self: &Arc<Self>, limit: Duration) -> Closing {
+        let by = Instant::now() + limit;
+        let closing = self.close_slot(&self.node_bound, limit).await;
+        self.end_slot(&self.node_bound, by - Instant::now()).await;
+        closing
+    }
+
+    /// Ends the objects of a closed shard in order: deactivation hooks, last saves; then drops them.
+    /// Takes no longer than `limit`, and at least a second if need be; what takes longer is
+    /// abandoned and logged.
+    ///
+    /// Cancel safety: once begun, it goes on though nobody waits for it.
+    pub async fn end(self: &Arc<Self>, shard: ShardId, limit: Duration) {
+        self.end_slot(&self.slots[shard.index()], limit).await;
+    }
+
+    async fn end_slot(self: &Arc<Self>, slot: &Arc<Slot>, limit: Duration) {
+        let ending = closing::end(self.clone(), slot.clone(), limit);
+        // If it fails the process ends.
+        let _ = self.common.tasks.spawn_work(ending).await;
+    }
+
+    /// Drops the objects of a closed shard without hooks or saves: they were packed, and another
+    /// node has them now.
+    pub fn let_go(&self, shard: ShardId) {
+        self.discard(shard);
+    }
+
+    /// Packs the objects of a closed shard one after the other, to be sent to the node that will own
+    /// it.
+    pub fn pack(&self, shard: ShardId) -> Packing {
+        let table = self.slots[shard.index()].table.read();
+        if table.stage != Stage::Sealed {
+            return Packing::new(Vec::new(), VecDeque::new());
+        }
+        let now = self.common.now();
+        let dormant = table.dormant.iter().map(|(key, dormant)| {
+            let written = self.types.get(key.object_type()).map_or_else(
+                || Err("its type is not hosted here".to_owned()),
+                |hosted| hosted.repack(dormant),
+            );
+            match written {
+                Ok(state) => Ok(Packed {
+                    key: key.clone(),
+                    state,
+                    idle: Duration::from_millis(now.saturating_sub(dormant.used)),
+                }),
+                Err(reason) => Err(StateError {
+                    object: key.clone(),
+                    reason,
+                }),
+            }
+        });
+        Packing::new(table.iter().cloned().collect(), dormant.collect())
+    }
+
+    /// Begins to take in a parcel of state for a shard that this node may come to own.
+    pub fn arriving(self: &Arc<Self>, shard: ShardId, parcel: Parcel) -> Arriving {
+        Arriving::new(self.clone(), shard, parcel)
+    }
+
+    pub(super) fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
+    /// Reads the state of an object that is to live here.
+    pub(super) fn unpack(&self, packed: &Packed) -> Result<Dormant, StateError> {
+        let object = &packed.key;
+        let refuse = |reason: String| StateError {
+            object: object.clone(),
+            reason,
+        };
+        let hosted = self.types.get(object.object_type());
+        let hosted = hosted.ok_or_else(|| refuse("its type is not hosted here".into()))?;
+        let state = hosted.unpack(&packed.state).map_err(refuse)?;
+        let idle = super::hosted::millis(packed.idle);
+        let used = self.common.now().saturating_sub(idle);
+        Ok(Dormant { state, used })
     }
 
     async fn close_slot(&self, slot: &Arc<Slot>, limit: Duration) -> Closing {
@@ -234,15 +408,31 @@ impl Host {
     /// Drops every activation of every shard without saving, and closes every shard: the lease
     /// is lost. Running turns cannot store or answer any more.
     pub fn discard_all(&self) {
+        self.staging.clear();
         for slot in self.all_slots() {
-            discard(slot);
+            self.discard_slot(slot);
         }
     }
 
     /// Drops a shard's objects without saving and closes it: another node owns it. Ends a closing
     /// of it.
     pub fn discard(&self, shard: ShardId) {
-        discard(&self.slots[shard.index()]);
+        self.discard_slot(&self.slots[shard.index()]);
+    }
+
+    fn discard_slot(&self, slot: &Slot) {
+        let mut table = slot.table.write();
+        table.stage = Stage::Closed;
+        table.round += 1; // A closing under way sees that it is overtaken.
+        self.unhold(&mut table);
+        let dormant = std::mem::take(&mut table.dormant);
+        let objects = table.take_all();
+        drop(table);
+        drop(dormant);
+        for object in objects {
+            object.discard();
+        }
+        slot.quiet.notify_waiters();
     }
 
     /// Counts all live objects, node-bound ones too.
@@ -352,38 +542,47 @@ impl Host {
     }
 }
 
-/// Opens a slot; returns whether it was closed before.
-fn open(slot: &Slot, token: Token) -> bool {
-    let mut table = slot.table.write();
-    match table.stage {
-        Stage::Closed if token >= table.token => {
-            table.stage = Stage::Open;
-            table.token = token;
-            table.round += 1;
-            true
-        }
-        Stage::Open if token >= table.token => {
-            table.token = token;
-            false
-        }
-        Stage::Closed | Stage::Open | Stage::Closing | Stage::Ending => {
-            let (shard, known, stage) = (slot.shard, table.token, table.stage);
-            warn!(?shard, %token, %known, ?stage, "cannot open the shard now");
-            false
-        }
-    }
+/// What became of opening a slot.
+enum Opened {
+    /// It was closed, and without objects.
+    Anew,
+    /// It was open, or goes on with the objects that it had.
+    Again,
+    /// It cannot be opened now.
+    Not,
 }
 
-fn discard(slot: &Slot) {
-    let mut table = slot.table.write();
-    table.stage = Stage::Closed;
-    table.round += 1; // A closing under way sees that it is overtaken.
-    let objects = table.take_all();
-    drop(table);
+/// Lets the objects of a slot go on that was sealed. Returns those that must be activated anew.
+fn reopen(slot: &Arc<Slot>, objects: Vec<Arc<dyn Live>>) -> Vec<ObjectKey> {
+    let mut asleep = Vec::new();
     for object in objects {
-        object.discard();
+        if let Some(dormant) = object.clone().reopen() {
+            let mut table = slot.table.write();
+            table.remove(&*object);
+            table.dormant.insert(object.key().clone(), dormant);
+            asleep.push(object.key().clone());
+        }
     }
     slot.quiet.notify_waiters();
+    asleep
+}
+
+/// Activates objects whose state came with their shard, unless their calls have done so.
+async fn wake_all(host: Weak<Host>, slot: Arc<Slot>, keys: Vec<ObjectKey>) {
+    let waking = futures::stream::iter(keys).for_each_concurrent(WOKEN_AT_ONCE, |key| {
+        let hosted = host.upgrade().and_then(|host| {
+            let is_asleep = slot.table.read().dormant.contains_key(&key);
+            let hosted = host.types.get(key.object_type());
+            hosted.filter(|_| is_asleep).cloned()
+        });
+        let slot = slot.clone();
+        async move {
+            if let Some(hosted) = hosted {
+                hosted.wake(slot, key).await;
+            }
+        }
+    });
+    waking.await;
 }
 
 fn is_wanted(query: &ObjectQuery, key: &ObjectKey) -> bool {

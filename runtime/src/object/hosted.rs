@@ -3,27 +3,31 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::activation::{Activation, Called, Live};
+use super::activation::{Activation, Called, Live, state_of};
 use super::chore::{Answer, Chore, Task, finished};
 use super::directory::Slot;
 use super::envelope::late_start;
 use super::mailbox::{Gate, Hold};
-use super::turn::CallInfo;
+use super::travel::Dormant;
+use super::turn::{CallInfo, panic_text};
 use super::{
     AutoStart, CallPath, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method,
     MethodEntry, Methods, Object, RemoteCalls, TypeSettings,
 };
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{Layout, NodeId, ObjectKey, Place};
+use crate::ids::{Layout, NodeId, ObjectKey, Place, Token};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -98,6 +102,28 @@ pub(super) trait HostedType: Any + fmt::Debug + Send + Sync {
     ) -> BoxFuture<'static, Dispatch>;
     /// Activates an object, if it has no activation and its shard is open.
     fn activate(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey);
+    /// Reads state that comes with a shard.
+    fn unpack(&self, state: &[u8]) -> Result<Box<dyn Any + Send + Sync>, String>;
+    /// Writes state that came with a shard, for its next journey.
+    fn repack(&self, dormant: &Dormant) -> Result<Bytes, String>;
+    /// Makes an activation of state that came with a shard, or returns it if that takes loading
+    /// or a hook.
+    fn adopt(
+        self: Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &ObjectKey,
+        dormant: Dormant,
+    ) -> Option<Dormant>;
+    /// Activates an object whose state came with the shard, and waits for that.
+    fn wake(self: Arc<Self>, slot: Arc<Slot>, key: ObjectKey) -> BoxFuture<'static, ()>;
+    /// Ends in order an object whose state came with the shard and was never woken.
+    fn end_dormant(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        token: Token,
+        key: ObjectKey,
+        dormant: Dormant,
+    ) -> BoxFuture<'static, ()>;
     /// Saves what has changed, if the type saves at an interval and it is time.
     fn save_due(self: Arc<Self>, now: u64);
 }
@@ -226,6 +252,11 @@ impl<T: Object> Hosted<T> {
         }
     }
 
+    /// Whether making an activation takes more than making the state.
+    pub(super) fn wakes_slowly(&self) -> bool {
+        T::STATE.is_some() || self.activate.is_some()
+    }
+
     pub(super) fn note_dirty(&self, activation: &Arc<Activation<T>>) {
         self.dirty.lock().push(Arc::downgrade(activation));
     }
@@ -324,6 +355,63 @@ impl<T: Object> HostedType for Hosted<T> {
 
     fn activate(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey) {
         let _ = self.activation(slot, key, &CallInfo::background());
+    }
+
+    fn unpack(&self, state: &[u8]) -> Result<Box<dyn Any + Send + Sync>, String> {
+        let codec = T::TRAVEL.ok_or("its type does not travel here")?;
+        // Reading values runs code of users, which may panic.
+        let read = catch_unwind(|| (codec.decode)(state));
+        let read = read.unwrap_or_else(|panic| Err(panic_text(&*panic)));
+        Ok(Box::new(read?))
+    }
+
+    fn repack(&self, dormant: &Dormant) -> Result<Bytes, String> {
+        let codec = T::TRAVEL.ok_or("its type does not travel")?;
+        let state = dormant.state.downcast_ref::<T>();
+        let state = state.expect("state was read by the type that it belongs to");
+        (codec.encode)(state).map(Bytes::from)
+    }
+
+    fn adopt(
+        self: Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &ObjectKey,
+        dormant: Dormant,
+    ) -> Option<Dormant> {
+        if self.wakes_slowly() {
+            return Some(dormant);
+        }
+        let mut table = slot.table.write();
+        if table.find(key).is_none() {
+            let key = key.with_type_name(&self.name);
+            let activation = Activation::new(key, table.token, slot.clone(), self.clone());
+            table.insert(activation.clone());
+            drop(table);
+            self.common.metrics.objects.activations.inc();
+            activation.begin_with(state_of(dormant.state), dormant.used);
+        }
+        None
+    }
+
+    fn wake(self: Arc<Self>, slot: Arc<Slot>, key: ObjectKey) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Some((activation, true)) = self.insert(&slot, &key, || Hold::Free) {
+                self.common.metrics.objects.activations.inc();
+                activation.activate(CallInfo::background()).await;
+            }
+        })
+    }
+
+    fn end_dormant(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        token: Token,
+        key: ObjectKey,
+        dormant: Dormant,
+    ) -> BoxFuture<'static, ()> {
+        let key = key.with_type_name(&self.name);
+        let activation = Activation::new(key, token, slot, self);
+        Box::pin(activation.end_arrived(dormant))
     }
 
     fn save_due(self: Arc<Self>, now: u64) {

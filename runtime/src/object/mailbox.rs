@@ -351,6 +351,16 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         trusted.then(|| self.state.take()).flatten()
     }
 
+    /// Gives back what [`Mailbox::take_last`] took: the object does not end after all. Returns it if
+    /// the mailbox has ended meanwhile.
+    pub(super) fn put_back(&mut self, state: S) -> Option<S> {
+        if self.gate == Gate::Gone {
+            return Some(state);
+        }
+        self.state = Some(state);
+        None
+    }
+
     /// Ends the mailbox: no turn ever starts again.
     pub(super) fn finish(&mut self) -> Remains<S, J> {
         self.gate = Gate::Gone;

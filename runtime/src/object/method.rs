@@ -20,6 +20,9 @@ pub trait Object: Sized + Send + Sync + 'static {
     fn settings() -> TypeSettings;
     /// How its state is stored; `None`: it is not.
     const STATE: Option<StateCodec<Self>>;
+    /// How its state travels with its shard when that moves on purpose; `None`: it is transient,
+    /// and begins anew, or from storage, at the new owner.
+    const TRAVEL: Option<StateCodec<Self>> = None;
 }
 
 /// How the state of a type becomes bytes and comes back.

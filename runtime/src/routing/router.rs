@@ -13,6 +13,7 @@ use super::network::Network;
 use super::parking::{Line, Parking};
 use super::peer::Peer;
 use super::table::Table;
+use super::transfer::Transfers;
 use crate::Tasks;
 use crate::error::CallError;
 use crate::ids::{Incarnation, InvalidObjectKey, NodeId, ObjectKey, Place, ShardId, Token};
@@ -52,6 +53,7 @@ pub(super) struct Inner {
     pub(super) table: Table<Arc<Peer>>,
     pub(super) parking: Arc<Parking>,
     pub(super) heavy: Heavy,
+    pub(super) transfers: Transfers,
 }
 
 /// Where an object lives now.
@@ -76,6 +78,7 @@ impl Router {
             table: Table::new(settings.node.clone(), count),
             parking: Parking::new(lines, settings.metrics.routing.parking.clone()),
             heavy: Heavy::default(),
+            transfers: Transfers::default(),
             settings,
         });
         inner.follow(&view, None);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use steading_proto::v1::admin_server::AdminServer;
 use steading_proto::v1::objects_server::ObjectsServer;
 use steading_proto::v1::peer_server::PeerServer;
+use steading_proto::v1::transfer_server::TransferServer;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -18,6 +19,9 @@ use super::connection::BATCH_BYTES_MAX;
 use super::inbound::PeerService;
 use super::network::Listener;
 use super::objects_service::ObjectsService;
+use super::transfer::PIECE_OVERHEAD;
+use super::transfer_service::TransferService;
+use crate::object::STATE_BYTES_MAX;
 
 /// A client that was silent for this long is asked for a sign of life …
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -52,6 +56,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let closing = CancellationToken::new();
     let message_max = router.inner.settings.payload_max + MESSAGE_OVERHEAD;
+    let piece_max = STATE_BYTES_MAX + PIECE_OVERHEAD;
     let peer = PeerService {
         inner: router.inner.clone(),
         closing: closing.clone(),
@@ -65,6 +70,10 @@ pub async fn serve(
         .add_routes(more)
         .add_service(PeerServer::new(peer).max_decoding_message_size(BATCH_BYTES_MAX))
         .add_service(objects.max_decoding_message_size(message_max))
+        .add_service(
+            TransferServer::new(TransferService(router.clone()))
+                .max_decoding_message_size(piece_max),
+        )
         .add_service(AdminServer::new(AdminService(router)));
     let told = closing.clone();
     let serving = server.serve_with_incoming_shutdown(listener.incoming, async move {

@@ -23,14 +23,16 @@ pub struct ObjectMetrics {
     pub lock_attempts_exclusive: Counter,
     /// Closings that wait for running turns now.
     pub locks_wanted_exclusive: Gauge,
-    /// Shards whose turns have ended and whose objects are being saved and dropped now.
+    /// Shards that are sealed now, or whose objects end.
     pub locks_held_exclusive: Gauge,
     /// Seconds that closings waited for running turns.
     pub lock_wait_seconds: Histogram,
-    /// Seconds that closings took to save and drop the objects.
+    /// Seconds that shards were sealed, until they opened again or had no objects.
     pub lock_hold_seconds: Histogram,
     /// Closings given up because turns did not end in time.
     pub lock_overdue: Counter,
+    /// Shards that opened without the state that was to come with them.
+    pub parcels_missing: Counter,
 }
 
 /// The labels of [`ObjectMetrics::saves`].
@@ -53,11 +55,17 @@ impl ObjectMetrics {
             lock_wait_seconds: seconds(),
             lock_hold_seconds: seconds(),
             lock_overdue: Counter::default(),
+            parcels_missing: Counter::default(),
         };
         let m = metrics.clone();
         registry.register("activations", "Activations begun", m.activations);
         registry.register("panics", "Turns that panicked", m.panics);
         registry.register("saves", "Saves of object state by outcome", m.saves);
+        registry.register(
+            "parcels_missing",
+            "Shards that opened without the state that was to come with them",
+            m.parcels_missing,
+        );
         let lock = registry.sub_registry_with_prefix("shard_lock");
         lock.register(
             "attempts_exclusive",
@@ -71,7 +79,7 @@ impl ObjectMetrics {
         );
         lock.register(
             "held_exclusive",
-            "Shards whose objects are being saved and dropped",
+            "Shards that are sealed, or whose objects end",
             m.locks_held_exclusive,
         );
         lock.register(
@@ -81,7 +89,7 @@ impl ObjectMetrics {
         );
         lock.register(
             "hold_seconds",
-            "Time that closings took to save and drop objects",
+            "Time that shards were sealed, until they opened again or had no objects",
             m.lock_hold_seconds,
         );
         lock.register(

@@ -20,7 +20,7 @@ async fn p21_closing_waits_for_running_turns_and_sends_waiting_calls_away() {
     let began = Instant::now();
     let close = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        world.host.close(shard(3), LIMIT).await
+        world.close_and_end(shard(3), LIMIT).await
     };
     let (running, waiting, closing) = tokio::join!(probe.alone(1, 100), probe.alone(2, 100), close);
     assert_eq!(running, Ok(1));
@@ -86,7 +86,12 @@ async fn o11_closing_everything_ends_every_object_with_its_hook() {
     let calls = join_all(objects.iter().map(crate::world::HookedHandle::ready));
     let close = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        join_all(SHARDS.shards().map(|shard| world.host.close(shard, LIMIT))).await
+        join_all(
+            SHARDS
+                .shards()
+                .map(|shard| world.close_and_end(shard, LIMIT)),
+        )
+        .await
     };
     let (results, closings) = tokio::join!(calls, close);
     assert!(closings.iter().all(|closing| *closing == Closing::Closed));
@@ -98,7 +103,7 @@ async fn o11_closing_everything_ends_every_object_with_its_hook() {
         assert_eq!(hooks(&format!("o11-{i}.")), ["activated", "deactivated"]);
     }
     assert_eq!(
-        world.host.close(shard(0), LIMIT).await,
+        world.close_and_end(shard(0), LIMIT).await,
         Closing::Closed,
         "again"
     );
@@ -126,7 +131,7 @@ async fn closing_waits_for_objects_that_begin_or_end_just_then() {
     ending.ready().await.expect("a good call");
     let close = async {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        world.host.close(shard(3), LIMIT).await
+        world.close_and_end(shard(3), LIMIT).await
     };
     let (ended, began, closing) = tokio::join!(ending.again(), beginning.ready(), close);
     assert_eq!((ended, closing), (Ok(()), Closing::Closed));
@@ -216,7 +221,7 @@ async fn s2_13_to_s2_16_turns_and_closings_are_counted() {
     let counter = world.object::<Counter>("shard#1/c");
     counter.add(1).await.expect("a good call");
     counter.fail().await.expect_err("it panicked");
-    world.host.close(shard(1), LIMIT).await;
+    world.close_and_end(shard(1), LIMIT).await;
     let text = world.metrics.encode().expect("text");
     for line in [
         "steading_turns_total 2",

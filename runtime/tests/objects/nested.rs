@@ -21,6 +21,7 @@ async fn p21_a_running_turn_may_call_objects_of_its_shard_that_is_being_closed()
         "both live and new ones"
     );
     assert_eq!(closing.await.unwrap(), Closing::Closed);
+    world.host.end(x(), LIMIT).await;
     assert!(world.live("Probe").is_empty());
 }
 

@@ -149,7 +149,7 @@ async fn o12_interval_saves_write_the_newest_value_and_stop_with_the_shard() {
     assert_eq!(saved(), 1, "nothing changed");
     lazy.add(1).await.expect("a good call");
     for shard in SHARDS.shards() {
-        world.host.close(shard, LIMIT).await;
+        world.close_and_end(shard, LIMIT).await;
     }
     assert_eq!(saved(), 2, "a last save at the end");
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -12,8 +12,8 @@ use steading::clock::{Clock, Moment};
 use steading::fence::Fence;
 use steading::ids::{ObjectKey, Revision, ShardCount, ShardId, Token};
 use steading::object::{
-    Caller, EncodedCall, Host, HostSettings, ObjectQuery, ObjectRef, PAYLOAD_LEN_MAX, Registry,
-    RemoteCalls,
+    Caller, Closing, EncodedCall, Host, HostSettings, ObjectQuery, ObjectRef, PAYLOAD_LEN_MAX,
+    Registry, RemoteCalls,
 };
 use steading::storage::{MemoryStorage, Storage, StorageError, Stored};
 use steading::telemetry::Metrics;
@@ -53,6 +53,10 @@ impl World {
         registry.register::<Lazy>();
         registry.register::<Hooked>();
         registry.register::<Watch>();
+        registry.register::<crate::travel::Guest>();
+        registry.register::<crate::travel::Local>();
+        registry.register::<crate::travel::Picky>();
+        registry.register::<crate::travel::Text>();
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::new();
         let host = Host::new(HostSettings {
@@ -85,6 +89,13 @@ impl World {
         };
         let objects = self.host.objects(&query).into_iter();
         objects.map(|object| object.key.id().to_owned()).collect()
+    }
+
+    /// Closes a shard and ends its objects, as before a release.
+    pub(crate) async fn close_and_end(&self, shard: ShardId, limit: Duration) -> Closing {
+        let closing = self.host.close(shard, limit).await;
+        self.host.end(shard, limit).await;
+        closing
     }
 
     pub(crate) fn object<T: Object>(&self, id: &str) -> T::Handle {

@@ -1,0 +1,240 @@
+//! The state of a shard's objects on its way to the node that will own the shard: the sending side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::Stream;
+use parking_lot::Mutex;
+use steading_proto::v1::piece::Piece as Content;
+use steading_proto::v1::receipt::Receipt as Said;
+use steading_proto::v1::transfer_client::TransferClient;
+use steading_proto::v1::{self as wire, ObjectState, ParcelName, Piece, States};
+use tonic::Request;
+use tonic::transport::Channel;
+
+use super::Router;
+use super::channel;
+use super::handshake::Greeting;
+use crate::ids::{Incarnation, NodeId, ObjectKey, ShardId};
+use crate::object::{Packed, Packing, ParcelSum, StateError, Summing};
+use crate::placement::{Owner, Parcel};
+
+/// State goes in pieces of about this many bytes; a larger state has one of its own.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Room for what stands around the state in a message.
+pub(super) const PIECE_OVERHEAD: usize = 64 << 10;
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transferred {
+    /// All of it is staged.
+    Staged(ParcelSum),
+    /// There was nothing that travels, and nothing was sent.
+    Nothing,
+}
+
+/// Why a shard's state is not staged where it was sent to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The view has no such life of a node.
+    #[error("{0} is not there")]
+    Gone(NodeId),
+    /// The other node cannot be reached, or the connection broke.
+    #[error("cannot reach {0}: {1}")]
+    Unreachable(NodeId, String),
+    /// The other node does not take it.
+    #[error("{0} does not take it: {1}")]
+    Refused(NodeId, String),
+    /// The state of an object cannot be written here, or not be read there.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// One connection to each node, for transfers alone: calls have their own.
+#[derive(Debug, Default)]
+pub(super) struct Transfers(tokio::sync::Mutex<BTreeMap<NodeId, (Incarnation, Channel)>>);
+
+impl Router {
+    /// Sends the state of a closed shard's objects to the life `to`, to be staged as `parcel`.
+    ///
+    /// Holds a piece of 256 KiB and one state at a time, beside what the connection buffers.
+    /// Dropped early, it leaves nothing staged.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`]; then nothing is staged there, or what is will be dropped in time.
+    pub async fn transfer(
+        &self,
+        shard: ShardId,
+        to: &Owner,
+        parcel: Parcel,
+        mut packing: Packing,
+    ) -> Result<Transferred, TransferError> {
+        let Some(first) = packing.next().await else {
+            return Ok(Transferred::Nothing);
+        };
+        let (failed, sending) = (Arc::default(), Summing::default());
+        let pieces = Pieces {
+            name: Some((shard, parcel)),
+            next: Some(first?),
+            packing,
+            summing: sending,
+            failed: Arc::clone(&failed),
+            over: false,
+        };
+        let mut request = Request::new(pieces.into_stream());
+        let (greeting, mut client) = self.transfer_client(to).await?;
+        greeting.write(request.metadata_mut());
+        let answer = client.send(request).await;
+        if let Some(error) = failed.lock().take() {
+            return Err(TransferError::State(error));
+        }
+        match answer {
+            Ok(receipt) => read_receipt(to, receipt.into_inner()),
+            Err(status) => {
+                self.forget_channel(to).await;
+                let why = status.message().to_owned();
+                Err(TransferError::Unreachable(to.node.clone(), why))
+            }
+        }
+    }
+
+    async fn transfer_client(
+        &self,
+        to: &Owner,
+    ) -> Result<(Greeting, TransferClient<Channel>), TransferError> {
+        let gone = || TransferError::Gone(to.node.clone());
+        let view = self.inner.settings.view.borrow().clone();
+        let record = view.nodes.get(&to.node).ok_or_else(gone)?;
+        if record.incarnation != to.incarnation {
+            return Err(gone());
+        }
+        let greeting = Greeting {
+            cluster_id: view.meta.cluster_id.clone(),
+            from: self.inner.settings.node.clone(),
+            to: to.node.clone(),
+            incarnation: to.incarnation,
+        };
+        let mut channels = self.inner.transfers.0.lock().await;
+        let open = channels.get(&to.node);
+        let open = open.filter(|(incarnation, _)| *incarnation == to.incarnation);
+        if let Some((_, channel)) = open {
+            return Ok((greeting, TransferClient::new(channel.clone())));
+        }
+        let channel = channel::open(&*self.inner.settings.network, &record.grpc).await;
+        let channel = channel.map_err(|why| TransferError::Unreachable(to.node.clone(), why))?;
+        channels.retain(|node, _| view.nodes.contains_key(node));
+        channels.insert(to.node.clone(), (to.incarnation, channel.clone()));
+        Ok((greeting, TransferClient::new(channel)))
+    }
+
+    /// A channel does not connect again when it breaks: the next transfer opens another.
+    async fn forget_channel(&self, to: &Owner) {
+        self.inner.transfers.0.lock().await.remove(&to.node);
+    }
+}
+
+/// A parcel, piece by piece.
+struct Pieces {
+    name: Option<(ShardId, Parcel)>,
+    /// Packed already, and not yet in a piece.
+    next: Option<Packed>,
+    packing: Packing,
+    summing: Summing,
+    /// Where the reason stands if the stream ends early.
+    failed: Arc<Mutex<Option<StateError>>>,
+    over: bool,
+}
+
+impl Pieces {
+    fn into_stream(self) -> impl Stream<Item = Piece> + Send + 'static {
+        futures::stream::unfold(self, |mut pieces| async {
+            let content = pieces.next_piece().await?;
+            let piece = Piece {
+                piece: Some(content),
+            };
+            Some((piece, pieces))
+        })
+    }
+
+    async fn next_piece(&mut self) -> Option<Content> {
+        if let Some((shard, parcel)) = self.name.take() {
+            return Some(Content::Name(ParcelName {
+                shard: shard.get(),
+                revision: parcel.revision.get(),
+                attempt: parcel.attempt,
+            }));
+        }
+        if self.over {
+            return None;
+        }
+        let Some(first) = self.next.take() else {
+            self.over = true;
+            return Some(Content::Sum(wire_sum(self.summing.sum())));
+        };
+        let (mut objects, mut bytes) = (Vec::new(), 0);
+        let mut packed = first;
+        loop {
+            bytes += packed.state.len();
+            self.summing.add(&packed);
+            objects.push(object_state(packed));
+            match self.packing.next().await {
+                None => break,
+                Some(Ok(next)) if bytes + next.state.len() > PIECE_BYTES => {
+                    self.next = Some(next);
+                    break;
+                }
+                Some(Ok(next)) => packed = next,
+                Some(Err(error)) => {
+                    // Without a sum the receiver drops what came.
+                    *self.failed.lock() = Some(error);
+                    self.over = true;
+                    return None;
+                }
+            }
+        }
+        Some(Content::States(States { objects }))
+    }
+}
+
+fn object_state(packed: Packed) -> ObjectState {
+    ObjectState {
+        r#type: packed.key.object_type().into(),
+        id: packed.key.id().into(),
+        state: packed.state,
+        idle_ms: u64::try_from(packed.idle.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+pub(super) fn wire_sum(sum: ParcelSum) -> wire::ParcelSum {
+    wire::ParcelSum {
+        objects: sum.objects,
+        bytes: sum.bytes,
+        checksum: sum.checksum,
+    }
+}
+
+pub(super) fn read_sum(sum: wire::ParcelSum) -> ParcelSum {
+    ParcelSum {
+        objects: sum.objects,
+        bytes: sum.bytes,
+        checksum: sum.checksum,
+    }
+}
+
+fn read_receipt(to: &Owner, receipt: wire::Receipt) -> Result<Transferred, TransferError> {
+    let refused = |why: String| Err(TransferError::Refused(to.node.clone(), why));
+    match receipt.receipt {
+        Some(Said::Staged(sum)) => Ok(Transferred::Staged(read_sum(sum))),
+        Some(Said::Refused(refusal)) => match refusal.object.as_deref().map(str::parse) {
+            Some(Ok::<ObjectKey, _>(object)) => Err(TransferError::State(StateError {
+                object,
+                reason: refusal.reason,
+            })),
+            Some(Err(_)) | None => refused(refusal.reason),
+        },
+        None => refused("it says nothing".into()),
+    }
+}

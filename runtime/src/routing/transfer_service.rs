@@ -1,0 +1,125 @@
+//! The state of a shard's objects on its way to the node that will own the shard: the receiving
+//! side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steading_proto::v1::piece::Piece as Content;
+use steading_proto::v1::receipt::Receipt as Said;
+use steading_proto::v1::transfer_server::Transfer;
+use steading_proto::v1::{ObjectState, ParcelName, Piece, Receipt, Refusal};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Router;
+use super::handshake::Greeting;
+use super::transfer::{read_sum, wire_sum};
+use crate::ids::{ObjectKey, Revision, ShardId};
+use crate::object::{Arriving, Packed, StageError};
+use crate::placement::{NodeState, Parcel};
+
+/// Takes in what other nodes send ahead.
+#[derive(Debug)]
+pub(super) struct TransferService(pub(super) Arc<Router>);
+
+#[tonic::async_trait]
+impl Transfer for TransferService {
+    async fn send(&self, request: Request<Streaming<Piece>>) -> Result<Response<Receipt>, Status> {
+        let inner = &self.0.inner;
+        inner
+            .identity()
+            .check(&Greeting::read(request.metadata())?)?;
+        if let Some(why) = self.refuses() {
+            return Ok(Response::new(refusal(None, why)));
+        }
+        let mut pieces = request.into_inner();
+        let name = match next(&mut pieces).await? {
+            Content::Name(name) => name,
+            Content::States(_) | Content::Sum(_) => {
+                return Err(Status::invalid_argument("a parcel begins with its name"));
+            }
+        };
+        let mut arriving = self.begin(&name)?;
+        loop {
+            let taken = match next(&mut pieces).await? {
+                Content::States(states) => take(&mut arriving, states.objects)?,
+                Content::Sum(sum) => {
+                    let staged = arriving.finish(read_sum(sum));
+                    return Ok(Response::new(match staged {
+                        Ok(sum) => Receipt {
+                            receipt: Some(Said::Staged(wire_sum(sum))),
+                        },
+                        Err(error) => refused(&error),
+                    }));
+                }
+                Content::Name(_) => {
+                    return Err(Status::invalid_argument("a parcel has one name"));
+                }
+            };
+            if let Err(error) = taken {
+                return Ok(Response::new(refused(&error)));
+            }
+        }
+    }
+}
+
+impl TransferService {
+    /// Why this node takes no shards now, if so.
+    fn refuses(&self) -> Option<String> {
+        let settings = &self.0.inner.settings;
+        let view = settings.view.borrow();
+        match view.nodes.get(&settings.node).map(|record| record.state) {
+            Some(NodeState::Draining) => Some("it is draining".into()),
+            // A view that lags knows less than the sender's.
+            Some(NodeState::Active | NodeState::Joining) | None => None,
+        }
+    }
+
+    fn begin(&self, name: &ParcelName) -> Result<Arriving, Status> {
+        let inner = &self.0.inner;
+        let shard = ShardId::new(name.shard, inner.table.count())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let parcel = Parcel {
+            revision: Revision::new(name.revision),
+            attempt: name.attempt,
+        };
+        Ok(inner.settings.host.arriving(shard, parcel))
+    }
+}
+
+async fn next(pieces: &mut Streaming<Piece>) -> Result<Content, Status> {
+    let piece = pieces.message().await?;
+    let content = piece.and_then(|piece| piece.piece);
+    content.ok_or_else(|| Status::cancelled("the parcel ends without its sum"))
+}
+
+/// Takes in states; the outer error is for what is no parcel at all.
+fn take(
+    arriving: &mut Arriving,
+    objects: Vec<ObjectState>,
+) -> Result<Result<(), StageError>, Status> {
+    for object in objects {
+        let key = ObjectKey::new(object.r#type, object.id);
+        let packed = Packed {
+            key: key.map_err(|error| Status::invalid_argument(error.to_string()))?,
+            state: object.state,
+            idle: Duration::from_millis(object.idle_ms),
+        };
+        if let Err(error) = arriving.take(&packed) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn refused(error: &StageError) -> Receipt {
+    match error {
+        StageError::State(error) => refusal(Some(error.object.to_string()), error.reason.clone()),
+        StageError::Full | StageError::Differs { .. } => refusal(None, error.to_string()),
+    }
+}
+
+fn refusal(object: Option<String>, reason: String) -> Receipt {
+    Receipt {
+        receipt: Some(Said::Refused(Refusal { object, reason })),
+    }
+}

@@ -18,7 +18,7 @@ mod router;
 mod since;
 
 pub use calls::TIMEOUT_HEADER;
-pub use cluster::{Addresses, Cluster, NodeInfo, ShardInfo, ShardState, ShardTotals};
+pub use cluster::{Addresses, Cluster, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals};
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};

@@ -14,8 +14,10 @@ mod glue;
 mod join;
 mod launch;
 mod leave;
+mod loads;
 mod query;
 mod readiness;
+mod report;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use builder::NodeBuilder;
 pub use error::StartError;
-pub use query::{NodeReport, QueryError};
+pub use query::QueryError;
 pub use readiness::{Condition, ConditionState, Readiness};
 
 use crate::coordination::SharedView;
@@ -42,6 +44,7 @@ use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
 use crate::placement::{ClusterView, NodeRecord, NodeState};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
+pub use crate::routing::{NodeLoad, NodeReport};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 use join::Taking;
@@ -72,6 +75,8 @@ struct Shared {
     /// What takes part in the cluster, once the node has joined.
     taking: OnceLock<Taking>,
     readiness: Mutex<Tracker>,
+    /// What the process took in the last window of load.
+    process: loads::ProcessLoad,
     /// Set once by whoever stops the node first.
     stopping: watch::Sender<Stopping>,
     /// Cancelled when a stop must not take its time.

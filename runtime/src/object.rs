@@ -13,7 +13,9 @@ mod envelope;
 mod handle;
 mod host;
 mod hosted;
+mod load;
 mod mailbox;
+mod meter;
 mod method;
 mod path;
 mod registry;
@@ -25,6 +27,7 @@ pub use context::Context;
 pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};
 pub use handle::{CALL_TIMEOUT_DEFAULT, Caller, ObjectRef, RemoteCalls};
 pub use host::{Closing, Dispatch, Host, HostSettings, ObjectInfo, ObjectQuery};
+pub use load::{HostLoad, ShardLoad};
 pub use method::{
     Access, AutoStart, Body, Hook, Method, Methods, Object, StateCodec, TypeSettings,
 };

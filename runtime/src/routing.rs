@@ -17,6 +17,7 @@ mod objects_service;
 mod parking;
 mod peer;
 mod queue;
+mod report;
 mod route;
 mod router;
 mod running;
@@ -29,6 +30,7 @@ mod tests;
 mod transfer;
 mod transfer_service;
 
+pub use report::{NodeLoad, NodeReport, Reports};
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};
 pub use transfer::{TransferError, Transferred};

@@ -4,8 +4,10 @@
 //! global. Names begin with `steading_`, units are base units, labels have few values.
 
 mod coordination;
+mod hosts;
 mod membership;
 mod objects;
+pub(crate) mod process;
 mod routing;
 
 use std::fmt;
@@ -21,9 +23,10 @@ pub use coordination::{
     BatchLabels, CoordinationMetrics, HandoverLabels, PlanLabels, SendFailureLabels, SkipLabels,
     StuckLabels,
 };
+pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;
-pub(crate) use objects::{CountTurns, HostCounts};
-pub use objects::{ObjectMetrics, SaveLabels};
+pub(crate) use objects::TurnMetrics;
+pub use objects::{ObjectMetrics, SaveLabels, TypeLabels};
 pub use routing::{LinkMetrics, ParkingMetrics, RoutingMetrics};
 
 /// The metrics of one node.
@@ -75,6 +78,7 @@ impl Metrics {
             "Time until the store answered",
             store_request_seconds.clone(),
         );
+        registry.register_collector(Box::new(process::ProcessCollector));
         let routing = RoutingMetrics::default();
         routing.register(&mut registry);
         Self {
@@ -90,7 +94,7 @@ impl Metrics {
 
     /// Has a host's turns counted whenever the metrics are read.
     pub(crate) fn collect_from(&self, turns: impl CountTurns) {
-        let collector = objects::TurnCollector(turns);
+        let collector = hosts::TurnCollector(turns);
         self.registry
             .write()
             .register_collector(Box::new(collector));

@@ -12,6 +12,8 @@ mod closing;
 mod encoded;
 #[path = "objects/life.rs"]
 mod life;
+#[path = "objects/load.rs"]
+mod load;
 #[path = "objects/nested.rs"]
 mod nested;
 #[path = "objects/stored.rs"]

@@ -88,7 +88,8 @@ pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> 
     let leader = cluster.leader.as_deref();
     output::table(
         &[
-            "node", "state", "zone", "weight", "shards", "target", "objects", "grpc", "http",
+            "node", "state", "zone", "weight", "shards", "target", "objects", "calls/s", "cpu",
+            "memory", "grpc", "http",
         ],
         cluster
             .nodes
@@ -104,6 +105,7 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
         (false, true) => " (gate)",
         (false, false) => "",
     };
+    let load = node.load.as_ref();
     vec![
         format!("{}{role}", node.id),
         node.state.clone(),
@@ -112,6 +114,9 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
         node.shards_owned.to_string(),
         node.shards_targeted.to_string(),
         or_dash(node.objects),
+        or_dash(load.map(|load| format!("{:.1}", load.calls_per_second))),
+        or_dash(load.map(|load| format!("{:.0} %", load.cpu * 100.0))),
+        or_dash(load.map(|load| format!("{} MiB", load.memory_bytes >> 20))),
         node.addresses.grpc.clone(),
         or_dash(node.addresses.http.as_ref()),
     ]
@@ -150,7 +155,7 @@ pub(crate) async fn shards(args: &ShardsArgs, json: bool) -> Result<Exit, AskErr
     }
     output::table(
         &[
-            "shard", "state", "owner", "target", "token", "objects", "since",
+            "shard", "state", "owner", "target", "token", "objects", "calls/s", "cpu", "since",
         ],
         shown.iter().map(shard_row),
     );
@@ -169,6 +174,8 @@ fn shard_row(shard: &ShardInfo) -> Vec<String> {
         or_dash(shard.target.as_ref()),
         or_dash(shard.token),
         or_dash(shard.objects),
+        or_dash(shard.calls_per_second.map(|rate| format!("{rate:.1}"))),
+        or_dash(shard.cpu.map(|cpu| format!("{:.2} %", cpu * 100.0))),
         or_dash(shard.since.as_ref()),
     ]
 }

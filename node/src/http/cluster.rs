@@ -1,9 +1,11 @@
 //! The cluster and its shards as HTTP shows them, made from one view.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use steading::ids::{NodeId, ShardId};
+use steading::node::{NodeLoad, NodeReport};
 use steading::placement::{ClusterView, NodeRecord, NodeState};
 use utoipa::ToSchema;
 
@@ -53,6 +55,27 @@ pub struct NodeInfo {
     pub shards_targeted: usize,
     /// Its live objects; none if it did not answer in time.
     pub objects: Option<u64>,
+    /// How busy it is; none if it did not answer in time or has run for less than a window.
+    pub load: Option<NodeLoadInfo>,
+}
+
+/// How busy a node was in its last window of load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeLoadInfo {
+    /// How long the window was, in seconds.
+    pub window_seconds: f64,
+    /// How much of all its CPUs the process used, 0 to 1.
+    pub cpu: f64,
+    /// Bytes of memory that the process occupied.
+    pub memory_bytes: u64,
+    /// How many it may occupy; 0: not known.
+    pub memory_max_bytes: u64,
+    /// Turns per second.
+    pub calls_per_second: f64,
+    /// How many of them had to wait for others, 0 to 1: how full the mailboxes are.
+    pub waits: f64,
+    /// Calls refused because a mailbox was full.
+    pub refusals: u64,
 }
 
 /// Where a node is reached, as `host:port`.
@@ -78,7 +101,7 @@ pub struct ShardTotals {
 }
 
 /// One shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ShardInfo {
     /// Its number.
     pub shard: u32,
@@ -94,6 +117,10 @@ pub struct ShardInfo {
     pub state: ShardState,
     /// Its live objects; none if its owner did not answer in time.
     pub objects: Option<u64>,
+    /// Turns per second in its owner's last window of load; none if the owner told none.
+    pub calls_per_second: Option<f64>,
+    /// How many CPUs its turns kept busy in that window, as estimated from a sample.
+    pub cpu: Option<f64>,
     /// Since when it is owned, or unowned, as the asked node saw it (RFC 3339); none if it was so
     /// before that node joined.
     pub since: Option<String>,
@@ -136,12 +163,12 @@ impl ShardState {
     }
 }
 
-/// Live objects by node, for the nodes that answered.
-pub(crate) type ObjectsByNode = BTreeMap<NodeId, u64>;
+/// What the nodes told that answered.
+pub(crate) type Reports = BTreeMap<NodeId, NodeReport>;
 
 impl Cluster {
     /// Reads the cluster off a view.
-    pub(crate) fn of(view: &ClusterView, objects: &ObjectsByNode) -> Self {
+    pub(crate) fn of(view: &ClusterView, reports: &Reports) -> Self {
         let mut owned: BTreeMap<&NodeId, usize> = BTreeMap::new();
         let mut targeted: BTreeMap<&NodeId, usize> = BTreeMap::new();
         for shard in view.meta.shard_count.shards() {
@@ -155,7 +182,10 @@ impl Cluster {
         let node = |(id, record): (&NodeId, &NodeRecord)| NodeInfo {
             shards_owned: owned.get(id).copied().unwrap_or_default(),
             shards_targeted: targeted.get(id).copied().unwrap_or_default(),
-            objects: objects.get(id).copied(),
+            objects: reports.get(id).map(|report| report.objects),
+            load: reports
+                .get(id)
+                .and_then(|report| NodeLoadInfo::of(&report.load)),
             ..NodeInfo::of(id, record)
         };
         Self {
@@ -188,7 +218,38 @@ impl NodeInfo {
             shards_owned: 0,
             shards_targeted: 0,
             objects: None,
+            load: None,
         }
+    }
+}
+
+impl NodeLoadInfo {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "shown to people, who need no 53 bits"
+    )]
+    fn of(load: &NodeLoad) -> Option<Self> {
+        (load.number > 0).then(|| Self {
+            window_seconds: load.window.as_secs_f64(),
+            cpu: load.cpu_permille() as f64 / 1000.0,
+            memory_bytes: load.memory_bytes,
+            memory_max_bytes: load.memory_max_bytes,
+            calls_per_second: per_second(load.turns, load.window),
+            waits: load.waits_permille() as f64 / 1000.0,
+            refusals: load.refusals,
+        })
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "shown to people, who need no 53 bits"
+)]
+fn per_second(count: u64, window: Duration) -> f64 {
+    if window.is_zero() {
+        0.0
+    } else {
+        count as f64 / window.as_secs_f64()
     }
 }
 
@@ -233,7 +294,22 @@ impl ShardInfo {
             token: ever_owned.then(|| view.token(shard).get()),
             state: ShardState::of(view, shard),
             objects: None,
+            calls_per_second: None,
+            cpu: None,
             since: None,
+        }
+    }
+
+    /// Adds what the shard's owner told about it.
+    pub(crate) fn with_report(self, shard: ShardId, report: &NodeReport) -> Self {
+        let load = report.shards.get(&shard).copied().unwrap_or_default();
+        let window = report.load.window;
+        let told = report.load.number > 0;
+        Self {
+            objects: Some(report.by_shard.get(&shard).copied().unwrap_or_default()),
+            calls_per_second: told.then(|| per_second(load.turns, window)),
+            cpu: told.then(|| load.cpu.as_secs_f64() / window.as_secs_f64().max(f64::EPSILON)),
+            ..self
         }
     }
 }
@@ -242,6 +318,7 @@ impl ShardInfo {
 mod tests {
     use super::*;
     use steading::ids::{Incarnation, LeaseId, Revision, ShardCount};
+    use steading::object::ShardLoad;
     use steading::placement::{ClusterMeta, Leader, News, Owner, OwnerRecord, Target, Weight};
 
     fn record(incarnation: u64) -> NodeRecord {
@@ -314,7 +391,7 @@ mod tests {
 
     #[test]
     fn s0_17_the_cluster_counts_owned_unowned_and_moving_shards() {
-        let cluster = Cluster::of(&view(), &BTreeMap::from([(id("a"), 7)]));
+        let cluster = Cluster::of(&view(), &BTreeMap::from([(id("a"), report())]));
         let totals = ShardTotals {
             total: 4,
             owned: 2,
@@ -329,6 +406,46 @@ mod tests {
         let shards = |node: &NodeInfo| (node.shards_owned, node.shards_targeted, node.objects);
         let nodes: Vec<_> = cluster.nodes.iter().map(shards).collect();
         assert_eq!(nodes, [(2, 3, Some(7)), (0, 1, None)]);
+    }
+
+    /// Of node a: five seconds of one of two CPUs in ten seconds, and 7 objects, 3 in shard 1.
+    fn report() -> NodeReport {
+        let shard = ShardId::new(1, view().meta.shard_count).expect("in range");
+        let load = ShardLoad {
+            turns: 25,
+            cpu: Duration::from_millis(2500),
+            ..ShardLoad::default()
+        };
+        NodeReport {
+            node: id("a"),
+            incarnation: None,
+            objects: 7,
+            by_shard: BTreeMap::from([(shard, 3)]),
+            load: NodeLoad {
+                number: 1,
+                window: Duration::from_secs(10),
+                cpu: Duration::from_secs(5),
+                cpus: 2,
+                turns: 100,
+                ..NodeLoad::default()
+            },
+            shards: BTreeMap::from([(shard, load)]),
+        }
+    }
+
+    #[test]
+    fn s2_44_nodes_and_shards_show_their_load() {
+        let view = view();
+        let cluster = Cluster::of(&view, &BTreeMap::from([(id("a"), report())]));
+        let load = cluster.nodes[0].load.as_ref().expect("it reported");
+        assert_eq!((load.cpu, load.calls_per_second), (0.25, 10.0));
+        assert_eq!(cluster.nodes[1].load, None, "it did not answer");
+        let shard = ShardId::new(1, view.meta.shard_count).expect("in range");
+        let info = ShardInfo::of(&view, shard).with_report(shard, &report());
+        assert_eq!(
+            (info.objects, info.calls_per_second, info.cpu),
+            (Some(3), Some(2.5), Some(0.25))
+        );
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! Showing the cluster, its shards, and where an object lives.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use steading::CallError;
-use steading::ids::{NodeId, Place, ShardId};
+use steading::ids::{Place, ShardId};
 use steading::placement::ClusterView;
 use utoipa::ToSchema;
 
 use super::calls::{bad_path, key};
-use super::cluster::{Cluster, ShardInfo, ShardState};
+use super::cluster::{Cluster, Reports, ShardInfo, ShardState};
 use super::problem::Problem;
 use super::router::Served;
 
@@ -35,12 +33,15 @@ pub struct Location {
     responses((status = 200, body = Cluster))
 )]
 pub(super) async fn cluster(State(served): State<Served>) -> Json<Cluster> {
-    let objects = served.node.reports().await;
-    let objects = objects
-        .into_iter()
-        .filter_map(|(node, report)| Some((node, report.ok()?.objects)));
-    let objects = objects.collect();
-    Json(Cluster::of(&served.node.view(), &objects))
+    Json(Cluster::of(&served.node.view(), &answered(&served).await))
+}
+
+/// Returns what the nodes tell that answer in time.
+async fn answered(served: &Served) -> Reports {
+    let reports = served.node.reports().await.into_iter();
+    reports
+        .filter_map(|(node, report)| Some((node, report.ok()?)))
+        .collect()
 }
 
 /// Lists every shard, in order.
@@ -127,31 +128,29 @@ pub(super) async fn locate(
 struct Details<'a> {
     served: &'a Served,
     view: std::sync::Arc<ClusterView>,
-    objects: BTreeMap<NodeId, BTreeMap<ShardId, u64>>,
+    reports: Reports,
 }
 
 impl<'a> Details<'a> {
     async fn of(served: &'a Served) -> Self {
-        let reports = served.node.reports().await;
-        let objects = reports
-            .into_iter()
-            .filter_map(|(node, report)| Some((node, report.ok()?.by_shard)))
-            .collect();
         Self {
             served,
+            reports: answered(served).await,
             view: served.node.view(),
-            objects,
         }
     }
 
     fn info(&self, shard: ShardId) -> ShardInfo {
         let owner = self.view.live_owner(shard);
-        let reported = owner.and_then(|owner| self.objects.get(&owner.node));
+        let report = owner.and_then(|owner| self.reports.get(&owner.node));
+        let info = ShardInfo::of(&self.view, shard);
         let since = self.served.since.of(shard);
         ShardInfo {
-            objects: reported.map(|by_shard| by_shard.get(&shard).copied().unwrap_or_default()),
             since: since.map(|at| humantime::format_rfc3339_millis(at).to_string()),
-            ..ShardInfo::of(&self.view, shard)
+            ..match report {
+                Some(report) => info.with_report(shard, report),
+                None => info,
+            }
         }
     }
 }

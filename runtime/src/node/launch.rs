@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::join::Joining;
+use super::loads::{self, ProcessLoad};
 use super::readiness::Tracker;
+use super::report::Reporter;
 use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping};
 use crate::clock::Clock;
 use crate::coordination::SharedView;
@@ -104,6 +106,7 @@ impl Node {
             progress: watch::Sender::new(Progress::Waiting("the store".into())),
             taking: OnceLock::new(),
             readiness: Mutex::new(Tracker::new(Instant::now())),
+            process: ProcessLoad::new(),
             stopping: watch::Sender::new(Stopping::No),
             hurry: CancellationToken::new(),
         };
@@ -116,6 +119,11 @@ impl Node {
 
     fn begin(&self, listener: Listener, routes: tonic::service::Routes, joining: Joining) {
         let Shared { tasks, router, .. } = &*self.shared;
+        router.report_from(Arc::new(Reporter(Arc::downgrade(&self.shared))));
+        let measured = self.clone();
+        tasks.spawn("load windows", |shutdown| {
+            loads::end_windows(measured, shutdown)
+        });
         tasks.spawn("grpc server", |shutdown| {
             serve(router.clone(), listener, routes, shutdown.cancelled_owned())
         });

@@ -7,27 +7,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use hyper_util::rt::TokioIo;
 use steading_proto::v1::admin_client::AdminClient;
-use steading_proto::v1::{ListObjectsRequest, ReportRequest};
+use steading_proto::v1::{self as proto, ListObjectsRequest, ReportRequest};
 use tonic::transport::{Channel, Endpoint};
 
 use super::Node;
-use crate::ids::{InvalidNodeId, NodeId, ShardId};
-use crate::object::{ObjectInfo, ObjectQuery};
+use crate::ids::{Incarnation, InvalidNodeId, NodeId, ShardId};
+use crate::object::{ObjectInfo, ObjectQuery, ShardLoad};
 use crate::routing::network::Network;
+use crate::routing::{NodeLoad, NodeReport};
 
 /// How long another node may take to answer a question about itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What a node hosts, by its own count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeReport {
-    /// Which node.
-    pub node: NodeId,
-    /// Its live objects.
-    pub objects: u64,
-    /// Its live objects by shard, shards without any left out. Node-bound objects are in none.
-    pub by_shard: BTreeMap<ShardId, u64>,
-}
 
 /// Why a node does not tell what it hosts.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -72,17 +62,7 @@ impl Node {
     /// [`QueryError`] if it is not there or does not answer within two seconds.
     pub async fn report(&self, node: &NodeId) -> Result<NodeReport, QueryError> {
         if node == self.id() {
-            let by_shard: BTreeMap<_, _> = self.shared.host.counts().into_iter().collect();
-            let by_shard = by_shard
-                .into_iter()
-                .map(|(shard, n)| (shard, n as u64))
-                .collect();
-            let objects = self.shared.host.len() as u64;
-            return Ok(NodeReport {
-                node: node.clone(),
-                objects,
-                by_shard,
-            });
+            return Ok(self.shared.report());
         }
         self.admin(node)?.report().await
     }
@@ -172,10 +152,14 @@ impl PeerAdmin {
             .map_err(|error: InvalidNodeId| self.nonsense(error.to_string()))?;
         let by_shard = report.objects_by_shard.into_iter();
         let by_shard = by_shard.map(|(shard, objects)| (ShardId::from_wire(shard), objects));
+        let incarnation = (report.incarnation != 0).then_some(report.incarnation);
         Ok(NodeReport {
             node,
+            incarnation: incarnation.map(Incarnation::new),
             objects: report.objects,
             by_shard: by_shard.collect(),
+            load: report.load.map(read_load).unwrap_or_default(),
+            shards: report.shards.into_iter().map(read_shard).collect(),
         })
     }
 
@@ -216,4 +200,29 @@ impl PeerAdmin {
             reason,
         }
     }
+}
+
+fn read_load(load: proto::NodeLoad) -> NodeLoad {
+    NodeLoad {
+        number: load.number,
+        window: Duration::from_nanos(load.window_ns),
+        age: Duration::from_nanos(load.age_ns),
+        cpu: Duration::from_nanos(load.cpu_ns),
+        cpus: load.cpus,
+        memory_bytes: load.memory_bytes,
+        memory_max_bytes: load.memory_max_bytes,
+        turns: load.turns,
+        waits: load.waits,
+        refusals: load.refusals,
+    }
+}
+
+fn read_shard(load: proto::ShardLoad) -> (ShardId, ShardLoad) {
+    let read = ShardLoad {
+        turns: load.turns,
+        cpu: Duration::from_nanos(load.cpu_ns),
+        objects: load.objects,
+        state_bytes: load.state_bytes,
+    };
+    (ShardId::from_wire(load.shard), read)
 }

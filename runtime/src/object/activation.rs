@@ -27,6 +27,7 @@ use super::directory::{Slot, Stage};
 use super::envelope::{Envelope, Queued, Refusal, Started, late_end};
 use super::hosted::Hosted;
 use super::mailbox::{End, Entry, Gate, Hold, Mailbox, Next};
+use super::meter::{self, Sample};
 use super::travel::{Dormant, Packed, STATE_BYTES_MAX, StateError};
 use super::turn::{Begun, CallInfo, Ended, Held, Saved, begin, fenced, panic_text};
 use super::{Access, CALL_TIMEOUT_DEFAULT, CallPath, Caller, Method, Object, ObjectInfo};
@@ -81,6 +82,8 @@ pub(super) trait Live: Any + fmt::Debug + Send + Sync {
     /// A token that is cancelled when it ends.
     fn cancellation(&self) -> CancellationToken;
     fn info(&self, now: u64) -> ObjectInfo;
+    /// How many bytes storage has of its state, as far as that is known now.
+    fn state_len(&self) -> usize;
     /// The method whose turn began last.
     fn running(&self) -> &'static str;
     /// Whether no turn runs.
@@ -328,7 +331,10 @@ impl<T: Object> Activation<T> {
                     let envelope = Arc::new(Envelope::new(method, info));
                     let len_max = self.hosted.settings.mailbox_len_max;
                     return match mailbox.push(envelope.clone(), len_max) {
-                        Ok(()) => Turn::Waits(envelope),
+                        Ok(()) => {
+                            self.slot.meter.count_wait();
+                            Turn::Waits(envelope)
+                        }
                         Err(_) => Turn::None(Called::Done(Err(self.overloaded()))),
                     };
                 }
@@ -344,6 +350,7 @@ impl<T: Object> Activation<T> {
     }
 
     fn overloaded(&self) -> CallError {
+        self.slot.meter.count_refusal();
         let len_max = self.hosted.settings.mailbox_len_max;
         CallError::Overloaded(format!("{len_max} calls wait for {}", self.key))
     }
@@ -650,6 +657,14 @@ impl<T: Object> Activation<T> {
         }
     }
 
+    /// Begins to time the turn that begins now, if it is one of those that are timed.
+    #[inline]
+    pub(super) fn sample(&self) -> Option<Box<Sample>> {
+        let now = self.hosted.common.now();
+        let is_due = self.slot.meter.is_due(now) || meter::is_timing();
+        is_due.then(|| Box::new(Sample::begin(self.slot.clone(), self.hosted.clone(), now)))
+    }
+
     pub(super) fn may_take_effect(&self) -> bool {
         self.hosted.common.fence.is_open() && !self.discarded.load(Ordering::Acquire)
     }
@@ -706,6 +721,13 @@ impl<T: Object> Live for Activation<T> {
             waiting: mailbox.waiting(),
             idle: Duration::from_millis(idle_millis),
         }
+    }
+
+    fn state_len(&self) -> usize {
+        let mailbox = self.mailbox.lock();
+        let saved = mailbox.state().and_then(|held| held.saved.as_ref());
+        let bytes = saved.and_then(|saved| saved.bytes.as_ref());
+        bytes.map_or(0, Vec::len)
     }
 
     fn running(&self) -> &'static str {

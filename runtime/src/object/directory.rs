@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use parking_lot::RwLock;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use super::activation::Live;
 use super::mailbox::Hold;
+use super::meter::Meter;
 use super::travel::Dormant;
 use crate::ids::{ObjectKey, ShardId, Token};
 
@@ -26,8 +26,8 @@ pub(super) struct Slot {
     pub(super) quiet: Notify,
     /// Held by whoever closes it.
     pub(super) closing: Mutex<()>,
-    pub(super) turns: AtomicU64,
-    pub(super) failures: AtomicU64,
+    /// What its turns cost.
+    pub(super) meter: Meter,
 }
 
 /// Whether calls may run here.
@@ -71,8 +71,7 @@ impl Slot {
             }),
             quiet: Notify::new(),
             closing: Mutex::new(()),
-            turns: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            meter: Meter::default(),
         }
     }
 
@@ -90,10 +89,7 @@ impl Slot {
     }
 
     pub(super) fn count_turn(&self, failed: bool) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
-        if failed {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        self.meter.count_turn(failed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt;
 use std::hash::RandomState;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::activation::Live;
 use super::directory::{Slot, Stage, Table};
 use super::encoding::check_args;
 use super::hosted::{AUTO_CLUSTER_ID, Common, Hosted, HostedType};
+use super::load::{HostLoad, Seen, Windows};
 use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
 use super::travel::{Arriving, Dormant, Packed, Packing, Staging, StateError};
@@ -32,6 +33,11 @@ use crate::telemetry::{CountTurns, HostCounts, Metrics};
 
 /// Objects of one shard that are woken at a time after a move.
 const WOKEN_AT_ONCE: usize = 64;
+/// Shards whose load is looked at before other tasks may run.
+const SLOTS_PER_YIELD: usize = 128;
+
+/// Most of the fullest shards that metrics name.
+const TOP_SHARDS: usize = 10;
 
 /// What a host is made of.
 #[derive(Debug)]
@@ -61,6 +67,7 @@ pub struct Host {
     node_bound: Arc<Slot>,
     staging: Staging,
     pub(super) types: BTreeMap<&'static str, Arc<dyn HostedType>>,
+    windows: Windows,
 }
 
 /// What became of a call that was given to a host.
@@ -157,6 +164,7 @@ impl Host {
             node_bound,
             staging: Staging::default(),
             types,
+            windows: Windows::new(Instant::now()),
         }
     }
 
@@ -533,6 +541,26 @@ impl Host {
         listed.into_iter().map(|Listed(info)| info).collect()
     }
 
+    /// Ends the present window of load and begins the next. Looks at every shard: some
+    /// milliseconds in all, with breaks for other tasks.
+    ///
+    /// Cancel safety: dropped before its end, the window goes on.
+    pub async fn end_load_window(&self) {
+        let mut seen = Vec::with_capacity(self.slots.len() + 1);
+        for (i, slot) in self.all_slots().enumerate() {
+            seen.push(Seen::of(slot));
+            if i % SLOTS_PER_YIELD == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.windows.end(Instant::now(), &seen);
+    }
+
+    /// Returns what the shards did in the last window that ended.
+    pub fn load(&self) -> Arc<HostLoad> {
+        self.windows.last()
+    }
+
     /// Counts the live objects of each shard that has any. Costs some tens of nanoseconds per
     /// shard of the cluster, however many objects there are.
     pub fn counts(&self) -> Vec<(ShardId, usize)> {
@@ -635,13 +663,25 @@ impl CountTurns for TurnCounts {
     fn counts(&self) -> Option<HostCounts> {
         let host = self.host.upgrade()?;
         let mut counts = HostCounts::default();
+        let mut objects = Vec::new();
         for slot in host.all_slots() {
-            counts.turns += slot.turns.load(Ordering::Relaxed);
-            counts.failures += slot.failures.load(Ordering::Relaxed);
-            let objects = slot.table.read().len();
-            counts.objects += objects;
-            counts.most_in_a_shard = counts.most_in_a_shard.max(objects);
+            let totals = slot.meter.totals();
+            counts.turns += totals.turns;
+            counts.failures += totals.failures;
+            counts.waits += totals.waits;
+            counts.refusals += totals.refusals;
+            let table = slot.table.read();
+            counts.objects += table.len();
+            if let (Some(shard), true) = (slot.shard, table.is_open()) {
+                objects.push((table.len(), shard));
+            }
         }
+        // The fullest first; of those that are equal, the lowest number.
+        objects.sort_unstable_by_key(|(count, shard)| (std::cmp::Reverse(*count), *shard));
+        let named = objects.iter().filter(|(count, _)| *count > 0);
+        let named = named.take(TOP_SHARDS);
+        counts.fullest = named.map(|(count, shard)| (*shard, *count)).collect();
+        counts.by_shard = objects.into_iter().map(|(count, _)| count).collect();
         Some(counts)
     }
 }

@@ -19,6 +19,7 @@ use super::chore::{Answer, Chore, Task, finished};
 use super::directory::Slot;
 use super::envelope::late_start;
 use super::mailbox::{Gate, Hold};
+use super::meter::SampleSink;
 use super::travel::Dormant;
 use super::turn::{CallInfo, panic_text};
 use super::{
@@ -30,7 +31,7 @@ use crate::fence::Fence;
 use crate::ids::{Layout, NodeId, ObjectKey, Place, Token};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TurnMetrics};
 
 /// How long the sweeper lets an interval save wait for its turn.
 const SAVE_TURN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -140,15 +141,19 @@ pub(super) struct Hosted<T> {
     /// Changed since their last save, each once.
     dirty: Mutex<Vec<Weak<Activation<T>>>>,
     saved_at: AtomicU64,
+    turns: TurnMetrics,
 }
 
 impl<T: Methods> Hosted<T> {
     pub(super) fn erased(common: Arc<Common>) -> Arc<dyn HostedType> {
         let settings = T::settings();
         let methods = T::methods().into_iter().map(|entry| (entry.name, entry));
+        let name = T::TYPE.into();
+        let turns = common.metrics.objects.turns_of(&name);
         Arc::new(Self {
             common,
-            name: T::TYPE.into(),
+            turns,
+            name,
             idle_millis: millis(settings.idle),
             settings,
             activate: T::ACTIVATE,
@@ -431,6 +436,12 @@ impl<T: Object> HostedType for Hosted<T> {
             let (chore, _) = Chore::new(Task::Save, info);
             let _ = activation.submit(chore); // One that ends saves by itself.
         }
+    }
+}
+
+impl<T: Object> SampleSink for Hosted<T> {
+    fn note(&self, wall: Duration, cpu: Duration, stands_for: u64) {
+        self.turns.note(wall, cpu, stands_for);
     }
 }
 

@@ -376,6 +376,11 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         self.gate == Gate::Gone || (!self.alone && self.readers == 0)
     }
 
+    /// The state, unless an exclusive turn has it.
+    pub(super) fn state(&self) -> Option<&S> {
+        self.state.as_ref()
+    }
+
     pub(super) fn gate(&self) -> Gate {
         self.gate
     }

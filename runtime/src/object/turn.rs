@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::activation::Activation;
 use super::context::Context;
 use super::mailbox::End;
+use super::meter::Timed;
 use super::{Access, Body, CallPath, Method, Object};
 use crate::error::CallError;
 
@@ -66,10 +67,15 @@ pub(super) fn begin<M: Method>(
     let stores = M::Object::STATE.is_some() && M::BODY.access() == Access::Exclusive;
     let depth = info.path.len() + 1;
     let context = Context::new(activation.clone(), info);
+    let mut sample = activation.sample();
     if M::BODY.is_plain() && !stores {
+        let _stretch = sample.as_mut().map(|sample| sample.stretch());
         return Begun::Ended(plain(activation, held, &context, method));
     }
     let mut turn = turn(activation.clone(), held, context, method).boxed();
+    if let Some(sample) = sample {
+        turn = Timed { turn, sample }.boxed();
+    }
     if depth.is_multiple_of(INLINE_DEPTH_MAX) {
         return Begun::Suspended(turn);
     }

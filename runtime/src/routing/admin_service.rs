@@ -1,16 +1,17 @@
 //! What other nodes ask this one on behalf of operators.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use steading_proto::v1::admin_server::Admin;
 use steading_proto::v1::{
-    ListObjectsReply, ListObjectsRequest, NodeReport, ObjectInfo, ReportRequest,
+    self as proto, ListObjectsReply, ListObjectsRequest, ObjectInfo, ReportRequest,
 };
 use tonic::{Request, Response, Status};
 
-use super::Router;
-use crate::ids::{ObjectKey, ShardId};
-use crate::object::{self, ObjectQuery};
+use super::{NodeLoad, NodeReport, Router};
+use crate::ids::{Incarnation, ObjectKey, ShardId};
+use crate::object::{self, ObjectQuery, ShardLoad};
 
 /// How many objects are listed if the request does not say.
 const LIMIT_DEFAULT: usize = 100;
@@ -24,17 +25,15 @@ pub(super) struct AdminService(pub(super) Arc<Router>);
 
 #[tonic::async_trait]
 impl Admin for AdminService {
-    async fn report(&self, _: Request<ReportRequest>) -> Result<Response<NodeReport>, Status> {
-        let settings = &self.0.inner.settings;
-        let counts = settings.host.counts().into_iter();
-        let by_shard = counts
-            .map(|(shard, count)| (shard.get(), count as u64))
-            .collect();
-        Ok(Response::new(NodeReport {
-            node: settings.node.to_string(),
-            objects: settings.host.len() as u64,
-            objects_by_shard: by_shard,
-        }))
+    async fn report(
+        &self,
+        _: Request<ReportRequest>,
+    ) -> Result<Response<proto::NodeReport>, Status> {
+        let reports = self.0.inner.reports.get();
+        match reports.and_then(|reports| reports.report()) {
+            Some(report) => Ok(Response::new(written(&report))),
+            None => Err(Status::unavailable("this node is not up")),
+        }
     }
 
     async fn list_objects(
@@ -70,6 +69,52 @@ impl AdminService {
                 .map_err(|error| refuse(error.to_string()))?,
         })
     }
+}
+
+fn written(report: &NodeReport) -> proto::NodeReport {
+    let by_shard = report.by_shard.iter();
+    let shards = report.shards.iter();
+    proto::NodeReport {
+        node: report.node.to_string(),
+        objects: report.objects,
+        objects_by_shard: by_shard
+            .map(|(shard, count)| (shard.get(), *count))
+            .collect(),
+        incarnation: report.incarnation.map_or(0, Incarnation::get),
+        load: Some(written_load(&report.load)),
+        shards: shards
+            .map(|(shard, load)| written_shard(*shard, load))
+            .collect(),
+    }
+}
+
+fn written_load(load: &NodeLoad) -> proto::NodeLoad {
+    proto::NodeLoad {
+        number: load.number,
+        window_ns: nanos(load.window),
+        age_ns: nanos(load.age),
+        cpu_ns: nanos(load.cpu),
+        cpus: load.cpus,
+        memory_bytes: load.memory_bytes,
+        memory_max_bytes: load.memory_max_bytes,
+        turns: load.turns,
+        waits: load.waits,
+        refusals: load.refusals,
+    }
+}
+
+fn written_shard(shard: ShardId, load: &ShardLoad) -> proto::ShardLoad {
+    proto::ShardLoad {
+        shard: shard.get(),
+        turns: load.turns,
+        cpu_ns: nanos(load.cpu),
+        objects: load.objects,
+        state_bytes: load.state_bytes,
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn info(found: &object::ObjectInfo, node: &str) -> ObjectInfo {

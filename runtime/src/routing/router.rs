@@ -1,6 +1,6 @@
 //! The router of a node: what it knows of the cluster, and its doors to the other parts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,6 +12,7 @@ use super::heavy::Heavy;
 use super::network::Network;
 use super::parking::{Line, Parking};
 use super::peer::Peer;
+use super::report::Reports;
 use super::table::Table;
 use super::transfer::Transfers;
 use crate::Tasks;
@@ -54,6 +55,7 @@ pub(super) struct Inner {
     pub(super) parking: Arc<Parking>,
     pub(super) heavy: Heavy,
     pub(super) transfers: Transfers,
+    pub(super) reports: OnceLock<Arc<dyn Reports>>,
 }
 
 /// Where an object lives now.
@@ -79,6 +81,7 @@ impl Router {
             parking: Parking::new(lines, settings.metrics.routing.parking.clone()),
             heavy: Heavy::default(),
             transfers: Transfers::default(),
+            reports: OnceLock::new(),
             settings,
         });
         inner.follow(&view, None);
@@ -91,6 +94,12 @@ impl Router {
             ended.unwrap_or(Ok(()))
         });
         Arc::new(Self { inner })
+    }
+
+    /// Names who answers other nodes that ask about this one. Only the first counts; nobody is
+    /// answered before.
+    pub fn report_from(&self, reports: Arc<dyn Reports>) {
+        let _ = self.inner.reports.set(reports);
     }
 
     /// Tells where an object lives, without activating it. Takes no lock: tens of nanoseconds.

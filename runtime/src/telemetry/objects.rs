@@ -1,12 +1,13 @@
 //! The metrics of objects, turns and the per-shard lock.
 
-use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -33,6 +34,21 @@ pub struct ObjectMetrics {
     pub lock_overdue: Counter,
     /// Shards that opened without the state that was to come with them.
     pub parcels_missing: Counter,
+    /// Seconds from the beginning of a turn to its end, by type. Only of the turns that are timed:
+    /// its count is not that of all turns.
+    pub turn_seconds: Family<TypeLabels, Histogram, fn() -> Histogram>,
+    /// Turns by type, as estimated from those that are timed: each stands for the turns of its
+    /// shard since the last one.
+    pub turns_estimated: Family<TypeLabels, Counter>,
+    /// CPU seconds of turns by type, estimated in the same way.
+    pub turn_cpu_seconds: Family<TypeLabels, Counter<f64, AtomicU64>>,
+}
+
+/// The labels of what is told by the type of the objects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TypeLabels {
+    /// The registered name of the type.
+    pub object_type: Arc<str>,
 }
 
 /// The labels of [`ObjectMetrics::saves`].
@@ -56,6 +72,9 @@ impl ObjectMetrics {
             lock_hold_seconds: seconds(),
             lock_overdue: Counter::default(),
             parcels_missing: Counter::default(),
+            turn_seconds: Family::new_with_constructor(turn_histogram as _),
+            turns_estimated: Family::default(),
+            turn_cpu_seconds: Family::default(),
         };
         let m = metrics.clone();
         registry.register("activations", "Activations begun", m.activations);
@@ -65,6 +84,21 @@ impl ObjectMetrics {
             "parcels_missing",
             "Shards that opened without the state that was to come with them",
             m.parcels_missing,
+        );
+        registry.register(
+            "turn_seconds",
+            "Time from the beginning to the end of turns that are timed",
+            m.turn_seconds,
+        );
+        registry.register(
+            "turns_estimated",
+            "Turns by type as estimated from those that are timed",
+            m.turns_estimated,
+        );
+        registry.register(
+            "turn_cpu_seconds",
+            "CPU time of turns by type as estimated from those that are timed",
+            m.turn_cpu_seconds,
         );
         let lock = registry.sub_registry_with_prefix("shard_lock");
         lock.register(
@@ -100,78 +134,44 @@ impl ObjectMetrics {
         metrics
     }
 
+    /// Returns what timed turns of this type are told to.
+    pub(crate) fn turns_of(&self, name: &Arc<str>) -> TurnMetrics {
+        let labels = TypeLabels {
+            object_type: name.clone(),
+        };
+        TurnMetrics {
+            seconds: self.turn_seconds.get_or_create(&labels).clone(),
+            estimated: self.turns_estimated.get_or_create(&labels).clone(),
+            cpu_seconds: self.turn_cpu_seconds.get_or_create(&labels).clone(),
+        }
+    }
+
     pub(crate) fn count_save(&self, is_ok: bool) {
         let outcome = if is_ok { "ok" } else { "error" };
         self.saves.get_or_create(&SaveLabels { outcome }).inc();
     }
 }
 
-/// What a host has counted so far, over all of its shards.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HostCounts {
-    pub(crate) turns: u64,
-    pub(crate) failures: u64,
-    pub(crate) objects: usize,
-    pub(crate) most_in_a_shard: usize,
+/// The metrics of one type's turns.
+#[derive(Clone, Debug)]
+pub(crate) struct TurnMetrics {
+    seconds: Histogram,
+    estimated: Counter,
+    cpu_seconds: Counter<f64, AtomicU64>,
 }
 
-/// Where the counts come from when metrics are read; `None`: the host is gone.
-pub(crate) trait CountTurns: Send + Sync + 'static {
-    fn counts(&self) -> Option<HostCounts>;
-}
-
-pub(super) struct TurnCollector<C>(pub(super) C);
-
-impl<C> fmt::Debug for TurnCollector<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TurnCollector")
+impl TurnMetrics {
+    /// Takes in a timed turn, which stands for so many.
+    pub(crate) fn note(&self, wall: Duration, cpu: Duration, stands_for: u64) {
+        self.seconds.observe(wall.as_secs_f64());
+        self.estimated.inc_by(stands_for);
+        let turns = u32::try_from(stands_for).unwrap_or(u32::MAX);
+        let cpu = cpu.saturating_mul(turns);
+        self.cpu_seconds.inc_by(cpu.as_secs_f64());
     }
 }
 
-impl<C: CountTurns> Collector for TurnCollector<C> {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(counts) = self.0.counts() else {
-            return Ok(());
-        };
-        let gauge = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-        let mut write = |name: &str, help: &str, metric: &dyn Describe| {
-            metric.describe(&mut encoder, name, help)
-        };
-        write(
-            "turns",
-            "Turns ended: shared holds of the per-shard lock",
-            &ConstCounter::new(counts.turns),
-        )?;
-        write(
-            "turns_failed",
-            "Turns that ended without a state to keep",
-            &ConstCounter::new(counts.failures),
-        )?;
-        write("objects", "Live objects", &gauge(counts.objects))?;
-        write(
-            "objects_in_shard_max",
-            "Live objects of the fullest shard",
-            &gauge(counts.most_in_a_shard),
-        )
-    }
-}
-
-trait Describe {
-    fn describe(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-    ) -> Result<(), fmt::Error>;
-}
-
-impl<M: EncodeMetric> Describe for M {
-    fn describe(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-    ) -> Result<(), fmt::Error> {
-        self.encode(encoder.encode_descriptor(name, help, None, self.metric_type())?)
-    }
+/// From 4 µs to 16 s.
+fn turn_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_004, 4.0, 12))
 }

@@ -1,5 +1,7 @@
 //! What the gRPC server refuses, and what it offers to others than nodes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +15,10 @@ use tonic::{Code, Request};
 
 use super::super::channel;
 use super::super::handshake::Greeting;
-use super::super::testing::{World, node};
+use super::super::testing::{World, node, shard};
+use super::super::{NodeLoad, NodeReport, Reports};
 use crate::ids::Incarnation;
+use crate::object::ShardLoad;
 
 async fn connect(world: &World, to: &str) -> Channel {
     let port = world.network.port("stranger");
@@ -134,12 +138,49 @@ async fn g12_a_foreign_clients_deadline_holds() {
     );
 }
 
+/// What node b tells about itself.
+#[derive(Debug)]
+struct Told;
+
+impl Reports for Told {
+    fn report(&self) -> Option<NodeReport> {
+        let load = ShardLoad {
+            turns: 1,
+            cpu: Duration::from_nanos(7),
+            ..ShardLoad::default()
+        };
+        Some(NodeReport {
+            node: node("b"),
+            incarnation: Some(Incarnation::new(2)),
+            objects: 1,
+            by_shard: BTreeMap::from([(shard(3), 1)]),
+            load: NodeLoad {
+                number: 4,
+                window: Duration::from_secs(10),
+                ..NodeLoad::default()
+            },
+            shards: BTreeMap::from([(shard(3), load)]),
+        })
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn operators_see_what_a_node_hosts() {
     let world = World::owned(&["a", "b"]).await;
     world.at("a").note("shard#3/x", 1).await.unwrap();
     let mut client = AdminClient::new(connect(&world, "b").await);
+    let early = client.report(ReportRequest {}).await.unwrap_err();
+    assert_eq!(early.code(), Code::Unavailable, "nobody answers yet");
+    world.at("b").router.report_from(Arc::new(Told));
     let report = client.report(ReportRequest {}).await.unwrap().into_inner();
+    let load = report.load.unwrap();
+    assert_eq!(
+        (report.incarnation, load.number, load.window_ns),
+        (2, 4, 10_000_000_000)
+    );
+    let shards = report.shards.iter();
+    let shards = shards.map(|load| (load.shard, load.turns, load.cpu_ns));
+    assert_eq!(shards.collect::<Vec<_>>(), [(3, 1, 7)]);
     assert_eq!((report.node.as_str(), report.objects), ("b", 1));
     assert_eq!(
         report.objects_by_shard.into_iter().collect::<Vec<_>>(),

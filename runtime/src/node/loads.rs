@@ -1,0 +1,68 @@
+//! Windows of load: what this node's shards and its process took, one window after the other.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Node;
+use crate::telemetry::process;
+
+/// How long a window is: what the planner's figures mean by "a window".
+pub(super) const LOAD_WINDOW: Duration = Duration::from_secs(10);
+
+/// Ends one window after the other until `shutdown`.
+pub(super) async fn end_windows(node: Node, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let mut tick = interval(LOAD_WINDOW);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.tick().await; // The first is at once.
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        node.shared.host.end_load_window().await;
+        node.shared.process.end_window();
+    }
+}
+
+/// What the process took in the last window.
+#[derive(Debug)]
+pub(super) struct ProcessLoad(Mutex<(Duration, Taken)>);
+
+/// What a process took in a window, and has at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    pub(super) cpu: Duration,
+    pub(super) cpus: u32,
+    pub(super) memory_bytes: u64,
+    pub(super) memory_max_bytes: u64,
+}
+
+impl ProcessLoad {
+    /// Begins the first window.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new((process::cpu(), Taken::default())))
+    }
+
+    pub(super) fn last(&self) -> Taken {
+        self.0.lock().1
+    }
+
+    fn end_window(&self) {
+        let cpu = process::cpu();
+        let (memory_bytes, memory_max_bytes) =
+            (process::memory_bytes(), process::memory_max_bytes());
+        let mut last = self.0.lock();
+        let taken = Taken {
+            cpu: cpu.saturating_sub(last.0),
+            cpus: process::cpus(),
+            memory_bytes,
+            memory_max_bytes,
+        };
+        *last = (cpu, taken);
+    }
+}

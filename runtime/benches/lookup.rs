@@ -7,6 +7,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use steading::Tasks;
 use steading::clock::Clock;
+use steading::coordination::SharedView;
 use steading::fence::Fence;
 use steading::ids::{Incarnation, LeaseId, NodeId, ObjectKey, Revision, ShardCount};
 use steading::object::{Host, HostSettings, PAYLOAD_LEN_MAX, Registry};
@@ -17,7 +18,6 @@ use steading::routing::network::TcpNetwork;
 use steading::routing::{Router, RouterSettings};
 use steading::storage::MemoryStorage;
 use steading::telemetry::Metrics;
-use tokio::sync::watch;
 
 fn lookup(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -92,10 +92,12 @@ fn router(view: ClusterView) -> Arc<Router> {
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     });
+    let shared = Arc::new(SharedView::from(view));
     Router::start(RouterSettings {
         node: node("a"),
         host,
-        view: watch::channel(Arc::new(view)).1,
+        view: shared.subscribe(),
+        news: shared,
         network: Arc::new(TcpNetwork),
         tasks,
         metrics,

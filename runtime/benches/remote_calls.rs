@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steading::clock::Clock;
+use steading::coordination::SharedView;
 use steading::fence::Fence;
 use steading::ids::{Incarnation, LeaseId, NodeId, ObjectKey, Revision, ShardCount, Token};
 use steading::object::{
@@ -28,7 +29,6 @@ use steading::{Object, Tasks, methods};
 use steading_proto::v1::objects_client::ObjectsClient;
 use steading_proto::v1::objects_server::{Objects, ObjectsServer};
 use steading_proto::v1::{CallReply, CallRequest, LocateReply, LocateRequest};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::service::Routes;
@@ -303,10 +303,12 @@ fn node(name: &str, view: &ClusterView, tasks: &Tasks) -> (Arc<Router>, Arc<Host
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     });
+    let shared = Arc::new(SharedView::from(view.clone()));
     let router = Router::start(RouterSettings {
         node: id,
         host: host.clone(),
-        view: watch::channel(Arc::new(view.clone())).1,
+        view: shared.subscribe(),
+        news: shared,
         network: Arc::new(TcpNetwork),
         tasks: tasks.clone(),
         metrics,

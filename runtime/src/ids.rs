@@ -181,6 +181,16 @@ impl Token {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// Returns the restore generation it is of.
+    pub const fn generation(self) -> u16 {
+        (self.0 >> Self::REVISION_BITS) as u16
+    }
+
+    /// Returns the mod revision of the owner key that it stands for.
+    pub const fn revision(self) -> Revision {
+        Revision(self.0 & ((1 << Self::REVISION_BITS) - 1))
+    }
 }
 
 impl fmt::Display for Token {

@@ -7,12 +7,14 @@
 mod admin_service;
 mod channel;
 mod connection;
+mod forward;
 mod frame;
 mod handshake;
 mod heavy;
 mod inbound;
 mod lanes;
 pub mod network;
+mod news;
 mod objects_service;
 mod parking;
 mod peer;
@@ -30,6 +32,7 @@ mod tests;
 mod transfer;
 mod transfer_service;
 
+pub use news::OwnerNews;
 pub use report::{NodeLoad, NodeReport, Reports};
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};

@@ -31,6 +31,13 @@ impl Counter {
         self.total
     }
 
+    /// As `add`, but takes half a second.
+    async fn add_slowly(&mut self, n: i64) -> i64 {
+        sleep(Duration::from_millis(500)).await;
+        self.total += n;
+        self.total
+    }
+
     fn total(&self) -> i64 {
         self.total
     }
@@ -204,27 +211,10 @@ async fn p6_objects_follow_their_shards_when_targets_change() {
     let mut cluster = cluster(2).await;
     let node = cluster.node("n1").clone();
     let swapped = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| (id_on(&node, from), from, to));
-    // One shard each way, so that the shares stay even and nobody plans anything else.
-    let mut txn = Txn::default();
-    for (id, _, to) in &swapped {
+    for (id, _, _) in &swapped {
         assert_eq!(node.object::<Counter>(id).add(1).await, Ok(1));
-        let place = node.locate(&key(id)).expect("a good key");
-        let shard = place.shard.expect("bound to a shard");
-        let target = Target {
-            node: Some(self::id(to)),
-            ..Target::default()
-        };
-        txn.then.push(Op::Put {
-            key: cluster.keys().target(shard.get()), // 64 blocks, so one shard each.
-            value: encode_targets(&[target]),
-            lease: None,
-        });
     }
-    cluster
-        .store()
-        .commit(txn)
-        .await
-        .expect("the store is there");
+    swap(&cluster, &swapped).await;
     let owner = |id: &str| node.locate(&key(id)).expect("a good key").owner;
     cluster
         .wait_until("both shards have changed sides", |view| {
@@ -254,6 +244,50 @@ async fn p6_objects_follow_their_shards_when_targets_change() {
             Some(*to)
         );
     }
+    finish(cluster).await;
+}
+
+/// Writes other targets for the shards of these objects: one each way, so that the shares stay even
+/// and nobody plans anything else.
+async fn swap(cluster: &TestCluster, swapped: &[(String, &str, &str)]) {
+    let mut txn = Txn::default();
+    for (id, from, to) in swapped {
+        let place = cluster.node(from).locate(&key(id)).expect("a good key");
+        let shard = place.shard.expect("bound to a shard");
+        let target = Target {
+            node: Some(self::id(to)),
+            ..Target::default()
+        };
+        txn.then.push(Op::Put {
+            key: cluster.keys().target(shard.get()), // 64 blocks, so one shard each.
+            value: encode_targets(&[target]),
+            lease: None,
+        });
+    }
+    let done = cluster.store().commit(txn).await;
+    done.expect("the store is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn n1_calls_that_wait_for_a_closing_are_forwarded_in_order_to_the_new_owner() {
+    let cluster = cluster(3).await;
+    let (n1, n3) = (cluster.node("n1"), cluster.node("n3"));
+    let swapped = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| (id_on(n1, from), from, to));
+    let counter = n3.object::<Counter>(&swapped[0].0);
+    let slow = counter.add_slowly(1);
+    let others = async {
+        sleep(Duration::from_millis(100)).await;
+        swap(&cluster, &swapped).await;
+        sleep(Duration::from_millis(100)).await; // The slow turn holds the closing up.
+        join_all((0..20).map(|_| counter.add(1))).await
+    };
+    let (slow, others) = tokio::join!(slow, others);
+    assert_eq!(slow, Ok(1));
+    let expected: Vec<_> = (2..22).map(Ok).collect();
+    assert_eq!(others, expected);
+    assert_eq!(n1.metrics().routing.links.forwarded.get(), 20);
+    let owner = n1.locate(&key(&swapped[0].0)).expect("a good key").owner;
+    assert_eq!(owner, Some(id("n2")));
     finish(cluster).await;
 }
 

@@ -19,9 +19,7 @@ pub struct SharedView {
 impl SharedView {
     /// Begins with an empty view of a cluster.
     pub fn new(meta: ClusterMeta) -> Self {
-        Self {
-            sender: watch::Sender::new(Arc::new(ClusterView::empty(meta))),
-        }
+        ClusterView::empty(meta).into()
     }
 
     /// Returns the newest snapshot.
@@ -50,6 +48,14 @@ impl SharedView {
     pub fn learn(&self, news: impl IntoIterator<Item = News>) {
         self.sender
             .send_if_modified(|view| apply_all(Arc::make_mut(view), news));
+    }
+}
+
+impl From<ClusterView> for SharedView {
+    fn from(view: ClusterView) -> Self {
+        Self {
+            sender: watch::Sender::new(Arc::new(view)),
+        }
     }
 }
 

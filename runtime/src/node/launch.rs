@@ -58,6 +58,7 @@ impl Node {
             node: id.clone(),
             host: host.clone(),
             view: view.subscribe(),
+            news: view.clone(),
             network: builder.network.clone(),
             tasks: tasks.clone(),
             metrics: metrics.clone(),

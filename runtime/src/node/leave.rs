@@ -13,6 +13,9 @@ use crate::placement::{ClusterView, NodeState};
 /// How long the last closings may take once the drain timeout has passed or the stop is hurried.
 const LAST_CLOSINGS: Duration = Duration::from_secs(1);
 
+/// How long the answers to calls that other nodes sent here are waited for, once no shard is left.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// How long the node's tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(2);
 
@@ -80,8 +83,22 @@ impl Node {
         if left > 0 {
             warn!(node = %self.id(), shards = left, "left with shards whose turns did not end");
         }
+        self.last_answers(limit).await;
         taking.membership.leave().await;
         info!(node = %self.id(), "left the cluster");
+    }
+
+    /// Waits for the answers to calls that were passed on from here, which only this node can
+    /// bring back.
+    async fn last_answers(&self, limit: Duration) {
+        let answered = self.shared.router.answered();
+        let in_time = tokio::select! {
+            () = self.shared.hurry.cancelled() => false,
+            answered = timeout(limit.min(LAST_ANSWERS), answered) => answered.is_ok(),
+        };
+        if !in_time {
+            warn!(node = %self.id(), "leaving with calls that are not answered");
+        }
     }
 
     /// Waits until the others have taken every shard, as long as that may take.

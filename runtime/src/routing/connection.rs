@@ -18,14 +18,12 @@ use tonic::{Request, Streaming};
 use tracing::{debug, warn};
 
 use super::channel;
-use super::frame::{self, Frame};
+use super::frame::{self, Frame, OutboundCall};
 use super::handshake::{self, Greeting};
 use super::network::Network;
 use super::parking::{Baton, Parking};
 use super::queue::{CallId, Fate, Queue, Unsent};
 use crate::Tasks;
-use crate::ids::Revision;
-use crate::object::EncodedCall;
 use crate::telemetry::{LinkMetrics, ParkingMetrics};
 
 /// How long opening a connection may take, to the other node's greeting.
@@ -120,19 +118,18 @@ impl Connection {
         })
     }
 
-    /// Sends a call and waits for how it ends. `known` is the newest revision of the shard's owner
-    /// key that is known here. `baton` is dropped as soon as the call has its place in the queue.
+    /// Sends a call and waits for how it ends. `baton` is dropped as soon as the call has its place
+    /// in the queue.
     ///
     /// Dropped before the call is sent, it takes the call back; later, the call just runs.
     pub(super) async fn call(
         self: &Arc<Self>,
-        call: &EncodedCall,
-        known: Revision,
+        outbound: &OutboundCall<'_>,
         baton: &mut Option<Baton>,
     ) -> Fate {
         let mut place = None;
         loop {
-            match self.send(call, known, place.is_some()) {
+            match self.send(outbound, place.is_some()) {
                 Ok(exchange) => {
                     drop((baton.take(), place));
                     return exchange.await;
@@ -146,7 +143,7 @@ impl Connection {
                     if self.state.lock().queue.has_room() {
                         self.room.wake(LINE);
                     }
-                    place = seat.wait(None, call.deadline).await;
+                    place = seat.wait(None, outbound.call.deadline).await;
                     if place.is_none() {
                         return Fate::Unsent(Unsent::Full);
                     }
@@ -169,8 +166,7 @@ impl Connection {
     /// Puts a call into the queue; `waited` calls may go before those that wait for room.
     fn send(
         self: &Arc<Self>,
-        call: &EncodedCall,
-        known: Revision,
+        outbound: &OutboundCall<'_>,
         waited: bool,
     ) -> Result<Exchange, Unsent> {
         let now = Instant::now();
@@ -192,7 +188,7 @@ impl Connection {
         if !state.queue.has_room() || (!waited && self.room.is_occupied(LINE)) {
             return Err(Unsent::Full);
         }
-        let (id, earliest) = state.queue.put(call, known, now);
+        let (id, earliest) = state.queue.put(outbound, now);
         let writer = state.writer.take();
         if dial {
             state.phase = Phase::Dialling;

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
+use super::news::Ownership;
 use crate::error::CallError;
-use crate::ids::{InvalidObjectKey, ObjectKey, Revision};
+use crate::ids::{Incarnation, InvalidObjectKey, NodeId, ObjectKey, Revision, Token};
 use crate::object::{CallPath, EncodedCall, Format};
+use crate::placement::{Owner, Parcel};
 
 /// Bytes before the body of a frame: its length and its kind.
 const HEAD_LEN: usize = 5;
@@ -33,6 +35,19 @@ pub(super) enum Frame {
     Unknown,
 }
 
+/// A call as it goes to another node.
+#[derive(Debug)]
+pub(super) struct OutboundCall<'a> {
+    /// What to run.
+    pub(super) call: &'a EncodedCall,
+    /// The newest revision of the shard's owner key that is known here.
+    pub(super) known: Revision,
+    /// Who owns the shard, for a receiver that may not know yet.
+    pub(super) news: Option<Ownership>,
+    /// It came from another node, so the receiver must not pass it on.
+    pub(super) forwarded: bool,
+}
+
 /// A call that came from another node.
 #[derive(Debug)]
 pub(super) struct InboundCall {
@@ -40,6 +55,10 @@ pub(super) struct InboundCall {
     pub(super) call: EncodedCall,
     /// The newest revision of the shard's owner key that the caller knows.
     pub(super) known: Revision,
+    /// Who owns the shard, as the sender knows.
+    pub(super) news: Option<Box<Ownership>>,
+    /// Its sender has it from a third node.
+    pub(super) forwarded: bool,
 }
 
 /// What came back for a call that was sent.
@@ -49,8 +68,10 @@ pub(super) enum Answer {
     Reply(Bytes),
     /// It failed where the object lives.
     Failed(CallError),
+    /// It did not run: somebody else owns the shard.
+    Moved(Box<Ownership>),
     /// It did not run: the other node does not own the shard, as of this revision of its owner
-    /// key.
+    /// key, and knows of nobody who does.
     NotOwner(Revision),
 }
 
@@ -96,6 +117,26 @@ struct CallBody<'a> {
     /// Types and IDs of the objects that wait for this call, outermost first.
     #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
     path: Vec<(&'a str, &'a str)>,
+    #[serde(borrow, rename = "n", default, skip_serializing_if = "Option::is_none")]
+    news: Option<OwnershipBody<'a>>,
+    #[serde(rename = "w", default, skip_serializing_if = "is_false")]
+    forwarded: bool,
+}
+
+/// Who owns the shard of the call in question.
+#[derive(Serialize, Deserialize)]
+struct OwnershipBody<'a> {
+    #[serde(rename = "c")]
+    shard: u32,
+    #[serde(rename = "n")]
+    node: &'a str,
+    #[serde(rename = "l")]
+    incarnation: u64,
+    #[serde(rename = "k")]
+    token: u64,
+    /// Revision and attempt.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    parcel: Option<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,12 +157,52 @@ struct FailedBody<'a> {
     detail: &'a str,
 }
 
+/// `Moved` is a `NotOwner` that names the owner, so that a node which does not know it still knows
+/// that the call did not run.
 #[derive(Serialize, Deserialize)]
-struct NotOwnerBody {
+struct NotOwnerBody<'a> {
     #[serde(rename = "i")]
     id: u64,
     #[serde(rename = "r")]
     revision: u64,
+    #[serde(borrow, rename = "n", default, skip_serializing_if = "Option::is_none")]
+    news: Option<OwnershipBody<'a>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl<'a> From<&'a Ownership> for OwnershipBody<'a> {
+    fn from(news: &'a Ownership) -> Self {
+        Self {
+            shard: news.shard,
+            node: news.owner.node.as_str(),
+            incarnation: news.owner.incarnation.get(),
+            token: news.token.get(),
+            parcel: news.parcel.map(|p| (p.revision.get(), p.attempt)),
+        }
+    }
+}
+
+impl OwnershipBody<'_> {
+    /// News of a node that cannot exist is no news.
+    fn read(&self) -> Option<Box<Ownership>> {
+        let owner = Owner {
+            node: NodeId::new(self.node).ok()?,
+            incarnation: Incarnation::new(self.incarnation),
+        };
+        Some(Box::new(Ownership {
+            shard: self.shard,
+            owner,
+            token: Token::from_raw(self.token),
+            parcel: self.parcel.map(|(revision, attempt)| Parcel {
+                revision: Revision::new(revision),
+                attempt,
+            }),
+        }))
+    }
 }
 
 /// Without this, serde would write a sequence of numbers.
@@ -130,14 +211,9 @@ fn as_bytes<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_bytes(bytes)
 }
 
-/// Appends a call to a batch. `known` is the newest revision of the shard's owner key known here.
-pub(super) fn put_call(
-    batch: &mut Vec<u8>,
-    id: u64,
-    call: &EncodedCall,
-    known: Revision,
-    now: Instant,
-) {
+/// Appends a call to a batch.
+pub(super) fn put_call(batch: &mut Vec<u8>, id: u64, outbound: &OutboundCall<'_>, now: Instant) {
+    let call = outbound.call;
     let left = call.deadline.saturating_duration_since(now);
     let path = call.path.keys();
     put(
@@ -154,8 +230,10 @@ pub(super) fn put_call(
                 Format::Json => 1,
             },
             deadline_ms: u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX),
-            known: known.get(),
+            known: outbound.known.get(),
             path: path.iter().map(|k| (k.object_type(), k.id())).collect(),
+            news: outbound.news.as_ref().map(Into::into),
+            forwarded: outbound.forwarded,
         },
     );
 }
@@ -168,11 +246,18 @@ pub(super) fn put_answer(batch: &mut Vec<u8>, id: u64, answer: &Answer) {
             let (code, detail) = (error.code(), error.detail());
             put(batch, kind::FAILED, &FailedBody { id, code, detail });
         }
-        Answer::NotOwner(revision) => {
-            let revision = revision.get();
-            put(batch, kind::NOT_OWNER, &NotOwnerBody { id, revision });
-        }
+        Answer::Moved(news) => put_not_owner(batch, id, news.token.revision(), Some(&**news)),
+        Answer::NotOwner(revision) => put_not_owner(batch, id, *revision, None),
     }
+}
+
+fn put_not_owner(batch: &mut Vec<u8>, id: u64, revision: Revision, news: Option<&Ownership>) {
+    let body = NotOwnerBody {
+        id,
+        revision: revision.get(),
+        news: news.map(Into::into),
+    };
+    put(batch, kind::NOT_OWNER, &body);
 }
 
 /// Appends the news that the sender takes no more calls on this connection.
@@ -251,8 +336,12 @@ fn read(
             Frame::Answer(body.id, Answer::Failed(error))
         }
         kind::NOT_OWNER => {
-            let body: NotOwnerBody = rmp_serde::from_slice(body)?;
-            Frame::Answer(body.id, Answer::NotOwner(Revision::new(body.revision)))
+            let body: NotOwnerBody<'_> = rmp_serde::from_slice(body)?;
+            let answer = match body.news.and_then(|news| news.read()) {
+                Some(news) => Answer::Moved(news),
+                None => Answer::NotOwner(Revision::new(body.revision)),
+            };
+            Frame::Answer(body.id, answer)
         }
         kind::CLOSING => Frame::Closing,
         kind::VOID => Frame::Void,
@@ -284,6 +373,8 @@ fn inbound_call(
             path: CallPath::from_keys(path).map_err(|e| CallError::Cycle(e.to_string()))?,
         },
         known: Revision::new(body.known),
+        news: body.news.as_ref().and_then(OwnershipBody::read),
+        forwarded: body.forwarded,
     })
 }
 
@@ -310,6 +401,27 @@ mod tests {
         }
     }
 
+    fn outbound(call: &EncodedCall, known: u64) -> OutboundCall<'_> {
+        OutboundCall {
+            call,
+            known: Revision::new(known),
+            news: None,
+            forwarded: false,
+        }
+    }
+
+    fn ownership(parcel: Option<Parcel>) -> Ownership {
+        Ownership {
+            shard: 3,
+            owner: Owner {
+                node: NodeId::new("b").unwrap(),
+                incarnation: Incarnation::new(8),
+            },
+            token: Token::of(2, Revision::new(11)),
+            parcel,
+        }
+    }
+
     fn read_all(batch: Vec<u8>, now: Instant) -> Vec<Result<Frame, FrameError>> {
         frames(&Bytes::from(batch), now).collect()
     }
@@ -318,14 +430,20 @@ mod tests {
     fn a_call_comes_through_whole() {
         let now = Instant::now();
         let mut batch = Vec::new();
-        put_call(&mut batch, 77, &call(now), Revision::new(5), now);
+        put_call(&mut batch, 77, &outbound(&call(now), 5), now);
         let later = now + Duration::from_secs(9);
         let frames = read_all(batch, later);
         let [Ok(Frame::Call(77, Ok(inbound)))] = &frames[..] else {
             panic!("{frames:?}");
         };
         let sent = call(now);
-        let (InboundCall { call, known }, sent) = (inbound, &sent);
+        let InboundCall {
+            call,
+            known,
+            news,
+            forwarded,
+        } = inbound;
+        assert_eq!((news, *forwarded), (&None, false));
         assert_eq!(
             (&call.key, &call.method, &call.args),
             (&sent.key, &sent.method, &sent.args)
@@ -340,11 +458,54 @@ mod tests {
     }
 
     #[test]
+    fn n1_a_forwarded_call_names_the_new_ownership_with_its_parcel() {
+        let (now, mut batch) = (Instant::now(), Vec::new());
+        let parcel = Parcel {
+            revision: Revision::new(9),
+            attempt: 4,
+        };
+        let call = call(now);
+        let forwarded = OutboundCall {
+            news: Some(ownership(Some(parcel))),
+            forwarded: true,
+            ..outbound(&call, 11)
+        };
+        put_call(&mut batch, 7, &forwarded, now);
+        let frames = read_all(batch, now);
+        let [Ok(Frame::Call(7, Ok(inbound)))] = &frames[..] else {
+            panic!("{frames:?}");
+        };
+        assert!(inbound.forwarded);
+        assert_eq!(inbound.news.as_deref(), Some(&ownership(Some(parcel))));
+    }
+
+    #[test]
+    fn news_of_a_node_that_cannot_exist_is_no_news() {
+        let news = ownership(None);
+        let body = NotOwnerBody {
+            id: 5,
+            revision: 11,
+            news: Some(OwnershipBody {
+                node: "no node/",
+                ..(&news).into()
+            }),
+        };
+        let mut batch = Vec::new();
+        put(&mut batch, kind::NOT_OWNER, &body);
+        let frames = read_all(batch, Instant::now());
+        assert!(
+            matches!(frames[0], Ok(Frame::Answer(5, Answer::NotOwner(r))) if r.get() == 11),
+            "{frames:?}"
+        );
+    }
+
+    #[test]
     fn answers_of_every_kind_come_through() {
         let answers = [
             Answer::Reply(Bytes::from_static(b"12")),
             Answer::Failed(CallError::Panicked("why".into())),
             Answer::NotOwner(Revision::new(3)),
+            Answer::Moved(Box::new(ownership(None))),
         ];
         let mut batch = Vec::new();
         for (id, answer) in (0..).zip(&answers) {
@@ -358,7 +519,7 @@ mod tests {
                 "{got:?}"
             );
         }
-        assert!(matches!(frames[3], Ok(Frame::Closing)));
+        assert!(matches!(frames[4], Ok(Frame::Closing)));
     }
 
     #[test]
@@ -367,7 +528,7 @@ mod tests {
         let mut batch = Vec::new();
         put_closing(&mut batch);
         let start = batch.len();
-        put_call(&mut batch, 1, &call(now), Revision::default(), now);
+        put_call(&mut batch, 1, &outbound(&call(now), 0), now);
         put_closing(&mut batch);
         make_void(&mut batch, start);
         let frames = read_all(batch, now);
@@ -416,6 +577,8 @@ mod tests {
             deadline_ms: u64::MAX,
             known: 0,
             path: vec![],
+            news: None,
+            forwarded: false,
         };
         let mut batch = Vec::new();
         put(&mut batch, kind::CALL, &body);
@@ -453,7 +616,7 @@ mod tests {
         fn a_flipped_byte_is_refused_or_read_without_harm(at in any::<prop::sample::Index>(), to in any::<u8>()) {
             let now = Instant::now();
             let mut batch = Vec::new();
-            put_call(&mut batch, 1, &call(now), Revision::default(), now);
+            put_call(&mut batch, 1, &outbound(&call(now), 0), now);
             put_answer(&mut batch, 2, &Answer::Reply(Bytes::from_static(b"value")));
             let at = at.index(batch.len());
             batch[at] = to;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use fnv::FnvHasher;
 
 use super::connection::{Connection, Way};
+use super::frame::OutboundCall;
 use super::parking::Baton;
 use super::queue::Fate;
-use crate::ids::{NodeId, Place, Revision};
-use crate::object::EncodedCall;
+use crate::ids::{NodeId, Place};
 
 /// Connections to each peer: with one, encoding on its two ends limits what a pair of nodes can
 /// exchange.
@@ -42,20 +42,19 @@ impl Peer {
     pub(super) async fn call(
         &self,
         place: &Place,
-        call: &EncodedCall,
-        known: Revision,
+        outbound: &OutboundCall<'_>,
         baton: &mut Option<Baton>,
     ) -> Fate {
         let index = match place {
             Place::Shard(shard) => shard.index(),
             Place::Node(_) => {
                 let mut hasher = FnvHasher::default();
-                hasher.write(call.key.id().as_bytes());
+                hasher.write(outbound.call.key.id().as_bytes());
                 usize::try_from(hasher.finish() >> 32).expect("32 bits fit")
             }
         };
         let connection = &self.connections[index % CONNECTIONS];
-        connection.call(call, known, baton).await
+        connection.call(outbound, baton).await
     }
 
     /// Ends its connections: this life of the node is over.

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::frame::{self, Answer};
-use crate::ids::Revision;
-use crate::object::EncodedCall;
+use super::frame::{self, Answer, OutboundCall};
 
 /// The most frames that wait to be sent on one connection.
 pub(super) const OUTGOING_FRAMES_MAX: usize = 16_384;
@@ -96,26 +94,22 @@ impl Queue {
     }
 
     /// Adds a call, and tells whether its deadline is the earliest of all.
-    pub(super) fn put(
-        &mut self,
-        call: &EncodedCall,
-        known: Revision,
-        now: Instant,
-    ) -> (CallId, bool) {
+    pub(super) fn put(&mut self, outbound: &OutboundCall<'_>, now: Instant) -> (CallId, bool) {
+        let deadline = outbound.call.deadline;
         let number = self.next_number;
         self.next_number += 1;
         let slot = self.calls.insert(Call {
             number,
             start: self.outgoing.len(),
-            deadline: call.deadline,
+            deadline,
             state: State::Waiting(None),
         });
         let id = CallId { slot, number };
-        frame::put_call(&mut self.outgoing, id.wire(), call, known, now);
+        frame::put_call(&mut self.outgoing, id.wire(), outbound, now);
         self.outgoing_frames += 1;
-        let earliest = self.next_deadline.is_none_or(|next| call.deadline < next);
+        let earliest = self.next_deadline.is_none_or(|next| deadline < next);
         if earliest {
-            self.next_deadline = Some(call.deadline);
+            self.next_deadline = Some(deadline);
         }
         (id, earliest)
     }
@@ -269,8 +263,8 @@ impl Call {
 mod tests {
     use super::super::frame::{Frame, frames};
     use super::*;
-    use crate::ids::ObjectKey;
-    use crate::object::{CallPath, Format};
+    use crate::ids::{ObjectKey, Revision};
+    use crate::object::{CallPath, EncodedCall, Format};
     use parking_lot::Mutex;
     use std::sync::Arc;
     use std::time::Duration;
@@ -286,12 +280,21 @@ mod tests {
         }
     }
 
+    fn outbound(call: &EncodedCall) -> OutboundCall<'_> {
+        OutboundCall {
+            call,
+            known: Revision::default(),
+            news: None,
+            forwarded: false,
+        }
+    }
+
     /// A queue with as many calls; call `i` has a deadline after `i + 1` seconds.
     fn queue(calls: u64) -> (Queue, Vec<CallId>, Instant) {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let deadlines = (1..=calls).map(|i| now + Duration::from_secs(i));
         let ids = deadlines
-            .map(|d| queue.put(&call(d), Revision::default(), now).0)
+            .map(|d| queue.put(&outbound(&call(d)), now).0)
             .collect();
         (queue, ids, now)
     }
@@ -316,7 +319,7 @@ mod tests {
     fn a_break_tells_sent_calls_from_unsent_ones() {
         let (mut queue, ids, now) = queue(1);
         queue.take_batch();
-        let (unsent, _) = queue.put(&call(now), Revision::default(), now);
+        let (unsent, _) = queue.put(&outbound(&call(now)), now);
         queue.fail_all("why", &Unsent::Gone);
         assert_eq!(fate(&mut queue, ids[0]), Some(Fate::Lost("why".into())));
         assert_eq!(fate(&mut queue, unsent), Some(Fate::Unsent(Unsent::Gone)));
@@ -328,7 +331,7 @@ mod tests {
         let (mut queue, ids, now) = queue(3);
         queue.give_up(ids[0]);
         queue.give_up(ids[1]);
-        let later = [now; 2].map(|at| queue.put(&call(at), Revision::default(), at).0);
+        let later = [now; 2].map(|at| queue.put(&outbound(&call(at)), at).0);
         assert!(
             later[0].slot > later[1].slot,
             "slots are reused from the top"
@@ -390,7 +393,7 @@ mod tests {
         assert!(queue.answer(ids[0].wire(), reply()).is_some());
         assert!(queue.answer(ids[0].wire(), reply()).is_none(), "twice");
         assert_eq!(fate(&mut queue, ids[0]), Some(Fate::Answered(reply())));
-        let (reused, _) = queue.put(&call(now), Revision::default(), now);
+        let (reused, _) = queue.put(&outbound(&call(now)), now);
         queue.take_batch();
         assert_eq!(reused.slot, ids[0].slot);
         queue.answer(ids[0].wire(), reply());
@@ -408,7 +411,7 @@ mod tests {
         assert!(queue.has_room());
         let mut big = call(now);
         big.args = vec![0; OUTGOING_BYTES_MAX].into();
-        queue.put(&big, Revision::default(), now);
+        queue.put(&outbound(&big), now);
         assert!(!queue.has_room());
     }
 }

@@ -1,7 +1,7 @@
 //! The journey of one call: to the host of this process, to another node, or waiting for either.
 //!
 //! What must hold: a call is tried again only if it surely did not run; whoever has to wait keeps
-//! its place among the calls of its shard.
+//! its place among the calls of its shard; a call of another node makes at most one hop from here.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::frame::{Answer, InboundCall};
+use super::frame::{Answer, InboundCall, OutboundCall};
 use super::parking::{Baton, Full};
 use super::peer::Peer;
 use super::queue::{Fate, Unsent};
@@ -28,14 +28,17 @@ const RECHECK: Duration = Duration::from_secs(1);
 const NOT_OWNER_PAUSE: Duration = Duration::from_millis(100);
 
 /// What was known when a call could not be served, and what to say if that remains so.
-struct Obstacle {
+pub(super) struct Obstacle {
     seen: Option<Entry>,
     retry_at: Instant,
     error: CallError,
 }
 
-enum Attempt {
+/// How far an attempt came.
+pub(super) enum Attempt {
+    /// To an answer.
     Ended(Answer),
+    /// Nowhere yet.
     Again(EncodedCall, Obstacle),
 }
 
@@ -45,8 +48,21 @@ enum Origin {
     /// Of this process: it may go to another node.
     Here,
     /// Of another node that thinks the object is here, as of this revision of its shard's owner
-    /// key: it never goes on.
-    There(Revision),
+    /// key.
+    There {
+        known: Revision,
+        /// It made its one hop already, so it never goes on.
+        forwarded: bool,
+    },
+}
+
+/// How a call stands in the line of its shard.
+#[derive(Debug, Default)]
+struct Turn {
+    /// It goes next; dropped as soon as it has its place in a queue.
+    baton: Option<Baton>,
+    /// It waited here, be it only behind others.
+    waited: bool,
 }
 
 impl Inner {
@@ -55,13 +71,23 @@ impl Inner {
         match self.bring(call, Origin::Here).await {
             Answer::Reply(value) => Ok(value),
             Answer::Failed(error) => Err(error),
+            Answer::Moved(news) => Err(CallError::NoOwner(format!("{} has it", news.owner.node))),
             Answer::NotOwner(revision) => Err(CallError::NoOwner(format!("as of {revision}"))),
         }
     }
 
     /// Serves a call that another node sent here.
     pub(super) async fn serve(self: Arc<Self>, inbound: InboundCall) -> Answer {
-        self.bring(inbound.call, Origin::There(inbound.known)).await
+        if let Some(news) = &inbound.news
+            && let Ok(place) = inbound.call.key.place(self.settings.host.layout())
+        {
+            self.learn(&place, news);
+        }
+        let origin = Origin::There {
+            known: inbound.known,
+            forwarded: inbound.forwarded,
+        };
+        self.bring(inbound.call, origin).await
     }
 
     async fn bring(&self, mut call: EncodedCall, origin: Origin) -> Answer {
@@ -75,7 +101,7 @@ impl Inner {
             Ok(place) => place,
             Err(error) => return Answer::Failed(CallError::InvalidId(error.to_string())),
         };
-        let mut baton = None;
+        let mut turn = Turn::default();
         // Nobody overtakes those who wait already, but for calls that turns here wait for: what the
         // others wait for may be the end of those turns.
         let waits = self.parking.is_occupied(self.line(&place))
@@ -83,12 +109,17 @@ impl Inner {
         let mut obstacle = waits.then(|| self.nobody(&place));
         loop {
             if let Some(obstacle) = obstacle {
-                match self.park(&place, obstacle, call.deadline, baton).await {
-                    Ok(called) => baton = Some(called),
+                match self.park(&place, obstacle, call.deadline, turn.baton).await {
+                    Ok(called) => {
+                        turn = Turn {
+                            baton: Some(called),
+                            waited: true,
+                        }
+                    }
                     Err(error) => return Answer::Failed(error),
                 }
             }
-            match self.attempt(call, &place, origin, &mut baton).await {
+            match self.attempt(call, &place, origin, &mut turn).await {
                 Attempt::Ended(answer) => return answer,
                 Attempt::Again(returned, why) => (call, obstacle) = (returned, Some(why)),
             }
@@ -125,13 +156,13 @@ impl Inner {
         }
     }
 
-    /// Tries once. The baton is dropped as soon as the call has its place in a queue.
+    /// Tries once.
     async fn attempt(
         &self,
         call: EncodedCall,
         place: &Place,
         origin: Origin,
-        baton: &mut Option<Baton>,
+        turn: &mut Turn,
     ) -> Attempt {
         let (entry, destination) = match place {
             Place::Shard(shard) => {
@@ -142,27 +173,36 @@ impl Inner {
         };
         match (origin, destination) {
             (Origin::Here, Destination::There(peer)) => {
-                self.send(call, place, &peer, entry, baton).await
+                self.send(call, place, &peer, entry, turn).await
             }
             // Nobody as far as is known: the host may know better, for it is the first to.
             (Origin::Here, Destination::Here | Destination::Nobody) => {
-                match self.dispatch(call, baton).await {
+                match self.dispatch(call, &mut turn.baton).await {
                     Ok(answer) => Attempt::Ended(answer),
                     Err(call) => Attempt::Again(call, self.not_here(place, entry)),
                 }
             }
-            (Origin::There(known), destination) => match self.dispatch(call, baton).await {
-                Ok(answer) => Attempt::Ended(answer),
-                Err(call) => {
-                    let revision = entry.map(Entry::revision).unwrap_or_default();
-                    if matches!(destination, Destination::Here) || revision < known {
-                        // Opening, closing or fenced; or news is on its way here.
-                        Attempt::Again(call, self.not_here(place, entry))
-                    } else {
-                        Attempt::Ended(Answer::NotOwner(revision))
+            (Origin::There { known, forwarded }, destination) => {
+                let call = match self.dispatch(call, &mut turn.baton).await {
+                    Ok(answer) => return Attempt::Ended(answer),
+                    Err(call) => call,
+                };
+                let entry = entry.unwrap_or_default();
+                match destination {
+                    // Opening, closing or fenced; or news is on its way here.
+                    Destination::Here => Attempt::Again(call, self.not_here(place, Some(entry))),
+                    Destination::There(_) | Destination::Nobody if entry.revision() < known => {
+                        Attempt::Again(call, self.not_here(place, Some(entry)))
+                    }
+                    Destination::There(peer) if turn.waited && !forwarded => {
+                        self.forward(call, place, &peer, entry, &mut turn.baton)
+                            .await
+                    }
+                    Destination::There(_) | Destination::Nobody => {
+                        self.not_mine(call, place, entry)
                     }
                 }
-            },
+            }
         }
     }
 
@@ -195,11 +235,22 @@ impl Inner {
         place: &Place,
         peer: &Peer,
         entry: Option<Entry>,
-        baton: &mut Option<Baton>,
+        turn: &mut Turn,
     ) -> Attempt {
         self.settings.metrics.routing.links.calls.inc();
         let known = entry.map(Entry::revision).unwrap_or_default();
-        let fate = peer.call(place, &call, known, baton).await;
+        let outbound = OutboundCall {
+            call: &call,
+            known,
+            // Whoever had to wait for the owner may know of it before the owner does.
+            news: if turn.waited {
+                self.ownership(place)
+            } else {
+                None
+            },
+            forwarded: false,
+        };
+        let fate = peer.call(place, &outbound, &mut turn.baton).await;
         let node = peer.node();
         let failed = |error| Attempt::Ended(Answer::Failed(error));
         let again = |call, retry_at, error| {
@@ -214,6 +265,16 @@ impl Inner {
             )
         };
         match fate {
+            Fate::Answered(Answer::Moved(news)) => {
+                self.settings.metrics.routing.links.moved.inc();
+                self.learn(place, &news);
+                let text = format!("{node} says that {} has it", news.owner.node);
+                again(
+                    call,
+                    Instant::now() + NOT_OWNER_PAUSE,
+                    CallError::NoOwner(text),
+                )
+            }
             Fate::Answered(Answer::NotOwner(revision)) => {
                 self.settings.metrics.routing.links.not_owner.inc();
                 let text = format!("{node} does not own it, as of revision {revision}");
@@ -255,7 +316,7 @@ impl Inner {
         self.not_here(place, seen)
     }
 
-    fn not_here(&self, place: &Place, seen: Option<Entry>) -> Obstacle {
+    pub(super) fn not_here(&self, place: &Place, seen: Option<Entry>) -> Obstacle {
         let me = &self.settings.node;
         let text = match (place, seen) {
             (Place::Shard(shard), Some(entry)) if entry.is_here() => {

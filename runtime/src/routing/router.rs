@@ -10,9 +10,11 @@ use super::connection::Way;
 use super::handshake::{Greeting, Identity};
 use super::heavy::Heavy;
 use super::network::Network;
+use super::news::OwnerNews;
 use super::parking::{Line, Parking};
 use super::peer::Peer;
 use super::report::Reports;
+use super::running::Inbound;
 use super::table::Table;
 use super::transfer::Transfers;
 use crate::Tasks;
@@ -31,6 +33,8 @@ pub struct RouterSettings {
     pub host: Arc<Host>,
     /// The cluster, as far as this process knows.
     pub view: watch::Receiver<Arc<ClusterView>>,
+    /// Who takes in owner news that calls and answers bring; it comes back through the view.
+    pub news: Arc<dyn OwnerNews>,
     /// The way to the other nodes.
     pub network: Arc<dyn Network>,
     /// Where its background tasks run.
@@ -56,6 +60,7 @@ pub(super) struct Inner {
     pub(super) heavy: Heavy,
     pub(super) transfers: Transfers,
     pub(super) reports: OnceLock<Arc<dyn Reports>>,
+    pub(super) inbound: Inbound,
 }
 
 /// Where an object lives now.
@@ -82,6 +87,7 @@ impl Router {
             heavy: Heavy::default(),
             transfers: Transfers::default(),
             reports: OnceLock::new(),
+            inbound: Inbound::default(),
             settings,
         });
         inner.follow(&view, None);
@@ -100,6 +106,12 @@ impl Router {
     /// answered before.
     pub fn report_from(&self, reports: Arc<dyn Reports>) {
         let _ = self.inner.reports.set(reports);
+    }
+
+    /// Returns the node it is part of.
+    #[cfg(test)]
+    pub(super) fn node(&self) -> &NodeId {
+        &self.inner.settings.node
     }
 
     /// Tells where an object lives, without activating it. Takes no lock: tens of nanoseconds.
@@ -129,6 +141,13 @@ impl Router {
     /// Tries the calls again that wait for this shard: the host opened or closed it.
     pub fn shard_changed(&self, shard: ShardId) {
         self.inner.parking.wake(shard.index());
+    }
+
+    /// Waits until every call of other nodes has its answer, be it one that was forwarded from
+    /// here: a node that leaves earlier takes those answers along. Ends when all their deadlines
+    /// have passed and their turns have ended, so whoever waits needs a limit.
+    pub async fn answered(&self) {
+        self.inner.inbound.ended().await;
     }
 
     /// Tries all waiting calls again: the fence opened, or the host changed as a whole.

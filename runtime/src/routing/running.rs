@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -35,6 +36,37 @@ struct State {
     /// Nobody will send answers any more.
     ended: bool,
     waker: Option<Waker>,
+}
+
+/// The calls of all connections that have to wait, and are not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct Inbound {
+    running: AtomicUsize,
+    /// Told when there is none.
+    none: Notify,
+}
+
+impl Inbound {
+    fn begin(&self) {
+        self.running.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn end(&self) {
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none.notify_waiters();
+        }
+    }
+
+    /// Waits until there is none.
+    pub(super) async fn ended(&self) {
+        loop {
+            let none = self.none.notified();
+            if self.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
 }
 
 /// How far a call came without waiting.
@@ -73,6 +105,7 @@ impl Running {
     /// Counts a call that will end with [`Running::answer`].
     pub(super) fn count(&self) {
         self.state.lock().running += 1;
+        self.inner.inbound.begin();
         self.inner
             .settings
             .metrics
@@ -103,10 +136,11 @@ impl Running {
         loop {
             let taken = self.taken.notified();
             if self.try_answer(id, answer) {
-                return;
+                break;
             }
             taken.await;
         }
+        self.inner.inbound.end();
     }
 
     fn try_answer(&self, id: u64, answer: &Answer) -> bool {

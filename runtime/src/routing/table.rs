@@ -24,7 +24,7 @@ pub(super) struct Table<P> {
 }
 
 /// What the table says of a shard. Two that are equal mean that nothing changed between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
 /// Who can serve a call.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use super::network::MemoryNetwork;
-use super::{Router, RouterSettings, serve};
+use super::{OwnerNews, Router, RouterSettings, serve};
 use crate::Tasks;
 use crate::clock::Clock;
 use crate::error::CallError;
@@ -23,7 +23,7 @@ use crate::object::{
     RemoteCalls,
 };
 use crate::placement::{
-    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Weight,
+    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Weight,
 };
 use crate::storage::MemoryStorage;
 use crate::telemetry::Metrics;
@@ -91,6 +91,17 @@ impl ViewBuilder {
 
     /// A life of a node claims a shard.
     pub(super) fn owner(&mut self, number: u32, name: &str, life: u64) -> &mut Self {
+        self.given(number, name, life, None)
+    }
+
+    /// A life of a node is given a shard, and this state with it.
+    pub(super) fn given(
+        &mut self,
+        number: u32,
+        name: &str,
+        life: u64,
+        parcel: Option<Parcel>,
+    ) -> &mut Self {
         let owner = Owner {
             node: node(name),
             incarnation: Incarnation::new(life),
@@ -101,7 +112,19 @@ impl ViewBuilder {
             OwnerRecord {
                 revision,
                 owner,
-                parcel: None,
+                parcel,
+            },
+        ))
+    }
+
+    /// A shard is released.
+    pub(super) fn nobody(&mut self, number: u32) -> &mut Self {
+        let revision = Revision::new(self.view.revision.get() + 1);
+        self.step(News::Owner(
+            shard(number),
+            OwnerRecord {
+                revision,
+                ..OwnerRecord::default()
             },
         ))
     }
@@ -153,6 +176,27 @@ impl Probe {
     }
 }
 
+/// A probe whose notes outlive its node.
+#[derive(Default, serde::Serialize, serde::Deserialize, steading::Object)]
+#[object(storage)]
+pub(super) struct Ledger {
+    notes: Vec<u64>,
+}
+
+#[steading::methods]
+impl Ledger {
+    /// Notes a number and returns how many there are.
+    async fn note(&mut self, n: u64) -> usize {
+        self.notes.push(n);
+        self.notes.len()
+    }
+
+    /// Returns the numbers in the order in which they came.
+    async fn notes(&self) -> Vec<u64> {
+        self.notes.clone()
+    }
+}
+
 /// How many shards the clusters of [`World`] have.
 pub(super) const SHARDS: u32 = 16;
 
@@ -161,6 +205,7 @@ pub(super) const SHARDS: u32 = 16;
 pub(super) struct World {
     pub(super) network: MemoryNetwork,
     pub(super) view: ViewBuilder,
+    storage: Arc<MemoryStorage>,
     nodes: BTreeMap<String, TestNode>,
 }
 
@@ -173,7 +218,20 @@ pub(super) struct TestNode {
     pub(super) tasks: Tasks,
     pub(super) metrics: Arc<Metrics>,
     pub(super) address: String,
-    view: watch::Sender<Arc<ClusterView>>,
+    view: Arc<TestView>,
+}
+
+/// A node's copy of the cluster, which a test writes, and routing where it has news.
+#[derive(Debug)]
+struct TestView(watch::Sender<Arc<ClusterView>>);
+
+impl OwnerNews for TestView {
+    fn learn_owner(&self, shard: ShardId, record: OwnerRecord) {
+        self.0.send_if_modified(|view| {
+            let news = News::Owner(shard, record);
+            Arc::make_mut(view).apply(news)
+        });
+    }
 }
 
 impl World {
@@ -182,10 +240,11 @@ impl World {
         let mut world = Self {
             network: MemoryNetwork::new(),
             view: ViewBuilder::new(SHARDS),
+            storage: Arc::new(MemoryStorage::new()),
             nodes: BTreeMap::new(),
         };
         for name in names {
-            let node = TestNode::start(name, &world.network, world.view.view()).await;
+            let node = TestNode::start(name, &world).await;
             world.view.node_at(name, 1, &node.address);
             world.nodes.insert((*name).into(), node);
         }
@@ -222,35 +281,35 @@ impl World {
 
     /// Lets one node know the view.
     pub(super) async fn publish_to(&self, name: &str) {
-        self.at(name)
-            .view
-            .send_replace(Arc::new(self.view.view().clone()));
-        settle().await;
+        self.at(name).show(self.view.view()).await;
     }
 }
 
 impl TestNode {
-    async fn start(name: &str, network: &MemoryNetwork, view: &ClusterView) -> Self {
+    async fn start(name: &str, world: &World) -> Self {
+        let (network, view) = (&world.network, world.view.view());
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
         let fence = Arc::new(Fence::new(Clock::tokio()));
         fence.open(fence.clock().now().plus(Duration::from_hours(1)));
         let mut registry = Registry::default();
         registry.register::<Probe>();
+        registry.register::<Ledger>();
         let host = Host::new(HostSettings {
             node: node(name),
             layout: view.meta.layout(),
             fence: fence.clone(),
-            storage: Arc::new(MemoryStorage::new()),
+            storage: world.storage.clone(),
             registry,
             payload_max: PAYLOAD_LEN_MAX,
             tasks: tasks.clone(),
             metrics: metrics.clone(),
         });
-        let (sender, receiver) = watch::channel(Arc::new(view.clone()));
+        let view = Arc::new(TestView(watch::Sender::new(Arc::new(view.clone()))));
         let router = Router::start(RouterSettings {
             node: node(name),
             host: host.clone(),
-            view: receiver,
+            view: view.0.subscribe(),
+            news: view.clone(),
             network: network.port(name),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
@@ -275,8 +334,24 @@ impl TestNode {
             tasks,
             metrics,
             address,
-            view: sender,
+            view,
         }
+    }
+
+    /// Lets the node know a view.
+    pub(super) async fn show(&self, view: &ClusterView) {
+        self.view.0.send_replace(Arc::new(view.clone()));
+        settle().await;
+    }
+
+    /// Returns the node's copy of the cluster, as of now and later.
+    pub(super) fn views(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.view.0.subscribe()
+    }
+
+    /// Returns what the node knows of a shard's owner.
+    pub(super) fn owner(&self, number: u32) -> OwnerRecord {
+        self.view.0.borrow().owners.get(shard(number)).clone()
     }
 
     /// Opens a shard, as the reconciler does.
@@ -299,20 +374,7 @@ impl TestNode {
         args: &serde_json::Value,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
-        let args = rmp_serde::to_vec_named(args).expect("any JSON");
-        let call = EncodedCall {
-            key: ObjectKey::new("Probe", id).expect("a good ID"),
-            method: method.into(),
-            args: args.into(),
-            format: Format::MessagePack,
-            deadline: Instant::now() + timeout,
-            path: CallPath::default(),
-        };
-        let calling = self.router.call(call);
-        Box::pin(async move {
-            let reply = calling.await?;
-            Ok(rmp_serde::from_slice(&reply).expect("what a probe replies"))
-        })
+        call(&self.router, ("Probe", id), method, args, timeout)
     }
 
     /// Calls `note` with a number.
@@ -331,6 +393,31 @@ impl TestNode {
             .await;
         serde_json::from_value(notes.expect("an answer")).expect("numbers")
     }
+}
+
+/// Calls a method of an object, given by type and ID, through a router. Begins when it is first
+/// polled.
+pub(super) fn call(
+    router: &Router,
+    (object_type, id): (&'static str, &str),
+    method: &'static str,
+    args: &serde_json::Value,
+    timeout: Duration,
+) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
+    let args = rmp_serde::to_vec_named(args).expect("any JSON");
+    let call = EncodedCall {
+        key: ObjectKey::new(object_type, id).expect("a good ID"),
+        method: method.into(),
+        args: args.into(),
+        format: Format::MessagePack,
+        deadline: Instant::now() + timeout,
+        path: CallPath::default(),
+    };
+    let calling = router.call(call);
+    Box::pin(async move {
+        let reply = calling.await?;
+        Ok(rmp_serde::from_slice(&reply).expect("what it replies"))
+    })
 }
 
 /// Lets everything happen that needs no time.

@@ -3,4 +3,5 @@
 mod faults;
 mod journeys;
 mod load;
+mod moves;
 mod services;

@@ -53,8 +53,14 @@ pub struct LinkMetrics {
     pub batches: Counter,
     /// Calls that found the queue of their connection full.
     pub full: Counter,
-    /// Calls answered by a node that did not own their shard.
+    /// Calls answered by a node that did not own their shard and knew of no owner.
     pub not_owner: Counter,
+    /// Calls answered by a node that did not own their shard and named who does.
+    pub moved: Counter,
+    /// Calls of other nodes that waited here and were passed on to their shard's new owner.
+    pub forwarded: Counter,
+    /// News of an owner that a call or an answer brought before the watch did.
+    pub owner_news: Counter,
     /// Calls that came in.
     pub inbound_calls: Counter,
     /// Calls that came in and whose answer is not sent yet.
@@ -95,8 +101,14 @@ impl LinkMetrics {
         registry.register("remote_batches", help, self.batches.clone());
         let help = "Calls that found their connection's queue full";
         registry.register("link_queue_full", help, self.full.clone());
-        let help = "Calls answered by a node that did not own their shard";
+        let help = "Calls answered by a node that did not own their shard and knew of no owner";
         registry.register("not_owner_answers", help, self.not_owner.clone());
+        let help = "Calls answered by a node that did not own their shard and named who does";
+        registry.register("moved_answers", help, self.moved.clone());
+        let help = "Calls that waited here and were passed on to their shard's new owner";
+        registry.register("forwarded_calls", help, self.forwarded.clone());
+        let help = "News of an owner that a call or an answer brought before the watch did";
+        registry.register("owner_news_ahead", help, self.owner_news.clone());
         let help = "Calls that came from other nodes";
         registry.register("inbound_calls", help, self.inbound_calls.clone());
         let help = "Calls from other nodes that are not answered yet";

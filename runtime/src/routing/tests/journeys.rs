@@ -77,14 +77,36 @@ async fn a_call_sent_to_a_former_owner_is_followed_to_the_present_one() {
     world.open(3, "c");
     world.publish_to("b").await;
     world.publish_to("c").await;
+    assert_eq!(world.at("a").note(ID, 1).await, Ok(json!(1)));
+    assert_eq!(world.at("c").notes(ID).await, [1]);
+    assert_eq!(world.at("a").metrics.routing.links.moved.get(), 1);
+    assert_eq!(
+        world.at("a").owner(3),
+        *world.view.view().owners.get(shard(3))
+    );
+    assert_eq!(
+        world.at("b").metrics.routing.links.forwarded.get(),
+        0,
+        "it came late"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_sent_to_a_former_owner_that_knows_of_no_other_waits_for_news() {
+    let mut world = World::start(&["a", "b", "c"]).await;
+    world.open(3, "b");
+    world.publish().await;
+    world.at("b").close(3).await;
+    world.view.nobody(3);
+    world.publish_to("b").await;
     let mut calling = world.at("a").note(ID, 1);
     begin(&mut calling);
     settle().await;
-    begin(&mut calling); // `a` still believes in `b`.
+    begin(&mut calling);
     assert_eq!(world.at("a").metrics.routing.links.not_owner.get(), 1);
-    world.publish_to("a").await;
+    world.open(3, "c");
+    world.publish().await;
     assert_eq!(calling.await, Ok(json!(1)));
-    assert_eq!(world.at("c").notes(ID).await, [1]);
 }
 
 #[tokio::test(start_paused = true)]

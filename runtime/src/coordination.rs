@@ -10,6 +10,7 @@ pub mod leader;
 pub mod membership;
 mod memory;
 mod metered;
+pub mod plans;
 pub mod reconciler;
 #[cfg(test)]
 mod rig;

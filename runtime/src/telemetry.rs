@@ -20,8 +20,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use coordination::{
-    BatchLabels, CoordinationMetrics, HandoverLabels, PlanLabels, SendFailureLabels, SkipLabels,
-    StuckLabels,
+    BatchLabels, CoordinationMetrics, HandoverLabels, MoveLabels, PlanEndLabels, PlanLabels,
+    SendFailureLabels, SkipLabels, StuckLabels,
 };
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;

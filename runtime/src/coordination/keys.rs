@@ -3,6 +3,7 @@
 //! Values are small JSON objects, so that `etcdctl get --prefix /steading/` is a debugging tool.
 //! Unknown fields are ignored, so that a newer node can add some during a rolling update.
 
+mod plans;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::store::{Entry, Event};
-use crate::ids::{Incarnation, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId, Term};
+use crate::ids::{
+    Incarnation, LeaseId, NodeId, PlanId, Regions, Revision, ShardCount, ShardId, Term,
+};
 use crate::placement::{
     ClusterMeta, Leader, News, NodeRecord, NodeState, Orders, Owner, OwnerRecord, Parcel, Target,
     Weight,
 };
 
+pub use plans::{decode_plan, encode_plan};
 pub use targets::{decode_targets, encode_targets};
 
 /// The format that this code reads and writes; a cluster of another is refused.
@@ -106,13 +110,14 @@ impl Keys {
     }
 
     /// A plan; later ones sort later.
-    pub fn plan(&self, id: u64) -> String {
-        format!("{}plans/{id:020}", self.prefix)
+    pub fn plan(&self, id: PlanId) -> String {
+        format!("{}plans/{:020}", self.prefix, id.get())
     }
 
     /// Returns the ID of the plan that a key holds, if it holds one.
-    pub fn plan_id(&self, key: &str) -> Option<u64> {
-        key.strip_prefix(&self.plans())?.parse().ok()
+    pub fn plan_id(&self, key: &str) -> Option<PlanId> {
+        let id = key.strip_prefix(&self.plans())?.parse().ok()?;
+        Some(PlanId::new(id))
     }
 
     /// The prefix of all plans.
@@ -232,15 +237,6 @@ struct NodeValue {
     state: StateValue,
     lease: i64,
     boot_id: String,
-}
-
-#[derive(Serialize)]
-struct PlanValue<'a> {
-    leader: &'a str,
-    term: u64,
-    reason: &'a str,
-    moves: &'a BTreeMap<String, u32>,
-    unix_ms: u64,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -459,32 +455,6 @@ pub fn decode_owner(entry: &Entry) -> Result<OwnerRecord, BadEntry> {
     })
 }
 
-/// The trace that a plan leaves for those who ask why. Nothing is decided by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanRecord {
-    /// Who planned.
-    pub leader: NodeId,
-    /// In which reign.
-    pub term: Term,
-    /// The weightiest reason.
-    pub reason: String,
-    /// How many shards got another target, by reason.
-    pub moves: BTreeMap<String, u32>,
-    /// When, by the leader's wall clock.
-    pub at: SystemTime,
-}
-
-/// Writes a plan's trace.
-pub fn encode_plan(plan: &PlanRecord) -> Vec<u8> {
-    encode(&PlanValue {
-        leader: plan.leader.as_str(),
-        term: plan.term.get(),
-        reason: &plan.reason,
-        moves: &plan.moves,
-        unix_ms: unix_ms(plan.at),
-    })
-}
-
 fn encode(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain values always serialize")
 }
@@ -521,7 +491,6 @@ pub const ABSENT: Revision = Revision::new(0);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PlanId;
     use crate::placement::Cause;
     use crate::placement::planner::Reason;
 

@@ -10,50 +10,64 @@
 //!   registered. Whether it worked is read off the view, not the reply, so a lost reply costs
 //!   nothing: this node leads while the view says (me, term) and the term is younger than this
 //!   life. The key ends with the lease, so a dead leader needs no verdict by others.
-//! - **Plan** writes every changed block of targets and the plan's record. Guards: the leader key
-//!   is of my term, else somebody else plans; and it was last written by my last plan, else a plan
-//!   of unknown outcome may land late and bring old targets back. Refused: the reply shows the
-//!   leader key, so either my earlier plan landed after all, or my reign is over. Unknown, or not
-//!   sent: plan again from what is then known, under the same guards, so only one of them lands.
-//!   A leader plans only from a view that has everything which was planned before.
+//! - **Read the plans** that the store keeps, once the view has what was written before. Guards
+//!   none: only the leader writes them, and a reign before this one can no more. Failed: again,
+//!   before anything is planned.
+//! - **Write** a draft ([`draft`]): changed blocks of targets, orders, and the records of plans, in
+//!   one transaction. Guards: the leader key is of my term, else somebody else plans; and it was
+//!   last written by my last draft, else a draft of unknown outcome may land late and bring old
+//!   targets back. Refused: the reply shows the leader key, so either my earlier draft landed after
+//!   all, or my reign is over. Unknown, or not sent: draw up again from what is then known, under
+//!   the same guards, so only one of them lands. A leader draws up only on a view that has
+//!   everything which was written before, and after a draft that landed unheard it reads the plans
+//!   anew.
+//! - **Follow** the moves that were ordered: by the view alone. A leader that dies after any step
+//!   leaves targets, which nodes go on to fulfil, and records that may be half a second old. The next
+//!   one reads off the view which moves they do not know to be ordered or done.
 //! - **Resign** deletes the leader key. Guard: my term. If it fails, the end of the lease does it.
 //!
 //! A plan is only a wish. Nothing here can make two nodes own a shard.
 //!
 //! Gates and nodes that are joining or draining do not stand: gates come and go without effect.
 
+mod book;
 mod changes;
+mod deciding;
+mod draft;
+mod flights;
+mod planning;
 mod reign;
 #[cfg(test)]
 mod tests;
+mod wall;
+mod waves;
+mod writing;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use self::book::Book;
 use self::changes::Changes;
-use self::reign::{Reign, reason};
+use self::reign::Reign;
+use self::wall::Wall;
 use super::keys::{self, ABSENT, Keys};
 use super::membership::Identity;
-use super::store::{Compare, Entry, Op, Store, StoreError, Txn, TxnReply};
+use super::store::{Compare, Op, Store, Txn};
 use super::{Rights, SharedView};
 use crate::clock::{Clock, Moment};
 use crate::ids::{Revision, Term};
-use crate::placement::checker;
-use crate::placement::planner::{self, Loads, Plan, PlanSettings, Planning, Reason};
+use crate::placement::planner::{Loads, PlanSettings};
 use crate::placement::{ClusterView, NodeState};
-use crate::telemetry::{Metrics, PlanLabels, SkipLabels};
+use crate::telemetry::{Metrics, SkipLabels};
 
 /// How long to wait before trying something again that failed, or that the view does not show.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// Most broken invariants of a refused plan that are logged.
-const BROKEN_LOGGED_MAX: usize = 10;
 
 /// What a leader is made of.
 #[derive(Debug)]
@@ -70,6 +84,8 @@ pub struct LeaderParts {
     pub clock: Clock,
     /// How to plan.
     pub settings: PlanSettings,
+    /// What each shard costs its owner, as nodes report it.
+    pub loads: watch::Receiver<Arc<Loads>>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
 }
@@ -80,6 +96,7 @@ pub struct Leader {
     parts: LeaderParts,
     news: watch::Receiver<Arc<ClusterView>>,
     changes: Changes,
+    wall: Wall,
     reign: Option<Reign>,
     /// The view that the last plan was made of, if that left nothing to be written.
     settled: Option<Arc<ClusterView>>,
@@ -94,6 +111,7 @@ impl Leader {
     pub fn new(parts: LeaderParts) -> Self {
         Self {
             news: parts.view.subscribe(),
+            wall: Wall::beside(parts.clock),
             parts,
             changes: Changes::default(),
             reign: None,
@@ -116,6 +134,7 @@ impl Leader {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = self.parts.rights.changed() => self.settled = None,
+                Ok(()) = self.parts.loads.changed() => self.settled = None,
                 Ok(()) = self.news.changed() => {}
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
@@ -129,9 +148,16 @@ impl Leader {
 
     fn wake_at(&self) -> Option<Instant> {
         let rested = self.rest.map(|(_, until)| until);
+        let book = self.reign.as_ref().and_then(|reign| reign.book.as_ref());
+        let due = book.and_then(Book::due_at);
         let now = self.parts.clock.now();
-        let again = self.again_at.map(|at| Instant::now() + at.since(now));
-        rested.into_iter().chain(again).min()
+        let wakes = due.into_iter().chain(self.again_at);
+        let wakes = wakes.map(|at| Instant::now() + at.since(now));
+        match rested {
+            // Nothing is done before that, so nothing else may wake the task again and again.
+            Some(rested) => Some(rested),
+            None => wakes.min(),
+        }
     }
 
     /// Takes the next step, if there is one.
@@ -156,9 +182,9 @@ impl Leader {
         match (&view.leader, reigning(&view, &me)) {
             (_, Some(term)) => {
                 if self.reign.as_ref().is_none_or(|reign| reign.term != term) {
-                    self.begin_reign(term).await;
+                    self.begin_reign(term);
                 }
-                self.plan(view, &me).await;
+                self.lead(view, &me).await;
             }
             (Some(_), None) => self.end_reign(),
             (None, None) => {
@@ -204,15 +230,8 @@ impl Leader {
         }
     }
 
-    /// Learns what earlier leaders left, so that the history of plans stays bounded.
-    async fn begin_reign(&mut self, term: Term) {
-        let plans = self.parts.store.list(&self.parts.keys.plans()).await;
-        let plans = plans.inspect_err(|error| warn!(%error, "cannot list old plans: they stay"));
-        let entries = plans.map(|listing| listing.entries).unwrap_or_default();
-        let ids = entries
-            .iter()
-            .filter_map(|entry| self.parts.keys.plan_id(&entry.key));
-        self.reign = Some(Reign::new(term, ids.collect()));
+    fn begin_reign(&mut self, term: Term) {
+        self.reign = Some(Reign::new(term));
         self.settled = None;
         self.parts.metrics.coordination.leading.set(1);
         info!(%term, "this node leads");
@@ -224,132 +243,6 @@ impl Leader {
             self.again_at = None;
             info!(term = %reign.term, "this node leads no more");
         }
-    }
-
-    async fn plan(&mut self, view: Arc<ClusterView>, me: &Identity) {
-        let Some(reign) = &self.reign else { return };
-        if view.revision < reign.must_see {
-            return self.skip("view_behind");
-        }
-        if self.is_settled(&view) {
-            return;
-        }
-        let now = self.parts.clock.now();
-        let planning = Planning {
-            view: &view,
-            changed: self.changes.times(),
-            loads: &Loads::default(),
-            in_flight: &[],
-            settings: &self.parts.settings,
-            now,
-        };
-        let plan = planner::plan(planning);
-        let broken = checker::check(&planning, &plan);
-        let least = checker::least_moves(&planning, &plan);
-        // An answer in the past would only spin.
-        self.again_at = plan
-            .again_at
-            .map(|at| at.max(now.plus(Duration::from_millis(1))));
-        if !broken.is_empty() {
-            error!(
-                broken = broken.len(),
-                "refusing to write a plan that breaks invariants"
-            );
-            for broken in broken.iter().take(BROKEN_LOGGED_MAX) {
-                error!(%broken, "the plan breaks an invariant");
-            }
-            self.settled = Some(view);
-            return self.count(&plan, "broken");
-        }
-        if plan.is_empty() {
-            self.settled = Some(view);
-            return self.skip(if plan.again_at.is_some() {
-                "waiting"
-            } else {
-                "settled"
-            });
-        }
-        self.write(plan, &view, me, least).await;
-    }
-
-    /// Whether nothing that a plan depends on changed since one left nothing to be written.
-    /// Owners count only for shards without a usable target, and a settled plan left none.
-    fn is_settled(&self, view: &ClusterView) -> bool {
-        self.settled.as_ref().is_some_and(|settled| {
-            settled.nodes == view.nodes
-                && settled.meta == view.meta
-                && view
-                    .targets
-                    .changed_since(&settled.targets)
-                    .next()
-                    .is_none()
-        })
-    }
-
-    async fn write(&mut self, plan: Plan, view: &ClusterView, me: &Identity, least: usize) {
-        let (Some(reign), true) = (
-            &self.reign,
-            self.parts.rights.to_write().as_ref() == Some(me),
-        ) else {
-            return self.skip("suspended");
-        };
-        let txn = reign.txn(&plan, view, me, &self.parts.keys, SystemTime::now());
-        let result = self.parts.store.commit(txn).await;
-        self.settled = None;
-        let outcome = match result {
-            Ok(reply) if reply.succeeded => {
-                self.note_written(&plan, view, &reply, least);
-                "written"
-            }
-            Ok(reply) => self.note_refused(&reply, me),
-            Err(StoreError::Unknown(error)) => {
-                warn!(%error, "whether the plan was written is unknown: planning again");
-                self.rest_for(RETRY);
-                "unknown"
-            }
-            Err(error) => {
-                warn!(%error, "cannot write the plan: planning again");
-                self.rest_for(RETRY);
-                "transient"
-            }
-        };
-        self.count(&plan, outcome);
-    }
-
-    fn note_written(&mut self, plan: &Plan, view: &ClusterView, reply: &TxnReply, least: usize) {
-        let reign = self.reign.as_mut().expect("only a leader writes plans");
-        reign.written(view.revision.get(), reply.revision);
-        let moves = plan
-            .moves
-            .iter()
-            .filter(|step| step.reason == Reason::Join)
-            .count();
-        let metrics = &self.parts.metrics.coordination;
-        metrics.plan_moves.inc_by(moves as u64);
-        metrics.plan_moves_least.inc_by(least as u64);
-        let (reason, placed) = (reason(plan), plan.moves.len());
-        info!(plan = %view.revision, reason, placed, moves, least, "wrote a plan");
-    }
-
-    /// Finds out why a plan was refused.
-    fn note_refused(&mut self, reply: &TxnReply, me: &Identity) -> &'static str {
-        let reign = self.reign.as_mut().expect("only a leader writes plans");
-        let leader = reply.reads.first().and_then(Option::as_ref);
-        let mine = |entry: &&Entry| {
-            entry.create_revision.get() == reign.term.get()
-                && keys::decode_leader(entry).is_ok_and(|leader| leader.node == me.node)
-        };
-        if let Some(entry) = leader.filter(mine) {
-            warn!("an earlier plan of unknown outcome was written after all");
-            reign.stamp = entry.mod_revision;
-            reign.must_see = entry.mod_revision;
-            self.rest = Some((entry.mod_revision, Instant::now())); // Wakes the task at once.
-            return "overtaken";
-        }
-        warn!(term = %reign.term, "the plan is refused: another node leads");
-        self.rest = Some((reply.revision, Instant::now() + RETRY));
-        self.end_reign();
-        "deposed"
     }
 
     async fn resign(&mut self) {
@@ -380,19 +273,6 @@ impl Leader {
             let skips = &self.parts.metrics.coordination.plan_skips;
             skips.get_or_create(&SkipLabels { reason }).inc();
         }
-    }
-
-    fn count(&self, plan: &Plan, outcome: &'static str) {
-        let labels = PlanLabels {
-            reason: reason(plan),
-            outcome,
-        };
-        self.parts
-            .metrics
-            .coordination
-            .plans
-            .get_or_create(&labels)
-            .inc();
     }
 }
 

@@ -133,6 +133,7 @@ impl Rig {
             rights: rights.clone(),
             clock: self.clock,
             settings: PlanSettings::default(),
+            loads: watch::Sender::default().subscribe(),
             metrics: metrics.clone(),
         });
         let (reconciler, handle) = Reconciler::new(ReconcilerParts {

@@ -216,6 +216,7 @@ impl Node {
             rights: rights.clone(),
             clock: fence.clock(),
             settings: joining.plan_settings,
+            loads: watch::Sender::default().subscribe(),
             metrics: metrics.clone(),
         });
         let (reconciler, reconciler_handle) = Reconciler::new(ReconcilerParts {

@@ -132,8 +132,13 @@ impl Reason {
 
     /// Returns the weightiest of some reasons.
     pub fn weightiest(reasons: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let rank = |reason: &Self| Self::ALL.iter().position(|other| other == reason);
-        reasons.into_iter().min_by_key(rank)
+        reasons.into_iter().min_by_key(|reason| reason.rank())
+    }
+
+    /// Returns its place among all reasons; the weightiest has the first.
+    pub fn rank(self) -> usize {
+        let place = Self::ALL.iter().position(|other| *other == self);
+        place.expect("all reasons are listed")
     }
 }
 

@@ -27,6 +27,12 @@ pub struct CoordinationMetrics {
     pub leading: Gauge,
     /// Plans written, or tried, by reason and outcome.
     pub plans: Family<PlanLabels, Counter>,
+    /// Plans that ended, by reason and outcome.
+    pub plans_ended: Family<PlanEndLabels, Counter>,
+    /// Moves of plans that ended, by reason and last phase.
+    pub moves_ended: Family<MoveLabels, Counter>,
+    /// Seconds from the order of a move until its target owned the shard.
+    pub move_seconds: Histogram,
     /// Wakes at which the leader wrote no plan, by reason.
     pub plan_skips: Family<SkipLabels, Counter>,
     /// Moves of shards that had a live owner, as planned.
@@ -68,6 +74,24 @@ pub struct PlanLabels {
     /// `written`, `deposed` (another leads), `overtaken` (by an earlier one), `broken` (an
     /// invariant), `transient` or `unknown`.
     pub outcome: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::plans_ended`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PlanEndLabels {
+    /// As in [`PlanLabels`].
+    pub reason: &'static str,
+    /// `done`, `aborted`, `superseded` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::moves_ended`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MoveLabels {
+    /// Why: a reason as in [`PlanLabels`].
+    pub reason: &'static str,
+    /// `done`, `failed` or `cancelled`.
+    pub phase: &'static str,
 }
 
 /// The labels of [`CoordinationMetrics::plan_skips`].
@@ -120,6 +144,9 @@ impl CoordinationMetrics {
             bad_entries: Counter::default(),
             leading: Gauge::default(),
             plans: Family::default(),
+            plans_ended: Family::default(),
+            moves_ended: Family::default(),
+            move_seconds: seconds(),
             plan_skips: Family::default(),
             plan_moves: Counter::default(),
             plan_moves_least: Counter::default(),
@@ -149,6 +176,9 @@ impl CoordinationMetrics {
             bad_entries "Unreadable keys of the store that were skipped",
             leading "1 while this node leads",
             plans "Plans by reason and outcome",
+            plans_ended "Plans that ended by reason and outcome",
+            moves_ended "Moves of plans that ended by reason and last phase",
+            move_seconds "Time from the order of a move until its target owned the shard",
             plan_skips "Wakes without a plan by reason",
             plan_moves "Planned moves of shards that had a live owner",
             plan_moves_least "The fewest moves that would have done",

@@ -1,15 +1,19 @@
 //! Elections and plans on the memory store.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod plans;
+pub(super) mod world;
 
-use super::reign::PLANS_KEPT;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use crate::coordination::CommitFault;
 use crate::coordination::membership::MembershipState;
+use crate::coordination::plans::PLANS_KEPT;
 use crate::coordination::rig::{Rig, Runs, TestNode, node, settle};
 use crate::ids::NodeId;
 use crate::placement::{Target, Weight};
+use crate::telemetry::PlanLabels;
 
 /// Long enough for the shards of a node that is gone to be placed and taken over.
 const ORPHANS: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::ShardCount;
@@ -73,6 +73,12 @@ impl Cluster {
             shard_count,
             ..self
         }
+    }
+
+    /// Sets how long a lease lasts.
+    #[must_use]
+    pub fn with_lease_ttl(self, lease_ttl: Duration) -> Self {
+        Self { lease_ttl, ..self }
     }
 
     /// Returns how long a lease lasts.
@@ -303,6 +309,11 @@ impl Node {
     /// Kills it without goodbye.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Returns the process that it supervises.
+    pub fn supervised(&self) -> Option<Pid> {
+        self.process.first_child()
     }
 
     /// Asks it to end, as a service manager does, and waits until it has.

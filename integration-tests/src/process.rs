@@ -66,6 +66,14 @@ impl Process {
         kill_process(self.pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
+    /// Returns the first of its own children, if it has any.
+    pub fn first_child(&self) -> Option<Pid> {
+        let pid = self.pid.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        let first = children.split_whitespace().next()?.parse().ok()?;
+        Pid::from_raw(first)
+    }
+
     /// Kills it without goodbye, and waits until it is gone. Fine if it already is.
     pub fn kill(&self) {
         let mut child = self.child();

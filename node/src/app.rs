@@ -12,7 +12,7 @@ use crate::client::AskError;
 use crate::exit::Exit;
 use crate::process::ProcessError;
 use crate::settings::{FileError, Role, Settings, with_file};
-use crate::{bench, commands, dev, output, process};
+use crate::{bench, commands, dev, output, process, supervise};
 
 /// Adds one type to what a node hosts.
 type Register = fn(NodeBuilder) -> NodeBuilder;
@@ -72,10 +72,17 @@ impl App {
             .enable_all()
             .build();
         let runtime = runtime.expect("the system gives threads for the runtime");
-        let exit = runtime.block_on(self.execute(cli));
+        let exit = runtime.block_on(async {
+            match supervised(&cli.command) {
+                Some((settings, role)) => supervise::run(settings, role)
+                    .await
+                    .unwrap_or_else(|error| reported(Err(error), ProcessError::exit).into()),
+                None => self.execute(cli).await.into(),
+            }
+        });
         // Whatever still runs has had its chance; nothing may keep the process from ending.
         runtime.shutdown_background();
-        exit.into()
+        exit
     }
 
     async fn execute(&self, cli: Cli) -> Exit {
@@ -189,6 +196,25 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
     Ok(Cli::from_arg_matches(
         &command.try_get_matches_from(arguments)?,
     )?)
+}
+
+/// Returns the settings of a node or gate that is to run as a child of this process.
+fn supervised(command: &Command) -> Option<(&Settings, Role)> {
+    let (settings, role) = match command {
+        Command::Node(args) => (&args.settings, Role::Node),
+        Command::Gate(args) => (&args.settings, Role::Gate),
+        Command::Dev(_)
+        | Command::Status(_)
+        | Command::Nodes(_)
+        | Command::Shards(_)
+        | Command::Objects(_)
+        | Command::Explain(_)
+        | Command::Call(_)
+        | Command::Bench(_)
+        | Command::BenchPart { .. }
+        | Command::Completions { .. } => return None,
+    };
+    supervise::is_wanted(settings).then_some((settings, role))
 }
 
 fn measured(result: anyhow::Result<Exit>) -> Exit {

@@ -17,6 +17,7 @@ use steading::{Node, NodeBuilder, StartError};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::settings::{Endpoint, Replace, Role, Settings, SettingsError, StorageChoice};
+use crate::supervise::Tether;
 
 pub(crate) use grpc::GrpcExtras;
 pub(crate) use listen::{Listening, bind, warn_if_open};
@@ -46,6 +47,9 @@ pub(crate) enum ProcessError {
         #[source]
         source: std::io::Error,
     },
+    /// The process that is to be supervised cannot be started or watched.
+    #[error("`supervise`: cannot run the node as a child")]
+    Supervise(#[source] std::io::Error),
     /// The folder of the storage cannot be opened.
     #[error("`storage`: cannot open {}", path.display())]
     Storage {
@@ -73,6 +77,7 @@ impl ProcessError {
             | Self::Storage { .. }
             | Self::Start(_)
             | Self::Signals(_)
+            | Self::Supervise(_)
             | Self::Died => Exit::Failed,
         }
     }
@@ -100,10 +105,14 @@ pub(crate) async fn run(
         .http_address(http.to_string())
         .storage(open_storage(&settings.storage(role)).await?)
         .grpc_routes(extras.routes());
+    let tether = Tether::of_this_process().map_err(ProcessError::Supervise)?;
     let node = launch(app.types_into(builder)).await?;
     warn_if_open(settings);
 
     let server = Server::new();
+    if let Some(tether) = tether {
+        tether.hold(&node, server.tasks());
+    }
     server.add(&node, listener, extras);
     let inspector = inspector.map(|(listener, address)| {
         server.inspector(&node, listener);
@@ -156,7 +165,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
     Ok(builder)
 }
 
-fn etcd(settings: &Settings) -> Result<EtcdSettings, ProcessError> {
+pub(crate) fn etcd(settings: &Settings) -> Result<EtcdSettings, ProcessError> {
     let endpoints = settings.etcd.iter().map(Endpoint::as_str);
     let password = settings
         .etcd_password

@@ -221,6 +221,22 @@ pub struct Settings {
     )]
     pub log_format: LogFormat,
 
+    /// Run the node as a child of this process, which ends its lease the moment it dies: others
+    /// then take its shards over at once, not when the lease runs out. Nothing is started again.
+    /// Signals and the exit code are passed on, so this may be the first process of a container.
+    #[arg(
+        long,
+        env = "STEADING_SUPERVISE",
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    pub supervise: bool,
+
     #[command(flatten)]
     reserved: Reserved,
 }
@@ -228,9 +244,6 @@ pub struct Settings {
 /// Names that are set aside: giving one a value is refused rather than ignored.
 #[derive(Args, Clone, Debug)]
 struct Reserved {
-    /// Restarts the process when it dies.
-    #[arg(long, env = "STEADING_SUPERVISE", hide = true, num_args = 0..=1, default_missing_value = "on")]
-    supervise: Option<String>,
     /// Most moves in flight per node.
     #[arg(long, env = "STEADING_REBALANCE_BATCH_SIZE", hide = true)]
     rebalance_batch_size: Option<String>,
@@ -288,6 +301,10 @@ impl Settings {
     pub fn check(&self, role: Role) -> Result<(), SettingsError> {
         self.check_reserved()?;
         self.check_etcd(role)?;
+        if self.supervise && role == Role::Dev {
+            let why = "`dev` keeps its nodes in one process, which has nobody to hand over to";
+            return Err(refused("supervise", why.into()));
+        }
         self.check_labels()?;
         self.checked_regions()?;
         let storage = self.storage.as_ref().map_or(Ok(()), StorageChoice::check);
@@ -300,17 +317,11 @@ impl Settings {
 
     fn check_reserved(&self) -> Result<(), SettingsError> {
         let Reserved {
-            supervise,
             rebalance_batch_size,
             imbalance_threshold,
             rebalance_strategy,
         } = &self.reserved;
-        let off = |value: &str| ["off", "false"].contains(&value);
         let given = [
-            (
-                "supervise",
-                supervise.as_deref().filter(|value| !off(value)),
-            ),
             ("rebalance_batch_size", rebalance_batch_size.as_deref()),
             ("imbalance_threshold", imbalance_threshold.as_deref()),
             ("rebalance_strategy", rebalance_strategy.as_deref()),

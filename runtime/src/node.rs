@@ -39,7 +39,7 @@ use crate::coordination::membership::MembershipState;
 use crate::coordination::watcher::WatchState;
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{InvalidObjectKey, NodeId, ObjectKey};
+use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey};
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
 use crate::placement::{ClusterView, NodeRecord, NodeState};
 use crate::routing::network::Network;
@@ -74,6 +74,8 @@ struct Shared {
     progress: watch::Sender<Progress>,
     /// What takes part in the cluster, once the node has joined.
     taking: OnceLock<Taking>,
+    /// The lease of the present life, once there is one and until the node has left.
+    lease: watch::Sender<Option<LeaseId>>,
     readiness: Mutex<Tracker>,
     /// What the process took in the last window of load.
     process: loads::ProcessLoad,
@@ -181,6 +183,12 @@ impl Node {
             Ok(Progress::Failed(error)) => Err(error.clone()),
             Ok(Progress::Waiting(_)) | Err(_) => Err(StartError::Stopped),
         }
+    }
+
+    /// Follows the lease on which the node's present life hangs: none before its first, nor once it
+    /// has left its cluster and ended it. Who ends that lease ends this life at once.
+    pub fn leases(&self) -> watch::Receiver<Option<LeaseId>> {
+        self.shared.lease.subscribe()
     }
 
     /// Waits until every task of the node has ended, because it was stopped or could not go on.

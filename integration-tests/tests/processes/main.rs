@@ -7,6 +7,7 @@ mod failover;
 mod membership;
 mod outage;
 mod start;
+mod supervise;
 
 use steading_integration_tests::cluster::Cluster;
 use steading_integration_tests::etcd::Etcd;

@@ -26,6 +26,11 @@ impl Server {
         }
     }
 
+    /// Returns the tasks that serve, for what lives as long as they do.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     /// Serves a node's HTTP routes, and tells its health over gRPC.
     pub(crate) fn add(&self, node: &Node, listener: TcpListener, extras: GrpcExtras) {
         extras.follow(node.clone(), &self.tasks);

@@ -159,7 +159,6 @@ fn v4_settings_that_do_not_go_together_are_refused() {
         (&[ETCD, "--storage=embedded:"], "storage"),
         (&[ETCD, "--storage=postgres://a/b"], "storage"),
         (&[ETCD, "--log=a=b=c"], "log"),
-        (&[ETCD, "--supervise"], "supervise"),
         (&[ETCD, "--rebalance-batch-size=64"], "rebalance_batch_size"),
         (&[ETCD, "--imbalance-threshold=0.1"], "imbalance_threshold"),
         (&[ETCD, "--rebalance-strategy=load"], "rebalance_strategy"),

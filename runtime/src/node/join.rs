@@ -33,7 +33,7 @@ use crate::coordination::store::{Store, StoreError};
 use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
 use crate::coordination::{EtcdStore, MemoryStore, Metered, Rights};
 use crate::fence::FenceState;
-use crate::ids::{Revision, Token};
+use crate::ids::{LeaseId, Revision, Token};
 use crate::object::Host;
 use crate::placement::planner::PlanSettings;
 use crate::placement::{ClusterMeta, News, NodeState};
@@ -242,8 +242,9 @@ impl Node {
         });
         tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));
         let (host, router) = (self.shared.host.clone(), self.shared.router.clone());
+        let lease = self.shared.lease.clone();
         tasks.spawn("lives", |shutdown| {
-            open_node_bound(lives, host, router, shutdown)
+            follow_lives(lives, lease, host, router, shutdown)
         });
         let (states, router) = (fence.subscribe(), self.shared.router.clone());
         tasks.spawn("fence", |shutdown| wake_when_open(states, router, shutdown));
@@ -283,9 +284,10 @@ impl Node {
     }
 }
 
-/// Opens the place of node-bound objects in each life, under the token of that life.
-async fn open_node_bound(
+/// Tells the lease of each life, and opens the place of node-bound objects under the token of it.
+async fn follow_lives(
     mut lives: watch::Receiver<MembershipState>,
+    lease: watch::Sender<Option<LeaseId>>,
     host: Arc<Host>,
     router: Arc<Router>,
     shutdown: CancellationToken,
@@ -293,6 +295,7 @@ async fn open_node_bound(
     loop {
         let active = lives.borrow_and_update().active().cloned();
         if let Some(identity) = active {
+            lease.send_replace(Some(identity.lease));
             let created = Revision::new(identity.incarnation.get());
             host.open_node_bound(Token::of(0, created));
             router.all_changed();

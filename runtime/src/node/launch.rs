@@ -106,6 +106,7 @@ impl Node {
             tasks,
             progress: watch::Sender::new(Progress::Waiting("the store".into())),
             taking: OnceLock::new(),
+            lease: watch::Sender::new(None),
             readiness: Mutex::new(Tracker::new(Instant::now())),
             process: ProcessLoad::new(),
             stopping: watch::Sender::new(Stopping::No),

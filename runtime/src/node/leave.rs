@@ -85,6 +85,7 @@ impl Node {
         }
         self.last_answers(limit).await;
         taking.membership.leave().await;
+        self.shared.lease.send_replace(None);
         info!(node = %self.id(), "left the cluster");
     }
 

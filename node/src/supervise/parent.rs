@@ -1,0 +1,211 @@
+//! The side of the supervising process.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process};
+use steading::coordination::store::{Store, StoreError};
+use steading::coordination::{EtcdSettings, EtcdStore};
+use steading::ids::LeaseId;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::{CHILD_VARIABLE, LEFT};
+use crate::process::{self, ProcessError};
+use crate::settings::{Role, Settings};
+
+/// How long ending the lease may take; then it runs out by itself.
+const REVOKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long what the child said last is waited for: a descendant of it may hold the socket open.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What a shell adds to the number of the signal that ended a process.
+const SIGNALLED: i32 = 128;
+
+/// Runs this program again as a child, and returns what its exit code is to be.
+///
+/// # Errors
+///
+/// [`ProcessError`] if the settings are bad or the child cannot be started.
+pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, ProcessError> {
+    settings.check(role)?;
+    process::start_logs(settings);
+    let etcd = process::etcd(settings)?;
+    let mut signals = Signals::new().map_err(ProcessError::Signals)?;
+    let (child, words) = start().map_err(ProcessError::Supervise)?;
+    let status = watch(child, words, &mut signals, etcd).await;
+    let status = status.map_err(ProcessError::Supervise)?;
+    Ok(exit_code(status))
+}
+
+fn start() -> std::io::Result<(tokio::process::Child, Words)> {
+    let (ours, theirs) = net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let child = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(CHILD_VARIABLE, "1")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()?;
+    Ok((child, Words::new(UnixStream::from_std(ours)?)))
+}
+
+/// Passes signals on until the child ends; then ends its lease, if it has not done so itself.
+async fn watch(
+    mut child: tokio::process::Child,
+    mut words: Words,
+    signals: &mut Signals,
+    etcd: EtcdSettings,
+) -> std::io::Result<ExitStatus> {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    let id = id.and_then(Pid::from_raw).expect("it was started just now");
+    // Connected ahead of time, so that the end of a lease waits for nothing but its own answer.
+    let mut store = None;
+    let mut orphans = unix::signal(SignalKind::child())?;
+    let status = loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => break status?,
+            lease = words.next(), if !words.are_over => {
+                if lease && store.is_none() {
+                    store = connect(&etcd).await;
+                }
+            }
+            signal = signals.next() => pass_on(id, signal),
+            _ = orphans.recv() => reap_others(id),
+        }
+    };
+    // What it said just before its end may not be read yet.
+    let _ = timeout(LAST_WORDS, async {
+        while !words.are_over {
+            words.next().await;
+        }
+    })
+    .await;
+    if let Some(lease) = words.lease {
+        warn!(%status, %lease, "the node's process has ended: ending its lease");
+        revoke(store, &etcd, lease).await;
+    } else {
+        info!(%status, "the node's process has ended");
+    }
+    Ok(status)
+}
+
+async fn connect(etcd: &EtcdSettings) -> Option<EtcdStore> {
+    let store = EtcdStore::connect(etcd.clone()).await;
+    store
+        .inspect_err(|error| warn!(%error, "cannot reach etcd yet"))
+        .ok()
+}
+
+async fn revoke(store: Option<EtcdStore>, etcd: &EtcdSettings, lease: LeaseId) {
+    let revoke = || async {
+        match &store {
+            Some(store) => store.revoke(lease).await,
+            None => EtcdStore::connect(etcd.clone()).await?.revoke(lease).await,
+        }
+    };
+    let retries = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(10))
+        .with_max_delay(Duration::from_secs(1))
+        .without_max_times();
+    let revoked = revoke.retry(retries).when(StoreError::is_transient);
+    match timeout(REVOKE_LIMIT, revoked).await {
+        Ok(Ok(())) => info!(%lease, "ended the lease"),
+        Ok(Err(StoreError::LeaseGone(_))) => info!(%lease, "the lease was over already"),
+        Ok(Err(error)) => error!(%lease, %error, "cannot end the lease: it will run out"),
+        Err(_) => error!(%lease, "cannot end the lease in time: it will run out"),
+    }
+}
+
+fn pass_on(child: Pid, signal: Signal) {
+    if let Err(error) = kill_process(child, signal) {
+        warn!(?signal, %error, "cannot pass the signal on");
+    }
+}
+
+/// Reaps processes that were left to this one, as the first process of a container must.
+fn reap_others(child: Pid) {
+    // A look first: the child's own status is for whoever waits for it.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while let Ok(Some(_)) = rustix::process::waitid(WaitId::All, look) {
+        let others = rustix::process::wait(WaitOptions::NOHANG);
+        match others {
+            Ok(Some((reaped, _))) if reaped != child => {}
+            Ok(Some(_) | None) | Err(_) => return,
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| SIGNALLED + signal));
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// What the child says.
+struct Words {
+    lines: Lines<BufReader<UnixStream>>,
+    /// The lease of its present life; none before the first and after it has left.
+    lease: Option<LeaseId>,
+    are_over: bool,
+}
+
+impl Words {
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            lines: BufReader::new(socket).lines(),
+            lease: None,
+            are_over: false,
+        }
+    }
+
+    /// Takes in the next line, and returns whether there is a lease now. Cancel safe.
+    async fn next(&mut self) -> bool {
+        match self.lines.next_line().await {
+            Ok(Some(line)) if line == LEFT => self.lease = None,
+            Ok(Some(line)) => self.lease = line.parse().ok().map(LeaseId::new),
+            Ok(None) | Err(_) => self.are_over = true,
+        }
+        self.lease.is_some()
+    }
+}
+
+/// The signals that are passed on.
+struct Signals([(unix::Signal, Signal); 6]);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let passed = |kind, signal| Ok::<_, std::io::Error>((unix::signal(kind)?, signal));
+        Ok(Self([
+            passed(SignalKind::terminate(), Signal::TERM)?,
+            passed(SignalKind::interrupt(), Signal::INT)?,
+            passed(SignalKind::hangup(), Signal::HUP)?,
+            passed(SignalKind::quit(), Signal::QUIT)?,
+            passed(SignalKind::user_defined1(), Signal::USR1)?,
+            passed(SignalKind::user_defined2(), Signal::USR2)?,
+        ]))
+    }
+
+    /// Waits for a signal to pass on. Cancel safe.
+    async fn next(&mut self) -> Signal {
+        let waiting = self.0.iter_mut().map(|(received, signal)| {
+            let signal = *signal;
+            Box::pin(async move {
+                received.recv().await;
+                signal
+            })
+        });
+        futures::future::select_all(waiting).await.0
+    }
+}

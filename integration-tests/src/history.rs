@@ -113,10 +113,13 @@ impl Auditor {
             && let Some(owner) = &record.owner
         {
             let at = record.revision;
-            // A release deletes the key first, and a death the node's key: a live owner here has
-            // been robbed.
+            // A release deletes the key first, a death the node's key, and only the owner itself
+            // names the revision of its ownership: any other live owner has been robbed.
+            let since = self.view.owners.get(*shard).revision;
+            let handed_over = record.parcel.is_some_and(|parcel| parcel.revision == since);
             if let Some(before) = self.view.live_owner(*shard)
                 && before != owner
+                && !handed_over
             {
                 let told = format!("shard {shard} went from live {before:?} to {owner:?} at {at}");
                 self.history.violations.push(told);
@@ -179,6 +182,27 @@ mod tests {
         let again = put(&store, "nodes/a", NODE).await;
         put(&store, "owner/00001", &owned("a", again)).await;
         assert_eq!(violations(&store).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_living_hand_over_is_no_violation() {
+        let store = MemoryStore::new();
+        let a = put(&store, "nodes/a", NODE).await;
+        let b = put(&store, "nodes/b", NODE).await;
+        let since = put(&store, "owner/00001", &owned("a", a)).await;
+        let parcel = |revision: u64| {
+            let parcel = format!(r#""parcel":{{"revision":{revision},"attempt":1}}"#);
+            format!(r#"{{"node":"b","incarnation":{b},{parcel}}}"#)
+        };
+        put(&store, "owner/00001", &parcel(since.get())).await;
+        assert!(violations(&store).await.is_empty());
+        put(&store, "owner/00001", &owned("a", a)).await;
+        put(&store, "owner/00001", &parcel(since.get())).await;
+        assert_eq!(
+            violations(&store).await.len(),
+            2,
+            "that was handed over long ago"
+        );
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@
 //! - **Read the plans** that the store keeps, once the view has what was written before. Guards
 //!   none: only the leader writes them, and a reign before this one can no more. Failed: again,
 //!   before anything is planned.
-//! - **Write** a draft ([`draft`]): changed blocks of targets, orders, and the records of plans, in
+//! - **Write** a draft (`draft`): changed blocks of targets, orders, and the records of plans, in
 //!   one transaction. Guards: the leader key is of my term, else somebody else plans; and it was
 //!   last written by my last draft, else a draft of unknown outcome may land late and bring old
 //!   targets back. Refused: the reply shows the leader key, so either my earlier draft landed after

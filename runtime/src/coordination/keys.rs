@@ -543,7 +543,7 @@ mod tests {
             cause: Some(Cause {
                 plan: PlanId::new(5),
                 reason: Reason::Join,
-                at: moment(1_000_001),
+                at: Duration::from_millis(1_000_001),
             }),
         }];
         let shard = ShardId::new(3, count).expect("in range");

@@ -1,7 +1,7 @@
 //! One process's copy of the cluster as of a revision.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use super::ShardTable;
 use super::planner::Reason;
@@ -189,8 +189,8 @@ pub struct Cause {
     pub plan: PlanId,
     /// Why that plan did.
     pub reason: Reason,
-    /// When, by the leader's wall clock, in whole milliseconds.
-    pub at: SystemTime,
+    /// When, by the leader's wall clock: whole milliseconds since 1970 in UTC.
+    pub at: Duration,
 }
 
 /// One change of the cluster, as it stands in the store.

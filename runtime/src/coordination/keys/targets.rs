@@ -3,9 +3,11 @@
 //! Names and causes stand once in the block, and each shard refers to them, so that the blocks of
 //! a whole cluster fit into one transaction.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{BadEntry, bad, decode, encode, moment, node_id, unix_ms};
+use super::{BadEntry, bad, decode, encode, node_id};
 use crate::coordination::store::Entry;
 use crate::ids::{NodeId, PlanId, ShardCount};
 use crate::placement::planner::Reason;
@@ -65,7 +67,7 @@ pub fn encode_targets(targets: &[Target]) -> Vec<u8> {
                 (
                     cause.plan.get(),
                     cause.reason.as_str().into(),
-                    unix_ms(cause.at),
+                    u64::try_from(cause.at.as_millis()).unwrap_or(u64::MAX),
                 )
             })
             .collect(),
@@ -119,7 +121,7 @@ fn cause((plan, reason, at): &(u64, String, u64)) -> Option<Cause> {
     Some(Cause {
         plan: PlanId::new(*plan),
         reason: Reason::named(reason)?,
-        at: moment(*at),
+        at: Duration::from_millis(*at),
     })
 }
 
@@ -137,7 +139,7 @@ mod tests {
                 cause: Some(Cause {
                     plan: PlanId::new(plan),
                     reason: Reason::Failure,
-                    at: moment(1_700_000_000_000 + plan),
+                    at: Duration::from_millis(1_700_000_000_000 + plan),
                 }),
                 ..Target::default()
             })

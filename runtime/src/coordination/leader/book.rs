@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::flights::Touched;
 use super::waves::Basis;
@@ -350,7 +350,7 @@ impl PlanRecord {
                     to: to.clone(),
                     reason: cause.reason,
                     phase: MovePhase::Ordered,
-                    ordered_at: Some(cause.at),
+                    ordered_at: Some(UNIX_EPOCH + cause.at),
                     ended_at: None,
                     before: Revision::default(),
                 });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::book::Book;
 use crate::coordination::plans::{MovePhase, PlanRecord, PlannedMove};
@@ -66,7 +66,7 @@ impl<'a> Draft<'a> {
                     cause: Some(Cause {
                         plan,
                         reason: step.reason,
-                        at: self.now,
+                        at: self.now.duration_since(UNIX_EPOCH).unwrap_or_default(),
                     }),
                     ..self.target(*shard)
                 };

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// A moment on a [`Clock`], in nanoseconds since some moment in the past of that clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
@@ -12,6 +14,9 @@ pub struct Moment(u64);
 impl Moment {
     /// Before every moment a clock tells.
     pub const START: Self = Self(0);
+
+    /// After every moment a clock tells.
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// Wraps nanoseconds.
     pub const fn from_nanos(nanos: u64) -> Self {
@@ -26,8 +31,13 @@ impl Moment {
     /// Returns the moment `after` this one.
     #[must_use]
     pub fn plus(self, after: Duration) -> Self {
-        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(nanos))
+        Self(self.0.saturating_add(nanos(after)))
+    }
+
+    /// Returns the moment `before` this one.
+    #[must_use]
+    pub fn minus(self, before: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(before)))
     }
 
     /// Returns the time from `earlier` to this moment; zero if it is not earlier.
@@ -36,19 +46,26 @@ impl Moment {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The first second of tokio's clock is left free, so that no reading is [`Moment::START`].
+const TOKIO_START: Moment = Moment(1_000_000_000);
+
 /// Tells the time that fences are measured in.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
     /// The system's `CLOCK_BOOTTIME`; about 20 ns a reading.
     Boot,
     /// Tokio's clock, counted from this start, so that tests can pause and advance it.
-    Tokio(tokio::time::Instant),
+    Tokio(Instant),
 }
 
 impl Clock {
     /// Returns a clock that follows tokio's, beginning now.
     pub fn tokio() -> Self {
-        Self::Tokio(tokio::time::Instant::now())
+        Self::Tokio(Instant::now())
     }
 
     /// Returns the present moment.
@@ -60,8 +77,33 @@ impl Clock {
                 let nanos = u64::try_from(now.tv_nsec).expect("nanoseconds are positive");
                 Moment(seconds * 1_000_000_000 + nanos)
             }
-            // The first second is left free, so that no reading is `Moment::START`.
-            Self::Tokio(start) => Moment::START.plus(Duration::from_secs(1) + start.elapsed()),
+            Self::Tokio(start) => TOKIO_START.plus(start.elapsed()),
+        }
+    }
+
+    /// Returns a moment as timers and other nodes know it. Costs two readings, but for tokio's
+    /// clock. If the machine is suspended between now and then, the instant comes later.
+    pub fn instant(&self, moment: Moment) -> Instant {
+        match self {
+            Self::Boot => {
+                let (now, instant) = (self.now(), Instant::now());
+                let past = instant.checked_sub(now.since(moment));
+                past.unwrap_or(instant) + moment.since(now)
+            }
+            Self::Tokio(start) => *start + moment.since(TOKIO_START),
+        }
+    }
+
+    /// Returns the moment of an instant: the inverse of [`Clock::instant`], at the same cost.
+    pub fn moment(&self, instant: Instant) -> Moment {
+        match self {
+            Self::Boot => {
+                let (now, reading) = (self.now(), Instant::now());
+                let future = instant.saturating_duration_since(reading);
+                let past = reading.saturating_duration_since(instant);
+                now.plus(future).minus(past)
+            }
+            Self::Tokio(start) => TOKIO_START.plus(instant.saturating_duration_since(*start)),
         }
     }
 }
@@ -74,6 +116,34 @@ mod tests {
     fn boot_time_goes_forward() {
         let before = Clock::Boot.now();
         assert!(Clock::Boot.now() >= before && before > Moment::START);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_is_the_same_instant_there_and_back() {
+        let clock = Clock::tokio();
+        let later = clock.now().plus(Duration::from_secs(3));
+        assert_eq!(
+            clock.instant(later),
+            Instant::now() + Duration::from_secs(3)
+        );
+        assert_eq!(clock.moment(clock.instant(later)), later);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clock.moment(clock.instant(later)), later, "when it is over");
+        let _in_reach = clock.instant(Moment::NEVER);
+    }
+
+    #[test]
+    fn boot_time_and_instants_are_as_far_apart_there_and_back() {
+        let near = |a: Moment, b: Moment| a.since(b) + b.since(a) < Duration::from_secs(1);
+        let now = Clock::Boot.now();
+        for moment in [
+            now,
+            now.plus(Duration::from_hours(1)),
+            now.minus(Duration::from_secs(1)),
+        ] {
+            let back = Clock::Boot.moment(Clock::Boot.instant(moment));
+            assert!(near(back, moment), "{back:?} for {moment:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,6 +74,17 @@ impl Fence {
         self.clock.now() < deadline
     }
 
+    /// Whether the node may begin something with `now`, which the caller has just read from this
+    /// fence's clock for this and other purposes.
+    ///
+    /// A pause after the reading is then not seen, just as [`Fence::is_open`] does not see one
+    /// after its check: the margin before the end of the lease is for both. So only few and short
+    /// steps may lie between the reading and what it allows, and none that waits.
+    #[inline]
+    pub fn is_open_at(&self, now: Moment) -> bool {
+        now < self.deadline()
+    }
+
     /// Returns the moment from which the node must not serve; [`Moment::START`] unless open.
     #[inline]
     pub fn deadline(&self) -> Moment {
@@ -235,6 +246,17 @@ mod tests {
         assert!(!fence.is_open());
         assert_eq!(fence.state(), FenceState::Open, "nobody told it yet");
         assert_eq!(fence.margin(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_allows_something_only_before_the_deadline_and_while_open() {
+        let (fence, clock) = opened();
+        let now = clock.now();
+        let last = now.plus(TTL.saturating_sub(Duration::from_nanos(1)));
+        assert!(fence.is_open_at(now) && fence.is_open_at(last));
+        assert!(!fence.is_open_at(now.plus(TTL)));
+        fence.close();
+        assert!(!fence.is_open_at(now));
     }
 
     #[tokio::test(start_paused = true)]

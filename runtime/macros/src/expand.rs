@@ -119,6 +119,7 @@ fn method_impl(block: &Block, method: &Method) -> TokenStream {
     let arguments = signature.arguments().map(|(name, _)| unraw(name));
     let reply = wire(&reply(block, signature), signature.name.span());
     let fallible = signature.is_fallible();
+    let takes_context = signature.takes_context();
     let body = body(block, signature);
     quote! {
         #(#cfgs)*
@@ -127,6 +128,7 @@ fn method_impl(block: &Block, method: &Method) -> TokenStream {
             type Reply = #reply;
             const NAME: &'static str = #name;
             const ARGUMENTS: &'static [&'static str] = &[#(#arguments),*];
+            const TAKES_CONTEXT: bool = #takes_context;
             const FALLIBLE: bool = #fallible;
             const BODY: ::steading::object::Body<Self> = #body;
         }

@@ -66,6 +66,12 @@ impl Signature {
         })
     }
 
+    /// Whether it takes a context.
+    pub(crate) fn takes_context(&self) -> bool {
+        let is_context = |input: &Input| matches!(input, Input::Context);
+        self.inputs.iter().any(is_context)
+    }
+
     /// Whether it returns something whose name is `Result`.
     pub(crate) fn is_fallible(&self) -> bool {
         matches!(&self.output, Some(Type::Path(path))

@@ -18,65 +18,54 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::context::Context;
 use super::directory::{Slot, Stage};
-use super::envelope::{Envelope, Queued, Refusal, Started, late_end};
+use super::envelope::{Queued, Refusal};
 use super::hosted::Hosted;
-use super::mailbox::{End, Entry, Gate, Hold, Mailbox, Next};
+use super::mailbox::{End, Mailbox, Next};
 use super::meter::{self, Sample};
 use super::travel::{Dormant, Packed, STATE_BYTES_MAX, StateError};
-use super::turn::{Begun, CallInfo, Ended, Held, Saved, begin, fenced, panic_text};
-use super::{Access, CALL_TIMEOUT_DEFAULT, CallPath, Caller, Method, Object, ObjectInfo};
+use super::turn::{CallInfo, Held, Saved, fenced, panic_text};
+use super::{CALL_TIMEOUT_DEFAULT, CallPath, Caller, Object, ObjectInfo};
+use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 use crate::ids::{ObjectKey, Token};
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
 
-/// How often a call tries again to have its turn at once, where the running turn is a brief one.
-const SPINS_MAX: u32 = 64;
+mod calling;
 
-/// Turns that one task takes from a mailbox before it lets other tasks run.
-const TURNS_PER_YIELD: u32 = 32;
+pub(super) use calling::{Called, Tried};
 
 type State<T> = Arc<Held<T>>;
 type Todo<T> = Next<State<T>, Arc<dyn Queued<T>>>;
 
 /// The one live copy of an object.
+///
+/// What each turn writes comes first, beside the reference counts: so a turn touches few lines of
+/// cache that another core may have.
+#[repr(C)]
 pub(super) struct Activation<T> {
-    key: ObjectKey,
-    token: Token,
-    slot: Arc<Slot>,
-    hosted: Arc<Hosted<T>>,
     mailbox: Mutex<Mailbox<State<T>, Arc<dyn Queued<T>>>>,
+    hosted: Arc<Hosted<T>>,
+    slot: Arc<Slot>,
+    token: Token,
+    key: ObjectKey,
     /// The lease is lost: its turns may not store nor answer any more.
     discarded: AtomicBool,
     /// Its deactivation hook has run, though it is still here: its shard was to move.
     parted: AtomicBool,
 }
 
-/// How a call to an activation ended.
-pub(super) enum Called<M: Method> {
-    Done(Result<M::Reply, CallError>),
-    /// The shard is not open here, or the node is fenced. It did not run.
-    NotHere(M),
-    /// This activation is over; the object may have another. It did not run.
-    Stale(M),
-}
-
-enum Turn<M: Method> {
-    Now(State<M::Object>, M, CallInfo),
-    Waits(Arc<Envelope<M>>),
-    None(Called<M>),
-}
-
 /// An activation whose type is not known.
 pub(super) trait Live: Any + fmt::Debug + Send + Sync {
     fn key(&self) -> &ObjectKey;
     fn token(&self) -> Token;
+    /// The clock of its calls' deadlines.
+    fn clock(&self) -> Clock;
     /// How its turns call others; `None` while the node ends.
     fn caller(&self) -> Option<Caller>;
     /// A token that is cancelled when it ends.
@@ -198,7 +187,8 @@ impl<T: Object> Activation<T> {
         let (mut state, saved) = self.load(arrived).await?;
         let mut deactivate = false;
         if let Some(hook) = self.hosted.activate {
-            info.deadline = info.deadline.max(Instant::now() + CALL_TIMEOUT_DEFAULT);
+            let least = self.now().plus(CALL_TIMEOUT_DEFAULT);
+            info.deadline = info.deadline.max(least);
             let context = Context::new(self.clone(), info);
             if let Err(why) = hook(&mut state.0, &context).await {
                 if state.1 {
@@ -278,195 +268,6 @@ impl<T: Object> Activation<T> {
         warn!(object = %self.key, why, "cannot activate");
         let error = CallError::Activation(format!("{}: {why}", self.key));
         self.over(Some(&error));
-    }
-
-    /// Runs a method when its turn comes, at once if the object is at rest.
-    ///
-    /// Cancel safety: a call that waits stays in the mailbox and has its turn, and a turn that has
-    /// begun runs to its end, though nobody waits for them any more.
-    pub(super) async fn call<M>(self: &Arc<Self>, method: M, info: CallInfo) -> Called<M>
-    where
-        M: Method<Object = T>,
-    {
-        let deadline = info.deadline;
-        match self.enter(method, info) {
-            Turn::None(called) => called,
-            Turn::Waits(envelope) => envelope.answer().await,
-            Turn::Now(held, method, info) => match begin(self, held, info, method) {
-                Begun::Ended((end, result)) => {
-                    self.leave(M::BODY.access(), end);
-                    Called::Done(result)
-                }
-                Begun::Suspended(turn) => Called::Done(self.finish::<M>(turn, deadline).await),
-            },
-        }
-    }
-
-    fn enter<M: Method<Object = T>>(&self, method: M, info: CallInfo) -> Turn<M> {
-        if info.path.contains(&self.key) {
-            let cycle = format!("{} -> {}", info.path, self.key);
-            return Turn::None(Called::Done(Err(CallError::Cycle(cycle))));
-        }
-        if !self.may_take_effect() {
-            return Turn::None(self.shut(method));
-        }
-        let access = M::BODY.access();
-        let is_brief = M::BODY.is_plain() && (T::STATE.is_none() || access == Access::Shared);
-        let mut spins = 0;
-        loop {
-            let mut mailbox = self.mailbox.lock();
-            let hold = || self.hosted.common.hold(&self.slot, &info.path);
-            match mailbox.enter(access, M::NAME, is_brief, hold) {
-                Entry::Run(held) => return Turn::Now(held, method, info),
-                Entry::Shut(Gate::Gone) => return Turn::None(Called::Stale(method)),
-                Entry::Shut(Gate::Open | Gate::Paused | Gate::Sealed) => {
-                    return Turn::None(Called::NotHere(method));
-                }
-                Entry::Busy { brief: true } if spins < SPINS_MAX => {
-                    spins += 1;
-                    drop(mailbox);
-                    std::hint::spin_loop();
-                }
-                Entry::Busy { .. } => {
-                    let envelope = Arc::new(Envelope::new(method, info));
-                    let len_max = self.hosted.settings.mailbox_len_max;
-                    return match mailbox.push(envelope.clone(), len_max) {
-                        Ok(()) => {
-                            self.slot.meter.count_wait();
-                            Turn::Waits(envelope)
-                        }
-                        Err(_) => Turn::None(Called::Done(Err(self.overloaded()))),
-                    };
-                }
-            }
-        }
-    }
-
-    fn shut<M: Method<Object = T>>(&self, method: M) -> Called<M> {
-        match self.mailbox.lock().gate() {
-            Gate::Gone => Called::Stale(method),
-            Gate::Open | Gate::Paused | Gate::Sealed => Called::NotHere(method),
-        }
-    }
-
-    fn overloaded(&self) -> CallError {
-        self.slot.meter.count_refusal();
-        let len_max = self.hosted.settings.mailbox_len_max;
-        CallError::Overloaded(format!("{len_max} calls wait for {}", self.key))
-    }
-
-    async fn finish<M: Method<Object = T>>(
-        self: &Arc<Self>,
-        turn: BoxFuture<'static, Ended<T, M::Reply>>,
-        deadline: Instant,
-    ) -> Result<M::Reply, CallError> {
-        let activation = self.clone();
-        let rest = self.hosted.common.tasks.spawn_work(async move {
-            let (end, result) = turn.await;
-            activation.leave(M::BODY.access(), end);
-            result
-        });
-        match timeout_at(deadline, rest).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(CallError::Fenced(format!("{}: the process ends", M::NAME))),
-            Err(_) => Err(late_end(M::NAME)),
-        }
-    }
-
-    /// Lets a chore wait for its turn, which runs in the background.
-    pub(super) fn submit(self: &Arc<Self>, job: Arc<dyn Queued<T>>) -> Result<(), Gate> {
-        let mut mailbox = self.mailbox.lock();
-        match mailbox.enter(job.access(), job.method(), false, || self.hold(&job)) {
-            Entry::Run(held) => {
-                drop(mailbox);
-                self.act(match job.access() {
-                    Access::Exclusive => Next::Exclusive(job, held),
-                    Access::Shared => Next::Shared(job, held),
-                });
-            }
-            Entry::Shut(gate) => return Err(gate),
-            Entry::Busy { .. } => {
-                let pushed = mailbox.push(job, self.hosted.settings.mailbox_len_max);
-                drop(mailbox);
-                if let Err(job) = pushed {
-                    job.refuse(Refusal::Failed(self.overloaded()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn hold(&self, job: &Arc<dyn Queued<T>>) -> Hold {
-        self.hosted.common.hold(&self.slot, &job.path())
-    }
-
-    /// Ends a turn and does what comes next.
-    fn leave(self: &Arc<Self>, access: Access, end: End<State<T>>) {
-        let now = self.hosted.common.now();
-        self.slot.count_turn(end.state.is_none());
-        let next = match access {
-            Access::Exclusive => self.mailbox.lock().leave_alone(end, now),
-            Access::Shared => {
-                let ending = end.drop_state();
-                self.mailbox.lock().leave_shared(ending, now)
-            }
-        };
-        self.act(next);
-    }
-
-    fn act(self: &Arc<Self>, next: Todo<T>) {
-        let tasks = &self.hosted.common.tasks;
-        match next {
-            Next::Rest => {}
-            Next::Quiet => self.slot.quiet.notify_waiters(),
-            Next::Replace => self.over(None),
-            Next::Retire(held) => {
-                tasks.spawn_work(self.clone().retire(held));
-            }
-            next @ (Next::Exclusive(..) | Next::Shared(..)) => {
-                tasks.spawn_work(self.clone().drain(next));
-            }
-        }
-    }
-
-    /// Gives turns to those who wait, in order, until nobody does.
-    async fn drain(self: Arc<Self>, mut next: Todo<T>) {
-        let mut turns: u32 = 0;
-        loop {
-            next = match next {
-                Next::Exclusive(job, held) => {
-                    let end = match job.start(&self, held) {
-                        Started::Ended(end) => end,
-                        Started::Suspended(rest) => rest.await,
-                    };
-                    self.slot.count_turn(end.state.is_none());
-                    let now = self.hosted.common.now();
-                    self.mailbox.lock().leave_alone(end, now)
-                }
-                Next::Shared(job, held) => match job.start(&self, held) {
-                    Started::Ended(end) => {
-                        self.slot.count_turn(end.state.is_none());
-                        let ending = end.drop_state();
-                        let now = self.hosted.common.now();
-                        self.mailbox.lock().leave_shared_and_go_on(ending, now)
-                    }
-                    Started::Suspended(rest) => {
-                        let activation = self.clone();
-                        self.hosted.common.tasks.spawn_work(async move {
-                            activation.leave(Access::Shared, rest.await);
-                        });
-                        self.mailbox.lock().settle()
-                    }
-                },
-                Next::Rest | Next::Retire(_) | Next::Replace | Next::Quiet => {
-                    return self.act(next);
-                }
-            };
-            turns += 1;
-            if turns.is_multiple_of(TURNS_PER_YIELD) {
-                tokio::task::yield_now().await;
-            }
-        }
     }
 
     /// Makes the effects of an exclusive turn last, as the type's settings say.
@@ -610,7 +411,7 @@ impl<T: Object> Activation<T> {
             return;
         };
         let held = Arc::get_mut(held).expect("an exclusive turn has the only reference");
-        let context = Context::new(self.clone(), CallInfo::background());
+        let context = Context::new(self.clone(), CallInfo::background(self.clock()));
         if let Err(why) = hook(&mut held.state, &context).await {
             error!(object = %self.key, why, "the deactivation hook failed");
         }
@@ -651,7 +452,7 @@ impl<T: Object> Activation<T> {
         }
         self.slot.quiet.notify_waiters();
         if let Some(fresh) = fresh {
-            fresh.start(&CallInfo::background());
+            fresh.start(&CallInfo::background(self.clock()));
         } else if failed.is_some() && keep {
             self.hosted.common.restart_later(&self.slot, &self.key);
         }
@@ -663,6 +464,16 @@ impl<T: Object> Activation<T> {
         let now = self.hosted.common.now();
         let is_due = self.slot.meter.is_due(now) || meter::is_timing();
         is_due.then(|| Box::new(Sample::begin(self.slot.clone(), self.hosted.clone(), now)))
+    }
+
+    /// Reads the clock of the fence.
+    pub(super) fn now(&self) -> Moment {
+        self.hosted.common.fence.clock().now()
+    }
+
+    /// Whether a turn may begin at `now`, which was just read.
+    pub(super) fn may_begin(&self, now: Moment) -> bool {
+        self.hosted.common.fence.is_open_at(now) && !self.discarded.load(Ordering::Acquire)
     }
 
     pub(super) fn may_take_effect(&self) -> bool {
@@ -698,6 +509,10 @@ impl<T: Object> Live for Activation<T> {
 
     fn token(&self) -> Token {
         self.token
+    }
+
+    fn clock(&self) -> Clock {
+        self.hosted.common.clock()
     }
 
     fn caller(&self) -> Option<Caller> {
@@ -854,9 +669,9 @@ impl<T> fmt::Debug for Activation<T> {
 
 impl CallInfo {
     /// Of what no caller waits for.
-    pub(super) fn background() -> Self {
+    pub(super) fn background(clock: Clock) -> Self {
         Self {
-            deadline: Instant::now() + CALL_TIMEOUT_DEFAULT,
+            deadline: clock.now().plus(CALL_TIMEOUT_DEFAULT),
             path: CallPath::EMPTY,
         }
     }

@@ -123,17 +123,22 @@ impl<T: Object> Queued<T> for Chore {
         }
     }
 
+    fn is_brief(&self) -> bool {
+        false
+    }
+
     fn path(&self) -> CallPath {
         self.info.path.clone()
     }
 
     fn start(self: Arc<Self>, activation: &Arc<Activation<T>>, held: Arc<Held<T>>) -> Started<T> {
-        if Instant::now() >= self.info.deadline {
+        let now = activation.now();
+        if now >= self.info.deadline {
             let method = Queued::<T>::method(&*self);
             self.settle(Some(Err(late_start(method))));
             return Started::Ended(untouched(held));
         }
-        if !activation.may_take_effect() {
+        if !activation.may_begin(now) {
             self.settle(None);
             return Started::Ended(untouched(held));
         }

@@ -1,8 +1,8 @@
 //! What a turn knows of its call, and can do besides changing its object.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,23 +14,41 @@ use crate::ids::{ObjectKey, Token};
 
 /// What a turn knows of its call, and can do besides changing its object.
 pub struct Context {
-    activation: Arc<dyn Live>,
+    /// `None`: of a method that takes no context, so that nobody can ask.
+    activation: Option<Arc<dyn Live>>,
     info: CallInfo,
+    /// The call's deadline, once somebody has asked.
+    deadline: OnceLock<Instant>,
     deactivate: AtomicBool,
 }
 
 impl Context {
     pub(super) fn new(activation: Arc<dyn Live>, info: CallInfo) -> Self {
+        Self::of(Some(activation), info)
+    }
+
+    /// Makes what stands for a context where none is taken, which costs next to nothing.
+    pub(super) fn unused(info: CallInfo) -> Self {
+        Self::of(None, info)
+    }
+
+    fn of(activation: Option<Arc<dyn Live>>, info: CallInfo) -> Self {
         Self {
             activation,
             info,
+            deadline: OnceLock::new(),
             deactivate: AtomicBool::new(false),
         }
     }
 
+    fn activation(&self) -> &Arc<dyn Live> {
+        let activation = self.activation.as_ref();
+        activation.expect("a method that takes a context gets one")
+    }
+
     /// Returns the object's own key.
     pub fn key(&self) -> &ObjectKey {
-        self.activation.key()
+        self.activation().key()
     }
 
     /// Returns the object's own ID.
@@ -41,19 +59,20 @@ impl Context {
     /// Returns the fencing token of the ownership under which this activation lives: for effects
     /// outside Steading that must refuse an earlier owner.
     pub fn token(&self) -> Token {
-        self.activation.token()
+        self.activation().token()
     }
 
     /// Returns when the caller stops waiting. The turn may run on, but nobody hears of it.
     pub fn deadline(&self) -> Instant {
-        self.info.deadline
+        let resolve = || self.activation().clock().instant(self.info.deadline);
+        *self.deadline.get_or_init(resolve)
     }
 
     /// Returns a handle to another object. Its calls carry this call's path, so that a call which
     /// would wait for itself fails at once, and they end no later than this call's deadline.
     pub fn object<T: Object>(&self, id: impl AsRef<str>) -> T::Handle {
         let path = self.info.path.then(self.key().clone());
-        let caller = self.activation.caller();
+        let caller = self.activation().caller();
         ObjectRef::within(caller, id.as_ref(), path, self.info.deadline).into()
     }
 
@@ -69,7 +88,7 @@ impl Context {
     /// Returns a token that is cancelled when the activation ends, however that happens: for
     /// background work that an object starts.
     pub fn cancellation(&self) -> CancellationToken {
-        self.activation.cancellation()
+        self.activation().cancellation()
     }
 }
 
@@ -77,7 +96,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("key", self.key())
-            .field("deadline", &self.info.deadline)
+            .field("deadline", &self.deadline())
             .field("path", &self.info.path)
             .finish_non_exhaustive()
     }

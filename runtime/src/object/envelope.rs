@@ -6,12 +6,13 @@ use std::task::{Poll, Waker};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::activation::{Activation, Called};
 use super::mailbox::{End, Job};
-use super::turn::{Begun, CallInfo, Held, begin};
+use super::turn::{Begun, CallInfo, Held, begin, is_brief};
 use super::{Access, CallPath, Method};
+use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 
 /// Something that waits in the mailbox of a `T`.
@@ -20,6 +21,8 @@ pub(super) trait Queued<T>: Send + Sync {
     fn access(&self) -> Access;
     /// The method, for reports.
     fn method(&self) -> &'static str;
+    /// Whether its turn ends without waiting for anything.
+    fn is_brief(&self) -> bool;
     /// The objects that wait for it.
     fn path(&self) -> CallPath;
     /// Has its turn, as far as it goes without waiting.
@@ -35,6 +38,10 @@ impl<T> Job for Arc<dyn Queued<T>> {
 
     fn method(&self) -> &'static str {
         (**self).method()
+    }
+
+    fn is_brief(&self) -> bool {
+        (**self).is_brief()
     }
 }
 
@@ -55,7 +62,7 @@ pub(super) enum Started<T> {
 
 /// A waiting call of one method. Its one allocation holds arguments, reply and waker.
 pub(super) struct Envelope<M: Method> {
-    deadline: Instant,
+    deadline: Moment,
     stage: Mutex<Stage<M>>,
 }
 
@@ -85,9 +92,9 @@ impl<M: Method> Envelope<M> {
 
     /// Waits for the answer until the call's deadline. A call that had not begun by then never
     /// will.
-    pub(super) async fn answer(&self) -> Called<M> {
+    pub(super) async fn answer(&self, clock: Clock) -> Called<M> {
         let answered = std::future::poll_fn(|cx| self.poll(cx.waker()));
-        match timeout_at(self.deadline, answered).await {
+        match timeout_at(clock.instant(self.deadline), answered).await {
             Ok(called) => called,
             Err(_) => self.give_up(),
         }
@@ -160,6 +167,10 @@ impl<M: Method> Queued<M::Object> for Envelope<M> {
         M::NAME
     }
 
+    fn is_brief(&self) -> bool {
+        is_brief::<M>()
+    }
+
     fn path(&self) -> CallPath {
         match &*self.stage.lock() {
             Stage::Waiting { info, .. } => info.path.clone(),
@@ -181,11 +192,12 @@ impl<M: Method> Queued<M::Object> for Envelope<M> {
         let Some((method, info)) = self.take() else {
             return untouched(held); // Its caller has given up.
         };
-        if Instant::now() >= self.deadline {
+        let now = activation.now();
+        if now >= self.deadline {
             self.settle(Called::Done(Err(late_start(M::NAME))));
             return untouched(held);
         }
-        if !activation.may_take_effect() {
+        if !activation.may_begin(now) {
             self.settle(Called::NotHere(method));
             return untouched(held);
         }

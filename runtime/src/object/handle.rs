@@ -2,21 +2,23 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::activation::{Activation, Called};
+use super::activation::{Activation, Called, Tried};
 use super::encoding::check_args;
+use super::envelope::late_start;
 use super::turn::CallInfo;
 use super::{
     CallPath, DEACTIVATE, DELETE, Dispatch, EncodedCall, Format, Host, Method, Object, PathTooLong,
 };
+use crate::clock::Moment;
 use crate::error::CallError;
 use crate::ids::{InvalidObjectKey, Layout, ObjectKey, Place};
 
@@ -49,10 +51,10 @@ pub struct ObjectRef<T: Object> {
     target: Result<(ObjectKey, Place), InvalidObjectKey>,
     timeout: Duration,
     /// The deadline of the turn that this reference belongs to.
-    limit: Option<Instant>,
+    limit: Option<Moment>,
     path: Result<CallPath, PathTooLong>,
-    /// Only ever tried, never waited for: a hot reference that many tasks share does without.
-    last: Mutex<Weak<Activation<T>>>,
+    /// Tried first. Many tasks may share the reference: reading this writes nothing they share.
+    last: ArcSwapOption<Activation<T>>,
 }
 
 impl<T: Object> ObjectRef<T> {
@@ -67,7 +69,7 @@ impl<T: Object> ObjectRef<T> {
         caller: Option<Caller>,
         id: &str,
         path: Result<CallPath, PathTooLong>,
-        limit: Instant,
+        limit: Moment,
     ) -> Self {
         Self::of(caller, id, path, Some(limit))
     }
@@ -76,7 +78,7 @@ impl<T: Object> ObjectRef<T> {
         caller: Option<Caller>,
         id: &str,
         path: Result<CallPath, PathTooLong>,
-        limit: Option<Instant>,
+        limit: Option<Moment>,
     ) -> Self {
         let target = ObjectKey::new(T::TYPE, id).and_then(|key| {
             let place = match &caller {
@@ -91,7 +93,7 @@ impl<T: Object> ObjectRef<T> {
             timeout: CALL_TIMEOUT_DEFAULT,
             limit,
             path,
-            last: Mutex::new(Weak::new()),
+            last: ArcSwapOption::empty(),
         }
     }
 
@@ -121,60 +123,47 @@ impl<T: Object> ObjectRef<T> {
     /// [`CallError`], which tells whether the method may have run.
     pub async fn call<M: Method<Object = T>>(&self, method: M) -> Result<M::Reply, CallError> {
         consume_budget().await; // A loop of calls that are all served at once must let others run.
-        let Ready {
-            caller,
-            key,
-            place,
-            info,
-        } = self.ready()?;
-        if Some(info.deadline) == self.limit && Instant::now() >= info.deadline {
-            return Err(super::envelope::late_start(M::NAME));
-        }
-        match self
-            .call_here(caller, key, place, method, info.clone())
-            .await
-        {
+        let mut ready = self.ready()?;
+        let called = match self.begin_here(&mut ready, method) {
+            Tried::Called(called) => called,
+            waits @ (Tried::Waits(..) | Tried::Runs(..)) => waits.called().await,
+        };
+        match called {
             Called::Done(result) => result,
             Called::NotHere(method) | Called::Stale(method) => {
                 let args = rmp_serde::to_vec_named(&method);
                 let args = args.map_err(|error| CallError::BadArguments(error.to_string()))?;
-                let call = encoded(key, M::NAME, args.into(), info);
-                let reply = send(caller, call).await?;
+                let call = ready.encoded(M::NAME, args.into())?;
+                let reply = send(ready.caller, call).await?;
                 rmp_serde::from_slice(&reply)
                     .map_err(|error| CallError::BadReply(error.to_string()))
             }
         }
     }
 
-    async fn call_here<M: Method<Object = T>>(
-        &self,
-        caller: &Caller,
-        key: &ObjectKey,
-        place: &Place,
-        mut method: M,
-        info: CallInfo,
-    ) -> Called<M> {
-        let last = self.last.try_lock().and_then(|last| last.upgrade());
-        if let Some(activation) = last {
-            match activation.call(method, info.clone()).await {
-                Called::Stale(again) => method = again,
-                called @ (Called::Done(_) | Called::NotHere(_)) => return called,
+    /// Runs a method as far as it goes without waiting, if its object lives in this process.
+    fn begin_here<M: Method<Object = T>>(&self, ready: &mut Ready<'_>, method: M) -> Tried<M> {
+        let mut method = method;
+        if let Some(activation) = &*self.last.load() {
+            match ready.begin(activation, method) {
+                Tried::Called(Called::Stale(again)) => method = again,
+                tried @ (Tried::Called(_) | Tried::Waits(..) | Tried::Runs(..)) => return tried,
             }
         }
-        let (Some(slot), Some(hosted)) = (caller.host.slot_at(place), caller.host.hosted::<T>())
-        else {
-            return Called::NotHere(method);
+        let host = &ready.caller.host;
+        let (Some(slot), Some(hosted)) = (host.slot_at(ready.place), host.hosted::<T>()) else {
+            return Tried::Called(Called::NotHere(method));
         };
+        let (key, path) = (ready.key, ready.path);
         loop {
-            let Some(activation) = hosted.activation(slot, key, &info) else {
-                return Called::NotHere(method);
+            let info = || ready.info(host.clock().now());
+            let Some(activation) = hosted.activation(slot, key, path, info) else {
+                return Tried::Called(Called::NotHere(method));
             };
-            if let Some(mut last) = self.last.try_lock() {
-                *last = Arc::downgrade(&activation);
-            }
-            match activation.call(method, info.clone()).await {
-                Called::Stale(again) => method = again,
-                called @ (Called::Done(_) | Called::NotHere(_)) => return called,
+            self.last.store(Some(activation.clone()));
+            match ready.begin(&activation, method) {
+                Tried::Called(Called::Stale(again)) => method = again,
+                tried @ (Tried::Called(_) | Tried::Waits(..) | Tried::Runs(..)) => return tried,
             }
         }
     }
@@ -199,13 +188,11 @@ impl<T: Object> ObjectRef<T> {
     }
 
     async fn tell(&self, method: &'static str) -> Result<(), CallError> {
-        let Ready {
-            caller, key, info, ..
-        } = self.ready()?;
-        let call = encoded(key, method, Bytes::new(), info);
-        match caller.host.dispatch(call).await {
+        let mut ready = self.ready()?;
+        let call = ready.encoded(method, Bytes::new())?;
+        match ready.caller.host.dispatch(call).await {
             Dispatch::Done(result) => result.map(drop),
-            Dispatch::NotHere(call) => send(caller, call).await.map(drop),
+            Dispatch::NotHere(call) => send(ready.caller, call).await.map(drop),
         }
     }
 
@@ -216,35 +203,87 @@ impl<T: Object> ObjectRef<T> {
         let (key, place) = target.map_err(|error| CallError::InvalidId(error.to_string()))?;
         let path = self.path.as_ref();
         let path = path.map_err(|error| CallError::Overloaded(error.to_string()))?;
-        let deadline = Instant::now() + self.timeout;
-        let info = CallInfo {
-            deadline: self.limit.map_or(deadline, |limit| limit.min(deadline)),
-            path: path.clone(),
-        };
         Ok(Ready {
             caller,
             key,
             place,
-            info,
+            path,
+            timeout: self.timeout,
+            limit: self.limit,
+            deadline: None,
         })
     }
 }
 
+/// A call that can be made.
 struct Ready<'a> {
     caller: &'a Caller,
     key: &'a ObjectKey,
     place: &'a Place,
-    info: CallInfo,
+    path: &'a CallPath,
+    timeout: Duration,
+    limit: Option<Moment>,
+    /// Made when the clock of the fence is first read for this call: no sooner than it must.
+    deadline: Option<Moment>,
 }
 
-fn encoded(key: &ObjectKey, method: &'static str, args: Bytes, info: CallInfo) -> EncodedCall {
-    EncodedCall {
-        key: key.clone(),
-        method: Cow::Borrowed(method),
-        args,
-        format: Format::MessagePack,
-        deadline: info.deadline,
-        path: info.path,
+impl Ready<'_> {
+    /// Gives an activation the call to run as far as it goes without waiting.
+    fn begin<T: Object, M: Method<Object = T>>(
+        &mut self,
+        activation: &Arc<Activation<T>>,
+        method: M,
+    ) -> Tried<M> {
+        let host = &self.caller.host;
+        let now = host.clock().now();
+        if let Err(late) = self.check_limit(now, M::NAME) {
+            return Tried::Called(Called::Done(Err(late)));
+        }
+        if !host.is_fence_open_at(now) {
+            return Tried::Called(Called::NotHere(method));
+        }
+        activation.begin(method, self.info(now), now)
+    }
+
+    fn check_limit(&self, now: Moment, method: &str) -> Result<(), CallError> {
+        match self.limit {
+            Some(limit) if now >= limit => Err(late_start(method)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn info(&mut self, now: Moment) -> CallInfo {
+        CallInfo {
+            deadline: self.deadline(now),
+            path: self.path.clone(),
+        }
+    }
+
+    fn deadline(&mut self, now: Moment) -> Moment {
+        *self.deadline.get_or_insert_with(|| {
+            let deadline = now.plus(self.timeout);
+            self.limit.map_or(deadline, |limit| limit.min(deadline))
+        })
+    }
+
+    /// Writes the call down for whoever serves it elsewhere.
+    fn encoded(&mut self, method: &'static str, args: Bytes) -> Result<EncodedCall, CallError> {
+        let deadline = if self.deadline.is_none() && self.limit.is_none() {
+            Instant::now() + self.timeout
+        } else {
+            let clock = self.caller.host.clock();
+            let now = clock.now();
+            self.check_limit(now, method)?;
+            clock.instant(self.deadline(now))
+        };
+        Ok(EncodedCall {
+            key: self.key.clone(),
+            method: Cow::Borrowed(method),
+            args,
+            format: Format::MessagePack,
+            deadline,
+            path: self.path.clone(),
+        })
     }
 }
 
@@ -255,14 +294,13 @@ async fn send(caller: &Caller, call: EncodedCall) -> Result<Bytes, CallError> {
 
 impl<T: Object> Clone for ObjectRef<T> {
     fn clone(&self) -> Self {
-        let last = self.last.try_lock().map(|last| last.clone());
         Self {
             caller: self.caller.clone(),
             target: self.target.clone(),
             timeout: self.timeout,
             limit: self.limit,
             path: self.path.clone(),
-            last: Mutex::new(last.unwrap_or_default()),
+            last: ArcSwapOption::new(self.last.load_full()),
         }
     }
 }

@@ -23,6 +23,7 @@ use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
 use super::travel::{Arriving, Dormant, Packed, Packing, Staging, StateError};
 use super::{AutoStart, CallPath, EncodedCall, Object, Registry, RemoteCalls, closing};
+use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId, Token};
@@ -502,6 +503,15 @@ impl Host {
     /// Returns how the cluster's keys map to its shards.
     pub fn layout(&self) -> &Layout {
         &self.common.layout
+    }
+
+    pub(super) fn is_fence_open_at(&self, now: Moment) -> bool {
+        self.common.fence.is_open_at(now)
+    }
+
+    /// The clock of the fence, on which deadlines are kept.
+    pub(super) fn clock(&self) -> Clock {
+        self.common.clock()
     }
 
     pub(super) fn payload_max(&self) -> usize {

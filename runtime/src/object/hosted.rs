@@ -26,6 +26,7 @@ use super::{
     AutoStart, CallPath, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method,
     MethodEntry, Methods, Object, RemoteCalls, TypeSettings,
 };
+use crate::clock::Clock;
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{Layout, NodeId, ObjectKey, Place, Token};
@@ -58,6 +59,11 @@ impl Common {
     /// costs nothing.
     pub(super) fn now(&self) -> u64 {
         self.millis.load(Ordering::Relaxed)
+    }
+
+    /// The clock of the fence, on which deadlines are kept.
+    pub(super) fn clock(&self) -> Clock {
+        self.fence.clock()
     }
 
     pub(super) fn caller(&self) -> Option<Caller> {
@@ -175,7 +181,8 @@ impl<T: Object> Hosted<T> {
         info: CallInfo,
     ) -> Called<M> {
         loop {
-            let Some(activation) = self.activation(slot, key, &info) else {
+            let made = self.activation(slot, key, &info.path, || info.clone());
+            let Some(activation) = made else {
                 return Called::NotHere(method);
             };
             match activation.call(method, info.clone()).await {
@@ -186,20 +193,22 @@ impl<T: Object> Hosted<T> {
     }
 
     /// Returns the object's activation, made now if there was none; `None` if its shard is not
-    /// open here or the node is fenced.
+    /// open here or the node is fenced. `info` is asked, of the call that needs it, only if a new
+    /// one is made.
     pub(super) fn activation(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         key: &ObjectKey,
-        info: &CallInfo,
+        path: &CallPath,
+        info: impl FnOnce() -> CallInfo,
     ) -> Option<Arc<Activation<T>>> {
-        let hold = || self.common.hold(slot, &info.path);
+        let hold = || self.common.hold(slot, path);
         if let Some(activation) = existing(slot, key, hold).ok()? {
             return Some(activation);
         }
         let (activation, is_new) = self.insert(slot, key, hold)?;
         if is_new {
-            activation.start(info);
+            activation.start(&info());
         }
         Some(activation)
     }
@@ -237,7 +246,7 @@ impl<T: Object> Hosted<T> {
         task: Task,
         info: CallInfo,
     ) -> Answer {
-        let deadline = info.deadline;
+        let deadline = self.common.clock().instant(info.deadline);
         let hold = || self.common.hold(slot, &info.path);
         loop {
             let activation = match (existing(slot, key, hold).ok()?, task) {
@@ -342,7 +351,7 @@ impl<T: Object> HostedType for Hosted<T> {
                 return Dispatch::Done(Err(CallError::Cycle(cycle)));
             }
             let info = CallInfo {
-                deadline: call.deadline,
+                deadline: self.common.clock().moment(call.deadline),
                 path: call.path.clone(),
             };
             match self.chore(&slot, &call.key, task, info).await {
@@ -359,7 +368,8 @@ impl<T: Object> HostedType for Hosted<T> {
     }
 
     fn activate(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey) {
-        let _ = self.activation(slot, key, &CallInfo::background());
+        let info = || CallInfo::background(self.common.clock());
+        let _ = self.activation(slot, key, &CallPath::EMPTY, info);
     }
 
     fn unpack(&self, state: &[u8]) -> Result<Box<dyn Any + Send + Sync>, String> {
@@ -402,7 +412,9 @@ impl<T: Object> HostedType for Hosted<T> {
         Box::pin(async move {
             if let Some((activation, true)) = self.insert(&slot, &key, || Hold::Free) {
                 self.common.metrics.objects.activations.inc();
-                activation.activate(CallInfo::background()).await;
+                activation
+                    .activate(CallInfo::background(self.common.clock()))
+                    .await;
             }
         })
     }
@@ -430,7 +442,7 @@ impl<T: Object> HostedType for Hosted<T> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for activation in dirty.iter().filter_map(Weak::upgrade) {
             let info = CallInfo {
-                deadline: Instant::now() + SAVE_TURN_TIMEOUT,
+                deadline: self.common.clock().now().plus(SAVE_TURN_TIMEOUT),
                 path: CallPath::EMPTY,
             };
             let (chore, _) = Chore::new(Task::Save, info);

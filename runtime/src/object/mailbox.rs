@@ -21,6 +21,8 @@ pub(super) trait Job {
     fn access(&self) -> Access;
     /// The method, for reports.
     fn method(&self) -> &'static str;
+    /// Whether its turn ends without waiting for anything.
+    fn is_brief(&self) -> bool;
 }
 
 /// Whether a call belongs to a turn of the same shard, which is held open until that ends.
@@ -81,7 +83,7 @@ impl<S> End<S> {
 pub(super) enum Entry<S> {
     /// The turn has begun; [`Mailbox::leave`] ends it.
     Run(S),
-    /// Others have theirs. `brief`: only for a moment, so that trying again may be quicker.
+    /// Others have theirs. `brief`: only for a moment each, so that trying again may be quicker.
     Busy { brief: bool },
     /// None can start.
     Shut(Gate),
@@ -102,6 +104,18 @@ pub(super) enum Next<S, J> {
     Replace,
     /// Tell whoever closes the shard that no turn runs.
     Quiet,
+    /// Drop this: the activation is over, and handles may keep what is left of it.
+    Drop(Option<S>),
+}
+
+impl<S, J: Job> Next<S, J> {
+    /// Whether it is a turn that ends without waiting for anything.
+    pub(super) fn is_brief_turn(&self) -> bool {
+        match self {
+            Self::Exclusive(job, _) | Self::Shared(job, _) => job.is_brief(),
+            Self::Rest | Self::Retire(_) | Self::Replace | Self::Quiet | Self::Drop(_) => false,
+        }
+    }
 }
 
 /// What is left of a mailbox at its end.
@@ -112,10 +126,17 @@ pub(super) struct Remains<S, J> {
     pub(super) cancellation: Option<CancellationToken>,
 }
 
-/// Who has a turn, and who waits for one.
+/// Who has a turn, and who waits for one. What no turn touches comes last.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Mailbox<S, J> {
+    readers: u32,
+    gate: Gate,
+    ending: Ending,
+    /// An exclusive turn runs, or somebody works through the queue, or the object is activated.
+    alone: bool,
+    brief: bool,
     state: Option<S>,
     /// Made by the first that must wait, and freed with the last.
     #[allow(
@@ -123,16 +144,10 @@ pub(super) struct Mailbox<S, J> {
         reason = "it is almost always absent: 8 bytes, not 32"
     )]
     queue: Option<Box<VecDeque<J>>>,
-    cancellation: Option<CancellationToken>,
-    running: &'static str,
     /// When the last turn ended, in the host's milliseconds.
     used: u64,
-    readers: u32,
-    gate: Gate,
-    ending: Ending,
-    /// An exclusive turn runs, or somebody works through the queue, or the object is activated.
-    alone: bool,
-    brief: bool,
+    running: &'static str,
+    cancellation: Option<CancellationToken>,
 }
 
 impl<S: Clone, J: Job> Mailbox<S, J> {
@@ -167,8 +182,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
             Gate::Paused | Gate::Sealed | Gate::Gone => return Entry::Shut(self.gate),
         };
         if self.alone || self.queue.is_some() || ends {
-            let brief = self.brief && self.queue.is_none();
-            return Entry::Busy { brief };
+            return Entry::Busy { brief: self.brief };
         }
         let state = match access {
             Access::Exclusive if self.readers > 0 => return Entry::Busy { brief: self.brief },
@@ -198,6 +212,10 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
 
     /// Ends an exclusive turn.
     pub(super) fn leave_alone(&mut self, end: End<S>, now: u64) -> Next<S, J> {
+        if self.gate == Gate::Gone {
+            self.alone = false;
+            return Next::Drop(end.state);
+        }
         self.used = now;
         self.note(if end.state.is_none() {
             Ending::Discarded
@@ -208,6 +226,12 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         });
         self.state = end.state;
         self.settle()
+    }
+
+    /// Lets those who come for a while wait rather than try again: whoever works through the queue
+    /// stops for that long.
+    pub(super) fn rest_a_while(&mut self) {
+        self.brief = false;
     }
 
     /// Ends a shared turn, whose state has been dropped.
@@ -274,7 +298,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
             self.queue = None;
         }
         self.alone = true;
-        self.brief = false;
+        self.brief = job.is_brief();
         self.running = job.method();
         match access {
             Access::Exclusive => {
@@ -298,6 +322,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
     fn retire(&mut self) -> S {
         self.alone = true;
         self.ending = Ending::Orderly;
+        self.brief = false;
         self.running = "deactivate";
         self.state.take().expect("an object at rest has its state")
     }
@@ -381,10 +406,6 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         self.state.as_ref()
     }
 
-    pub(super) fn gate(&self) -> Gate {
-        self.gate
-    }
-
     /// The method whose turn began last.
     pub(super) fn running(&self) -> &'static str {
         self.running
@@ -426,6 +447,10 @@ mod tests {
 
         fn method(&self) -> &'static str {
             "test"
+        }
+
+        fn is_brief(&self) -> bool {
+            false
         }
     }
 
@@ -492,6 +517,32 @@ mod tests {
             is_over: false,
         };
         explore(&world, &mut Vec::new());
+    }
+
+    #[test]
+    fn a_turn_that_outlives_its_activation_gets_its_state_back_to_drop() {
+        let mut mailbox = Mailbox::<(), Call>::activating(VecDeque::new(), 0);
+        mailbox.leave_alone(end(false), 0);
+        let begun = mailbox.enter(Access::Exclusive, "test", false, || Hold::Free);
+        assert!(matches!(begun, Entry::Run(())));
+        assert!(mailbox.finish().state.is_none(), "the turn has it");
+        assert!(matches!(
+            mailbox.leave_alone(end(false), 0),
+            Next::Drop(Some(()))
+        ));
+        assert!(mailbox.finish().state.is_none(), "nothing is kept");
+    }
+
+    #[test]
+    fn who_comes_while_brief_turns_run_may_try_again_unless_they_rest() {
+        let mut mailbox = Mailbox::<(), Call>::activating(VecDeque::new(), 0);
+        mailbox.leave_alone(end(false), 0);
+        let mut enter = |brief| mailbox.enter(Access::Exclusive, "test", brief, || Hold::Free);
+        assert!(matches!(enter(true), Entry::Run(())));
+        assert!(matches!(enter(false), Entry::Busy { brief: true }));
+        mailbox.rest_a_while();
+        let again = mailbox.enter(Access::Exclusive, "test", true, || Hold::Free);
+        assert!(matches!(again, Entry::Busy { brief: false }));
     }
 
     fn explore(world: &World, history: &mut Vec<Step>) {
@@ -621,6 +672,7 @@ mod tests {
             match next {
                 Next::Rest => {}
                 Next::Quiet => assert!(self.is_paused),
+                Next::Drop(_) => panic!("nothing comes after the end"),
                 Next::Exclusive(call, ()) => {
                     assert_eq!(self.waiting.pop_front(), Some(call));
                     self.began(call);

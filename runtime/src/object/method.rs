@@ -104,6 +104,8 @@ pub trait Method: Serialize + DeserializeOwned + Send + 'static {
     const NAME: &'static str;
     /// The names of its arguments, in order.
     const ARGUMENTS: &'static [&'static str];
+    /// Whether it takes a context. One that does not is spared what only a context needs.
+    const TAKES_CONTEXT: bool;
     /// Whether it returns a `Result`, whose `Err` HTTP answers as a problem.
     const FALLIBLE: bool;
     /// How to run it.

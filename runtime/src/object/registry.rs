@@ -47,7 +47,7 @@ async fn run<M: Method>(
         Err(_) => return bad_arguments(&call, "reading them panicked"),
     };
     let info = CallInfo {
-        deadline: call.deadline,
+        deadline: hosted.common.clock().moment(call.deadline),
         path: call.path.clone(),
     };
     match hosted.call(&slot, &call.key, method, info).await {

@@ -12,13 +12,13 @@ use std::task::{Poll, Waker};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::coop::unconstrained;
-use tokio::time::Instant;
 
 use super::activation::Activation;
 use super::context::Context;
 use super::mailbox::End;
 use super::meter::Timed;
 use super::{Access, Body, CallPath, Method, Object};
+use crate::clock::Moment;
 use crate::error::CallError;
 
 /// Turns of methods that wait are nested on one stack at most this deep; deeper ones are spawned.
@@ -44,7 +44,9 @@ pub(super) struct Saved {
 /// What a turn needs to know of its call.
 #[derive(Clone, Debug)]
 pub(super) struct CallInfo {
-    pub(super) deadline: Instant,
+    /// When the caller stops waiting, by the clock of the host's fence: what its checks read
+    /// anyway, so that a call which never waits needs no other clock.
+    pub(super) deadline: Moment,
     pub(super) path: CallPath,
 }
 
@@ -56,6 +58,12 @@ pub(super) enum Begun<T, R> {
     Suspended(BoxFuture<'static, Ended<T, R>>),
 }
 
+/// Whether turns of a method end without waiting for anything: neither the body nor storage.
+pub(super) const fn is_brief<M: Method>() -> bool {
+    let stores = M::Object::STATE.is_some() && matches!(M::BODY.access(), Access::Exclusive);
+    M::BODY.is_plain() && !stores
+}
+
 /// Runs a method as far as it goes without waiting. The activation has granted the turn, and
 /// `held` is its only copy of the state if the method is exclusive.
 pub(super) fn begin<M: Method>(
@@ -64,11 +72,14 @@ pub(super) fn begin<M: Method>(
     info: CallInfo,
     method: M,
 ) -> Begun<M::Object, M::Reply> {
-    let stores = M::Object::STATE.is_some() && M::BODY.access() == Access::Exclusive;
     let depth = info.path.len() + 1;
-    let context = Context::new(activation.clone(), info);
+    let context = if M::TAKES_CONTEXT {
+        Context::new(activation.clone(), info)
+    } else {
+        Context::unused(info)
+    };
     let mut sample = activation.sample();
-    if M::BODY.is_plain() && !stores {
+    if is_brief::<M>() {
         let _stretch = sample.as_mut().map(|sample| sample.stretch());
         return Begun::Ended(plain(activation, held, &context, method));
     }

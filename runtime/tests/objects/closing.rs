@@ -1,12 +1,13 @@
 //! Shards that open and close, and a node that is fenced or loses its lease.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
 use steading::clock::Moment;
 use steading::object::Closing;
 use steading::storage::MemoryStorage;
-use steading::{CallError, Outcome};
+use steading::{CallError, Object, Outcome, methods};
 use tokio::time::Instant;
 
 use crate::world::{Counter, Hooked, Probe, SHARDS, Saved, World, hooks, shard, token};
@@ -159,6 +160,48 @@ async fn a_lost_lease_drops_everything_and_silences_running_turns() {
     let error = turn.expect_err("its lease was lost");
     assert!(matches!(error, CallError::Fenced(_)), "{error}");
     assert_eq!(saved.total().await, Ok(1), "what it did was not stored");
+}
+
+/// An object whose state tells how many of its kind there are.
+#[derive(Object)]
+pub(crate) struct Tracked;
+
+static TRACKED: AtomicUsize = AtomicUsize::new(0);
+
+impl Default for Tracked {
+    fn default() -> Self {
+        TRACKED.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        TRACKED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[methods]
+impl Tracked {
+    pub(crate) async fn sleep(&mut self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_state_outlives_its_shard_though_handles_do() {
+    let world = World::new();
+    let (ended, running) = (world.object::<Tracked>("a"), world.object::<Tracked>("b"));
+    ended.sleep(0).await.expect("a good call");
+    let lose = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(TRACKED.load(Ordering::SeqCst), 2);
+        world.host.discard_all();
+    };
+    let (turn, ()) = tokio::join!(running.sleep(100), lose);
+    turn.expect_err("its lease was lost");
+    assert_eq!(TRACKED.load(Ordering::SeqCst), 0);
+    drop((ended, running));
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,29 @@ async fn s2_55_n16_shards_that_close_and_open_under_load_lose_and_double_nothing
     assert!(total > 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_that_one_caller_has_under_way_keep_their_order_at_a_crowded_object() {
+    let world = World::new();
+    let callers = (0..16).map(|_| {
+        let counter = world.object::<Counter>("crowded");
+        world.tasks.spawn_work(async move {
+            let mut last = 0;
+            for _ in 0..1_000 {
+                // Begins them one after the other, always in this order.
+                for total in join_all((0..3).map(|_| counter.add(1))).await {
+                    let total = total.expect("a good call");
+                    assert!(total > last, "{total} after {last}");
+                    last = total;
+                }
+            }
+        })
+    });
+    for ended in join_all(callers).await {
+        ended.expect("no panic");
+    }
+    assert_eq!(world.object::<Counter>("crowded").total().await, Ok(48_000));
+}
+
 async fn add(object: &crate::world::SavedHandle, turn: usize) -> Result<i64, CallError> {
     if turn.is_multiple_of(7) {
         object.slowly_add(1, 1).await

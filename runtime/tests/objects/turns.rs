@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use steading::{CallError, Outcome};
 use tokio::time::{Instant, timeout};
 
-use crate::world::{Counter, Probe, World};
+use crate::world::{BUSTLING, Counter, Probe, World};
 
 #[tokio::test]
 async fn o3_the_first_call_makes_the_object_and_later_ones_find_it() {
@@ -175,6 +176,39 @@ async fn a_calls_deadline_binds_the_calls_made_for_it() {
         .object::<Probe>("a")
         .with_timeout(Duration::from_millis(300));
     assert_eq!(probe.patience().await, Ok(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_counts_from_the_call_however_late_the_turn_asks() {
+    let world = World::new();
+    let probe = world
+        .object::<Probe>("a")
+        .with_timeout(Duration::from_millis(300));
+    assert_eq!(probe.later_patience(100).await, Ok(200));
+}
+
+#[tokio::test]
+async fn a_caller_in_a_loop_lets_other_tasks_run() {
+    let world = World::new();
+    let counter = world.object::<Counter>("c");
+    let other = world.tasks.spawn_work(async {});
+    let mut calls = 0;
+    while !other.is_finished() {
+        calls = counter.add(1).await.expect("a good call");
+        assert!(calls < 10_000, "one thread runs both tasks");
+    }
+    assert!(calls > 1, "and no call waits for itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_that_wait_for_a_brief_one_follow_it_in_order() {
+    let world = World::new();
+    let counter = world.object::<Counter>("bustling");
+    BUSTLING.lock().insert("bustling".into(), counter.clone());
+    assert_eq!(counter.bustle().await, Ok(0));
+    let after = counter.total().now_or_never();
+    assert_eq!(after, Some(Ok(110)), "they had their turns in passing");
+    assert_eq!(counter.slowly_add(1).await, Ok(111));
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! One host of the tests' objects, with every shard open.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,7 @@ impl World {
         registry.register::<Lazy>();
         registry.register::<Hooked>();
         registry.register::<Watch>();
+        registry.register::<crate::closing::Tracked>();
         registry.register::<crate::travel::Guest>();
         registry.register::<crate::travel::Local>();
         registry.register::<crate::travel::Picky>();
@@ -177,6 +180,9 @@ impl RemoteCalls for Nobody {
     }
 }
 
+/// Handles of objects to themselves, by ID: for [`Counter::bustle`].
+pub(crate) static BUSTLING: Mutex<BTreeMap<String, CounterHandle>> = Mutex::new(BTreeMap::new());
+
 #[derive(Debug, Default, Serialize, Deserialize, Object)]
 pub(crate) struct Counter {
     total: i64,
@@ -225,6 +231,16 @@ impl Counter {
 
     pub(crate) fn repeat(&self, text: String, times: usize) -> String {
         text.repeat(times)
+    }
+
+    /// Has others come while its turn runs: two who add and one who looks.
+    pub(crate) fn bustle(&mut self, ctx: &Context) -> i64 {
+        let handle = BUSTLING.lock().get(ctx.id()).cloned();
+        let handle = handle.expect("the test put it there");
+        assert!(handle.add(10).now_or_never().is_none(), "it waits");
+        assert!(handle.total().now_or_never().is_none(), "it waits");
+        assert!(handle.add(100).now_or_never().is_none(), "it waits");
+        self.total
     }
 
     pub(crate) fn give_up(&mut self, ctx: &Context) -> i64 {
@@ -319,6 +335,12 @@ impl Probe {
     /// Returns how long the deadline of a call to another object would be away, in milliseconds.
     pub(crate) async fn patience(&self, ctx: &Context) -> u128 {
         (ctx.deadline() - tokio::time::Instant::now()).as_millis()
+    }
+
+    /// Does as `patience` after so many milliseconds.
+    pub(crate) async fn later_patience(&self, ctx: &Context, ms: u64) -> u128 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.patience(ctx).await
     }
 
     /// Makes, changes and deletes another object.

@@ -10,6 +10,7 @@
 
 mod builder;
 mod error;
+mod follow;
 mod glue;
 mod join;
 mod launch;
@@ -19,6 +20,7 @@ mod query;
 mod readiness;
 mod report;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -41,7 +43,7 @@ use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey};
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
-use crate::placement::{ClusterView, NodeRecord, NodeState};
+use crate::placement::{ClusterView, NodeRecord, NodeState, Spans};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
 pub use crate::routing::{NodeLoad, NodeReport};
@@ -79,6 +81,10 @@ struct Shared {
     readiness: Mutex<Tracker>,
     /// What the process took in the last window of load.
     process: loads::ProcessLoad,
+    /// Since when shards are on their way.
+    spans: Mutex<Spans>,
+    /// What each node last reported while this one leads; else empty.
+    reports: Mutex<Arc<BTreeMap<NodeId, NodeReport>>>,
     /// Set once by whoever stops the node first.
     stopping: watch::Sender<Stopping>,
     /// Cancelled when a stop must not take its time.

@@ -3,13 +3,17 @@
 //! Pure: nothing here knows tokio, the store or a clock; `now` is an argument where it matters.
 //! Iteration is in a fixed order everywhere, so the same input gives the same output.
 
+mod balance;
 pub mod checker;
 pub mod ownership;
 pub mod planner;
 mod shard_table;
+mod spans;
 mod view;
 
+pub use balance::{Balance, Spread, spread};
 pub use shard_table::ShardTable;
+pub use spans::Spans;
 pub use view::{
     Cause, ClusterMeta, ClusterView, Leader, News, NodeRecord, NodeState, Orders, Owner,
     OwnerRecord, Parcel, Target, Weight,

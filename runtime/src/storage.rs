@@ -6,6 +6,7 @@
 
 mod embedded;
 mod memory;
+mod metered;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use crate::ids::{ObjectKey, Token};
 
 pub use embedded::{EmbeddedStorage, OpenError};
 pub use memory::MemoryStorage;
+pub(crate) use metered::Metered;
 
 /// A stored state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

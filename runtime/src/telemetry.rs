@@ -7,8 +7,10 @@ mod coordination;
 mod hosts;
 mod membership;
 mod objects;
+mod placement;
 pub(crate) mod process;
 mod routing;
+mod storage;
 
 use std::fmt;
 
@@ -26,8 +28,11 @@ pub use coordination::{
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;
 pub(crate) use objects::TurnMetrics;
-pub use objects::{ObjectMetrics, SaveLabels, TypeLabels};
-pub use routing::{LinkMetrics, ParkingMetrics, RoutingMetrics};
+pub use objects::{ObjectMetrics, TypeLabels};
+pub(crate) use placement::{ClusterGauges, SpreadGauges, TellCluster};
+pub use placement::{PhaseLabels, PlacementMetrics};
+pub use routing::{CallLabels, CallMetrics, LinkMetrics, ParkingMetrics, RoutingMetrics};
+pub use storage::{StorageMetrics, StorageRequest, StorageTime};
 
 /// The metrics of one node.
 pub struct Metrics {
@@ -44,6 +49,10 @@ pub struct Metrics {
     pub membership: MembershipMetrics,
     /// Calls on their way to their objects.
     pub routing: RoutingMetrics,
+    /// Shards on their way, as the leader sees it.
+    pub placement: PlacementMetrics,
+    /// Loads and saves of the state of objects.
+    pub storage: StorageMetrics,
 }
 
 /// The labels of [`Metrics::store_writes`].
@@ -78,11 +87,20 @@ impl Metrics {
             "Time until the store answered",
             store_request_seconds.clone(),
         );
+        // Shown from the beginning, so that a first event is seen as a rise from zero.
+        for outcome in ["ok", "conflict", "transient", "fatal"] {
+            drop(store_writes.get_or_create(&StoreWrite { outcome }));
+        }
+        for request in ["list", "commit", "grant", "keep_alive", "revoke", "watch"] {
+            drop(store_request_seconds.get_or_create(&StoreRequest { request }));
+        }
         registry.register_collector(Box::new(process::ProcessCollector));
         let routing = RoutingMetrics::default();
         routing.register(&mut registry);
         Self {
             membership: MembershipMetrics::register(&mut registry),
+            placement: PlacementMetrics::register(&mut registry),
+            storage: StorageMetrics::register(&mut registry),
             registry: RwLock::new(registry),
             store_writes,
             store_request_seconds,
@@ -95,6 +113,14 @@ impl Metrics {
     /// Has a host's turns counted whenever the metrics are read.
     pub(crate) fn collect_from(&self, turns: impl CountTurns) {
         let collector = hosts::TurnCollector(turns);
+        self.registry
+            .write()
+            .register_collector(Box::new(collector));
+    }
+
+    /// Has the cluster told whenever the metrics are read, as long as this node leads.
+    pub(crate) fn tell_cluster(&self, cluster: impl TellCluster) {
+        let collector = placement::ClusterCollector(cluster);
         self.registry
             .write()
             .register_collector(Box::new(collector));

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::follow::{self, Overview};
 use super::join::Joining;
 use super::loads::{self, ProcessLoad};
 use super::readiness::Tracker;
@@ -109,6 +110,8 @@ impl Node {
             lease: watch::Sender::new(None),
             readiness: Mutex::new(Tracker::new(Instant::now())),
             process: ProcessLoad::new(),
+            spans: Mutex::default(),
+            reports: Mutex::default(),
             stopping: watch::Sender::new(Stopping::No),
             hurry: CancellationToken::new(),
         };
@@ -122,6 +125,15 @@ impl Node {
     fn begin(&self, listener: Listener, routes: tonic::service::Routes, joining: Joining) {
         let Shared { tasks, router, .. } = &*self.shared;
         router.report_from(Arc::new(Reporter(Arc::downgrade(&self.shared))));
+        self.shared
+            .metrics
+            .tell_cluster(Overview(Arc::downgrade(&self.shared)));
+        let following = self.clone();
+        tasks.spawn("cluster metrics", |shutdown| {
+            follow::follow(following, shutdown)
+        });
+        let asking = self.clone();
+        tasks.spawn("load reports", |shutdown| loads::gather(asking, shutdown));
         let measured = self.clone();
         tasks.spawn("load windows", |shutdown| {
             loads::end_windows(measured, shutdown)

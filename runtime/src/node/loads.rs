@@ -1,6 +1,8 @@
 //! Windows of load: what this node's shards and its process took, one window after the other.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,6 +28,31 @@ pub(super) async fn end_windows(node: Node, shutdown: CancellationToken) -> Resu
         }
         node.shared.host.end_load_window().await;
         node.shared.process.end_window();
+    }
+}
+
+/// Asks all nodes once a window what they report, as long as this node leads, until `shutdown`.
+/// A node that does not answer in two seconds is left out.
+pub(super) async fn gather(node: Node, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let mut tick = interval(LOAD_WINDOW);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let gathered = async {
+            tick.tick().await;
+            if node.shared.leads(&node.view()) {
+                node.reports().await
+            } else {
+                BTreeMap::new()
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            reports = gathered => {
+                let known = reports.into_iter().filter_map(|(node, report)| Some((node, report.ok()?)));
+                *node.shared.reports.lock() = Arc::new(known.collect());
+            }
+        }
     }
 }
 

@@ -341,11 +341,8 @@ impl<T: Object> Activation<T> {
     }
 
     async fn put(&self, version: u64, state: Option<Vec<u8>>) -> Result<u64, StorageError> {
-        let common = &self.hosted.common;
-        let saved = common.storage.save(&self.key, self.token, version, state);
-        let saved = saved.await;
-        common.metrics.objects.count_save(saved.is_ok());
-        saved
+        let storage = &self.hosted.common.storage;
+        storage.save(&self.key, self.token, version, state).await
     }
 
     /// Deletes the stored state of an object that had no activation: this one is not activated.

@@ -28,7 +28,7 @@ use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId, Token};
 use crate::placement::Parcel;
-use crate::storage::Storage;
+use crate::storage::{Metered, Storage};
 use crate::tasks::Tasks;
 use crate::telemetry::{CountTurns, HostCounts, Metrics};
 
@@ -144,7 +144,7 @@ impl Host {
             node: settings.node,
             layout: settings.layout,
             fence: settings.fence,
-            storage: settings.storage,
+            storage: Arc::new(Metered::new(settings.storage, settings.metrics.clone())),
             payload_max: settings.payload_max,
             tasks: settings.tasks,
             metrics: settings.metrics,

@@ -52,6 +52,15 @@ pub struct NodeLoad {
     pub refusals: u64,
 }
 
+impl NodeReport {
+    /// Returns how many CPUs its shards kept busy; `None` before the first window has ended.
+    pub fn shards_cpus(&self) -> Option<f64> {
+        let cpu: Duration = self.shards.values().map(|shard| shard.cpu).sum();
+        let is_known = self.load.number > 0 && !self.load.window.is_zero();
+        is_known.then(|| cpu.as_secs_f64() / self.load.window.as_secs_f64())
+    }
+}
+
 impl NodeLoad {
     /// Returns how much of all its CPUs the process used, in thousandths.
     pub fn cpu_permille(&self) -> u64 {

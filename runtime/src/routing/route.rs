@@ -68,12 +68,16 @@ struct Turn {
 impl Inner {
     /// Brings a call of this process to its object.
     pub(super) async fn route(self: Arc<Self>, call: EncodedCall) -> Result<Bytes, CallError> {
-        match self.bring(call, Origin::Here).await {
+        let metrics = &self.settings.metrics.routing.calls;
+        let began = metrics.begin();
+        let result = match self.bring(call, Origin::Here).await {
             Answer::Reply(value) => Ok(value),
             Answer::Failed(error) => Err(error),
             Answer::Moved(news) => Err(CallError::NoOwner(format!("{} has it", news.owner.node))),
             Answer::NotOwner(revision) => Err(CallError::NoOwner(format!("as of {revision}"))),
-        }
+        };
+        metrics.end(began, result.as_ref().err().map(CallError::code));
+        result
     }
 
     /// Serves a call that another node sent here.

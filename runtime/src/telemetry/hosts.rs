@@ -104,19 +104,26 @@ fn objects_in_shards(
     encoder: &mut DescriptorEncoder<'_>,
     counts: &HostCounts,
 ) -> Result<(), fmt::Error> {
-    let help = "Live objects of the shard below which this part of the open shards lies";
+    let help = "Most live objects that a shard of this share of the open shards has, the emptier ones first";
     let mut metric =
         encoder.encode_descriptor("objects_in_shard", help, None, MetricType::Gauge)?;
-    for (quantile, percent) in QUANTILES {
+    for (share, percent) in QUANTILES {
         let gauge = ConstGauge::new(counts.quantile(percent));
-        gauge.encode(metric.encode_family(&[("quantile", quantile)])?)?;
+        gauge.encode(metric.encode_family(&[("share", share)])?)?;
     }
-    let help = "Live objects of the fullest open shards";
+    let ranked = || (1_u32..).zip(&counts.fullest);
+    let help = "Live objects of the fullest open shards, the fullest first";
     let mut metric =
         encoder.encode_descriptor("objects_in_top_shard", help, None, MetricType::Gauge)?;
-    for (shard, objects) in &counts.fullest {
+    for (rank, (_, objects)) in ranked() {
         let gauge = ConstGauge::new(*objects);
-        gauge.encode(metric.encode_family(&[("shard", shard.get())])?)?;
+        gauge.encode(metric.encode_family(&[("rank", rank)])?)?;
+    }
+    let help = "Number of the shard that has this rank among the fullest";
+    let mut metric = encoder.encode_descriptor("top_shard", help, None, MetricType::Gauge)?;
+    for (rank, (shard, _)) in ranked() {
+        let gauge = ConstGauge::new(shard.get());
+        gauge.encode(metric.encode_family(&[("rank", rank)])?)?;
     }
     Ok(())
 }

@@ -18,8 +18,6 @@ pub struct ObjectMetrics {
     pub activations: Counter,
     /// Turns that panicked.
     pub panics: Counter,
-    /// Saves of object state, by outcome.
-    pub saves: Family<SaveLabels, Counter>,
     /// Closings begun: attempts to take a shard's lock alone.
     pub lock_attempts_exclusive: Counter,
     /// Closings that wait for running turns now.
@@ -51,20 +49,12 @@ pub struct TypeLabels {
     pub object_type: Arc<str>,
 }
 
-/// The labels of [`ObjectMetrics::saves`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SaveLabels {
-    /// `ok` or `error`.
-    pub outcome: &'static str,
-}
-
 impl ObjectMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.0001, 4.0, 10));
         let metrics = Self {
             activations: Counter::default(),
             panics: Counter::default(),
-            saves: Family::default(),
             lock_attempts_exclusive: Counter::default(),
             locks_wanted_exclusive: Gauge::default(),
             locks_held_exclusive: Gauge::default(),
@@ -79,7 +69,6 @@ impl ObjectMetrics {
         let m = metrics.clone();
         registry.register("activations", "Activations begun", m.activations);
         registry.register("panics", "Turns that panicked", m.panics);
-        registry.register("saves", "Saves of object state by outcome", m.saves);
         registry.register(
             "parcels_missing",
             "Shards that opened without the state that was to come with them",
@@ -144,11 +133,6 @@ impl ObjectMetrics {
             estimated: self.turns_estimated.get_or_create(&labels).clone(),
             cpu_seconds: self.turn_cpu_seconds.get_or_create(&labels).clone(),
         }
-    }
-
-    pub(crate) fn count_save(&self, is_ok: bool) {
-        let outcome = if is_ok { "ok" } else { "error" };
-        self.saves.get_or_create(&SaveLabels { outcome }).inc();
     }
 }
 

@@ -1,9 +1,14 @@
 //! What routing counts.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::error::CallError;
 
 /// Calls on their way to their objects.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +17,61 @@ pub struct RoutingMetrics {
     pub parking: ParkingMetrics,
     /// The connections to and from other nodes.
     pub links: LinkMetrics,
+    /// How routed calls ended.
+    pub calls: CallMetrics,
+}
+
+/// How calls ended that were not served at once in their caller's process.
+#[derive(Clone, Debug)]
+pub struct CallMetrics {
+    /// Calls made.
+    pub routed: Counter,
+    /// Those that failed, by the code of their error.
+    pub failed: Family<CallLabels, Counter>,
+    /// Seconds from a call to its answer, waiting included; of one call in 16.
+    pub seconds: Histogram,
+}
+
+/// The labels of [`CallMetrics::failed`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// The stable code of the error.
+    pub code: &'static str,
+}
+
+/// One routed call of so many is timed.
+const CALLS_PER_SAMPLE: u64 = 16;
+
+impl Default for CallMetrics {
+    fn default() -> Self {
+        let failed = Family::default();
+        for (code, _) in CallError::CODES {
+            drop(failed.get_or_create(&CallLabels { code }));
+        }
+        Self {
+            routed: Counter::default(),
+            failed,
+            seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 20)), // To 26 s.
+        }
+    }
+}
+
+impl CallMetrics {
+    /// Counts a call that begins, and returns when it did if it is one of those that are timed.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        let before = self.routed.inc();
+        before.is_multiple_of(CALLS_PER_SAMPLE).then(Instant::now)
+    }
+
+    /// Takes in the end of a call, and the code of its error.
+    pub(crate) fn end(&self, began: Option<Instant>, failed: Option<&'static str>) {
+        if let Some(began) = began {
+            self.seconds.observe(began.elapsed().as_secs_f64());
+        }
+        if let Some(code) = failed {
+            self.failed.get_or_create(&CallLabels { code }).inc();
+        }
+    }
 }
 
 /// Calls that wait for somebody who can serve their shard.
@@ -83,6 +143,12 @@ impl RoutingMetrics {
         registry.register("parking_overflows", help, parking.overflows.clone());
         let help = "How long calls waited for an owner";
         registry.register("parked_seconds", help, parking.wait.clone());
+        let help = "Calls that were not served at once in their caller's process";
+        registry.register("routed_calls", help, self.calls.routed.clone());
+        let help = "Routed calls that failed by the code of their error";
+        registry.register("routed_calls_failed", help, self.calls.failed.clone());
+        let help = "Time from routed calls to their answers; of one call in 16";
+        registry.register("routed_call_seconds", help, self.calls.seconds.clone());
         self.links.register(registry);
     }
 }

@@ -273,7 +273,7 @@ async fn s2_13_to_s2_16_turns_and_closings_are_counted() {
         "steading_shard_lock_attempts_exclusive_total 1",
         "steading_shard_lock_held_exclusive 0",
         "steading_shard_lock_wait_seconds_count 1",
-        "steading_objects_in_shard{quantile=\"1\"} 1",
+        "steading_objects_in_shard{share=\"1\"} 1",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }

@@ -204,6 +204,18 @@ impl Stages {
 }
 
 impl Stage {
+    /// Every stage.
+    pub const ALL: [Self; 8] = [
+        Self::Claim,
+        Self::Retry,
+        Self::Close,
+        Self::Send,
+        Self::HandOver,
+        Self::End,
+        Self::Release,
+        Self::Resolve,
+    ];
+
     /// Returns the name that metrics, logs and answers to operators use.
     pub fn name(self) -> &'static str {
         match self {

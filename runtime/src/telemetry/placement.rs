@@ -1,0 +1,179 @@
+//! The metrics of the whole cluster, which its leader alone tells; so a sum over nodes is right.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use super::hosts::write;
+use crate::coordination::reconciler::Stage;
+
+/// How long shards were without an owner or on their way.
+#[derive(Clone, Debug)]
+pub struct PlacementMetrics {
+    /// Seconds that shards were without a live owner, as the leader saw it.
+    pub unowned_seconds: Histogram,
+    /// Seconds that the oldest shard of this node has been in a phase of coming or going.
+    pub oldest_in_phase_seconds: Family<PhaseLabels, Gauge<f64, AtomicU64>>,
+}
+
+/// The labels of [`PlacementMetrics::oldest_in_phase_seconds`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PhaseLabels {
+    /// `claim`, `retry`, `close`, `send`, `hand_over`, `end`, `release` or `resolve`.
+    pub phase: &'static str,
+}
+
+impl PlacementMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            unowned_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)), // To 66 s.
+            oldest_in_phase_seconds: Family::default(),
+        };
+        for phase in Stage::ALL.map(Stage::name) {
+            let labels = PhaseLabels { phase };
+            drop(metrics.oldest_in_phase_seconds.get_or_create(&labels));
+        }
+        registry.register(
+            "cluster_unowned_seconds",
+            "Time that shards were without a live owner",
+            metrics.unowned_seconds.clone(),
+        );
+        registry.register(
+            "oldest_in_phase_seconds",
+            "Time that the oldest shard has been in a phase of coming or going",
+            metrics.oldest_in_phase_seconds.clone(),
+        );
+        metrics
+    }
+}
+
+/// What a leader tells of its cluster when it is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClusterGauges {
+    /// By state.
+    pub(crate) nodes: Vec<(&'static str, usize)>,
+    /// By state.
+    pub(crate) shards: Vec<(&'static str, usize)>,
+    pub(crate) pinned: usize,
+    /// Shards that a node owns.
+    pub(crate) shards_per_node: SpreadGauges,
+    /// CPUs that a node's shards kept busy in its last window of load.
+    pub(crate) load_per_node: SpreadGauges,
+    pub(crate) oldest_move: Duration,
+    pub(crate) oldest_unowned: Duration,
+}
+
+/// How evenly something is divided over nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SpreadGauges {
+    pub(crate) max: f64,
+    pub(crate) min: f64,
+    pub(crate) mean: f64,
+    pub(crate) variation: f64,
+}
+
+/// Where the gauges come from when metrics are read; `None`: this node does not lead.
+pub(crate) trait TellCluster: Send + Sync + 'static {
+    fn gauges(&self) -> Option<ClusterGauges>;
+}
+
+pub(super) struct ClusterCollector<T>(pub(super) T);
+
+impl<T> fmt::Debug for ClusterCollector<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterCollector")
+    }
+}
+
+impl<T: TellCluster> Collector for ClusterCollector<T> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(gauges) = self.0.gauges() else {
+            return Ok(());
+        };
+        let encoder = &mut encoder;
+        let help = "Live nodes by state";
+        family(encoder, "cluster_nodes", help, "state", &gauges.nodes)?;
+        let help = "Shards by state";
+        family(encoder, "cluster_shards", help, "state", &gauges.shards)?;
+        write(
+            encoder,
+            "cluster_shards_pinned",
+            "Shards that operators fixed where they are",
+            &ConstGauge::new(gauges.pinned),
+        )?;
+        gauges.shards_per_node.encode(
+            encoder,
+            (
+                "cluster_shards_per_node",
+                "Shards that the nodes own which take some: most, least and mean of nodes",
+            ),
+            (
+                "cluster_shards_variation",
+                "Standard deviation over mean of the shards of nodes for their weight",
+            ),
+        )?;
+        gauges.load_per_node.encode(
+            encoder,
+            (
+                "cluster_load_per_node",
+                "CPUs that a node's shards kept busy: most, least and mean of nodes",
+            ),
+            (
+                "cluster_load_variation",
+                "Standard deviation over mean of the load of nodes for their weight",
+            ),
+        )?;
+        write(
+            encoder,
+            "cluster_oldest_move_seconds",
+            "Time that the oldest move has been going on",
+            &ConstGauge::new(gauges.oldest_move.as_secs_f64()),
+        )?;
+        write(
+            encoder,
+            "cluster_oldest_unowned_seconds",
+            "Time that the shard which is so longest has been without a live owner",
+            &ConstGauge::new(gauges.oldest_unowned.as_secs_f64()),
+        )
+    }
+}
+
+impl SpreadGauges {
+    fn encode(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        (variation, variation_help): (&str, &str),
+    ) -> Result<(), fmt::Error> {
+        let values = [("max", self.max), ("min", self.min), ("mean", self.mean)];
+        family(encoder, name, help, "of", &values)?;
+        let gauge = ConstGauge::new(self.variation);
+        write(encoder, variation, variation_help, &gauge)
+    }
+}
+
+fn family<V: Copy>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, V)],
+) -> Result<(), fmt::Error>
+where
+    ConstGauge<V>: EncodeMetric,
+{
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (value, amount) in values {
+        let gauge = ConstGauge::new(*amount);
+        gauge.encode(metric.encode_family(&[(label, *value)])?)?;
+    }
+    Ok(())
+}

@@ -1,5 +1,8 @@
 //! The generated parts of `docs/` are up to date. `make docs` writes them.
 
+#[path = "docs/metrics.rs"]
+mod metrics;
+
 use std::path::Path;
 
 #[test]

@@ -1,7 +1,7 @@
 # Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
 # that can be typed without make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc unit integration docs bench audit clean
+.PHONY: help setup demo test check fmt clippy doc unit integration model docs bench audit clean
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands.
@@ -33,6 +33,9 @@ unit: ## Unit, documentation and macro tests.
 integration: ## Tests with real etcd and real node processes.
 	cargo build --locked -p steading-node -p steading-example-wordcount
 	cargo test --locked -p steading-integration-tests
+
+model: ## Visit the larger worlds of the ownership model. Takes a quarter of an hour.
+	cargo test --locked -p steading-model -- --ignored --nocapture
 
 docs: ## Write the generated parts of docs/.
 	STEADING_WRITE_DOCS=1 cargo test --locked -p steading-node --test docs

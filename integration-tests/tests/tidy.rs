@@ -156,6 +156,7 @@ fn all_sources() -> Vec<Source> {
         "inspector",
         "examples",
         "integration-tests",
+        "model",
     ] {
         collect(&root().join(member), &mut found);
     }

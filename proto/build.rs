@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/steading/v1/objects.proto",
         "proto/steading/v1/admin.proto",
         "proto/steading/v1/transfer.proto",
+        "proto/steading/v1/operator.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

@@ -238,6 +238,16 @@ impl Node {
         Answer::of(request.send().await?).await
     }
 
+    /// Gives its HTTP server a command.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be reached.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, reqwest::Error> {
+        let request = self.client.post(self.url(path)).json(body);
+        Answer::of(request.send().await?).await
+    }
+
     /// Calls a method of an object once.
     ///
     /// # Errors

@@ -87,12 +87,18 @@ impl Process {
         self.child().try_wait().expect("our own child")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself and all that it wrote has been read.
     pub async fn end(&self) -> ExitStatus {
         until(&format!("{} ends", self.name), async || {
-            self.ended().ok_or_else(|| self.output())
+            let ended = self.ended().filter(|_| self.is_read());
+            ended.ok_or_else(|| self.output())
         })
         .await
+    }
+
+    /// Whether both streams have ended: each has a reader that lasts as long as the stream.
+    fn is_read(&self) -> bool {
+        Arc::strong_count(&self.output) == 1
     }
 
     /// Waits for a line of output, and returns what `find` makes of it.

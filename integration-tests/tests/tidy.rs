@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["ids"]),
     ("fence", &["clock"]),
     ("placement", &["ids", "clock"]),
-    ("storage", &["ids"]),
+    ("storage", &["ids", "telemetry"]),
     (
         "coordination",
         &["ids", "placement", "clock", "fence", "tasks", "telemetry"],
@@ -75,6 +75,8 @@ const DOORS: &[(&str, &[&str])] = &[
         &[
             "runtime/src/routing/",
             "runtime/src/node/query.rs",
+            "runtime/src/node/operator.rs",
+            "runtime/src/node/operator/",
             "node/src/process/grpc.rs",
             // The baselines: plain unary calls.
             "node/src/bench/",

@@ -96,6 +96,7 @@ impl App {
             Command::Shards(args) => asked(commands::shards(&args, json).await, json),
             Command::Objects(args) => asked(commands::objects(&args, json).await, json),
             Command::Explain(args) => asked(commands::explain(&args.subject, json).await, json),
+            Command::Operate(command) => asked(commands::operate(&command, json).await, json),
             Command::Call(args) => asked(commands::call(&args).await, json),
             Command::Bench(args) => measured(bench::run(&args, json).await.map(|()| Exit::Done)),
             Command::BenchPart { part } => measured(bench::run_part(part, json).await),
@@ -176,6 +177,7 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
         | Command::Shards(_)
         | Command::Objects(_)
         | Command::Explain(_)
+        | Command::Operate(_)
         | Command::Call(_)
         | Command::Bench(_)
         | Command::BenchPart { .. }
@@ -209,6 +211,7 @@ fn supervised(command: &Command) -> Option<(&Settings, Role)> {
         | Command::Shards(_)
         | Command::Objects(_)
         | Command::Explain(_)
+        | Command::Operate(_)
         | Command::Call(_)
         | Command::Bench(_)
         | Command::BenchPart { .. }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading::ids::{NodeId, ObjectKey};
 
 use crate::bench::{self, BenchArgs};
+use crate::commands::Operate;
 use crate::settings::Settings;
 
 /// The program's whole command line.
@@ -46,6 +47,9 @@ pub(crate) enum Command {
     Objects(ObjectsArgs),
     /// Explain where something is, since when, and what comes next.
     Explain(ExplainArgs),
+    /// What operators order.
+    #[command(flatten)]
+    Operate(Operate),
     /// Call a method of an object.
     Call(CallArgs),
     /// Measure, each figure beside its baseline.

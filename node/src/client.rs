@@ -41,6 +41,9 @@ pub(crate) enum AskError {
     /// Arguments that are neither JSON nor pairs.
     #[error("`{0}` is no argument: write one JSON object or array, or NAME=VALUE for each")]
     Argument(String),
+    /// Neither the number of a shard nor a range of them.
+    #[error("`{0}` is no shard: write a number such as 17, or a range such as 16-31")]
+    Shards(String),
     /// An ID that no URL can hold.
     #[error("`{0}` cannot be asked for by HTTP: URLs take it for a step in their path")]
     DotSegment(String),
@@ -59,7 +62,9 @@ impl AskError {
     /// Returns the process's exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Address(_) | Self::Argument(_) | Self::DotSegment(_) => Exit::Usage,
+            Self::Address(_) | Self::Argument(_) | Self::Shards(_) | Self::DotSegment(_) => {
+                Exit::Usage
+            }
             Self::Unreachable(..) | Self::NotSteading(..) => Exit::Unreachable,
             Self::Problem(_) => Exit::Refused,
         }
@@ -102,6 +107,20 @@ impl Client {
         query: &[(&str, String)],
     ) -> Result<T, AskError> {
         let response = self.http.get(self.url(path)?).query(query).send().await;
+        self.read(response).await
+    }
+
+    /// Gives a command.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: String,
+    ) -> Result<T, AskError> {
+        let response = self.http.post(self.url(path)?).body(body).send().await;
         self.read(response).await
     }
 

@@ -2,8 +2,10 @@
 
 mod call;
 mod explain;
+mod operate;
 mod show;
 
 pub(crate) use call::call;
 pub(crate) use explain::explain;
+pub(crate) use operate::{Operate, operate};
 pub(crate) use show::{nodes, objects, shards, status};

@@ -10,17 +10,23 @@
 
 mod calls;
 mod cluster;
+mod explain;
 mod handlers;
 mod health;
 mod objects;
+mod operate;
+mod plans;
 mod problem;
 mod router;
 mod since;
 
 pub use calls::TIMEOUT_HEADER;
 pub use cluster::{Addresses, Cluster, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals};
+pub use explain::{Because, NodeExplanation, ObjectExplanation, ShardExplanation};
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};
+pub use operate::{Abort, Answer, MoveTo, Moves, NewPlan, Whereto};
+pub use plans::{EventInfo, MoveInfo, PlanCounts, PlanInfo};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use router::{openapi, router};

@@ -135,6 +135,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
         .labels
         .iter()
         .map(|label| (label.name.clone(), label.value.clone()));
+    let plan_settings = settings.planner.plan_settings(settings.num_shards)?;
     let mut builder = Node::builder()
         .prefix(settings.prefix.as_str())
         .shard_count(settings.num_shards)
@@ -147,7 +148,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
         .labels(labels.collect())
         .lease_ttl(settings.lease_ttl)
         .drain_timeout(settings.drain_timeout)
-        .join_delay(settings.join_delay)
+        .plan_settings(plan_settings)
         .replace(match settings.replace {
             Replace::Lock => steading::coordination::membership::Replace::Lock,
             Replace::Always => steading::coordination::membership::Replace::Always,

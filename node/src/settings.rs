@@ -6,6 +6,7 @@
 
 mod docs;
 mod file;
+mod planner;
 mod values;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use steading::placement::Weight;
 
 pub use docs::configuration_page;
 pub use file::{FileError, with_file};
+pub use planner::PlannerSettings;
 pub use values::{Address, Endpoint, Label, LogFormat, Prefix, Replace, Secret, StorageChoice};
 
 /// The settings of `node`, `gate` and `dev`.
@@ -192,16 +194,6 @@ pub struct Settings {
     )]
     pub replace: Replace,
 
-    /// How long the leader waits for more nodes to join before it plans for them.
-    #[arg(
-        long,
-        env = "STEADING_JOIN_DELAY",
-        value_name = "DURATION",
-        default_value = "300ms",
-        value_parser = values::duration
-    )]
-    pub join_delay: Duration,
-
     /// What to log to the error output, in `EnvFilter` syntax such as `info,steading=debug`.
     #[arg(
         long,
@@ -237,22 +229,9 @@ pub struct Settings {
     )]
     pub supervise: bool,
 
+    /// How the leader plans.
     #[command(flatten)]
-    reserved: Reserved,
-}
-
-/// Names that are set aside: giving one a value is refused rather than ignored.
-#[derive(Args, Clone, Debug)]
-struct Reserved {
-    /// Most moves in flight per node.
-    #[arg(long, env = "STEADING_REBALANCE_BATCH_SIZE", hide = true)]
-    rebalance_batch_size: Option<String>,
-    /// Spread of load that is left alone.
-    #[arg(long, env = "STEADING_IMBALANCE_THRESHOLD", hide = true)]
-    imbalance_threshold: Option<String>,
-    /// What is balanced.
-    #[arg(long, env = "STEADING_REBALANCE_STRATEGY", hide = true)]
-    rebalance_strategy: Option<String>,
+    pub planner: PlannerSettings,
 }
 
 /// What kind of process the settings are for.
@@ -299,7 +278,7 @@ impl Settings {
     ///
     /// [`SettingsError`], which names the setting and never its value if that is secret.
     pub fn check(&self, role: Role) -> Result<(), SettingsError> {
-        self.check_reserved()?;
+        self.planner.check(self.num_shards)?;
         self.check_etcd(role)?;
         if self.supervise && role == Role::Dev {
             let why = "`dev` keeps its nodes in one process, which has nobody to hand over to";
@@ -312,23 +291,6 @@ impl Settings {
         match tracing_subscriber::EnvFilter::try_new(&self.log) {
             Ok(_) => Ok(()),
             Err(error) => Err(refused("log", error.to_string())),
-        }
-    }
-
-    fn check_reserved(&self) -> Result<(), SettingsError> {
-        let Reserved {
-            rebalance_batch_size,
-            imbalance_threshold,
-            rebalance_strategy,
-        } = &self.reserved;
-        let given = [
-            ("rebalance_batch_size", rebalance_batch_size.as_deref()),
-            ("imbalance_threshold", imbalance_threshold.as_deref()),
-            ("rebalance_strategy", rebalance_strategy.as_deref()),
-        ];
-        match given.into_iter().find(|(_, value)| value.is_some()) {
-            Some((setting, _)) => Err(refused(setting, "it is not in this version".into())),
-            None => Ok(()),
         }
     }
 

@@ -280,6 +280,7 @@ fn dev_serves_every_command_and_ends_on_a_signal_with_0() {
     dev.check(&["explain", "object", "Counter/c1"], 0, "lives with shard");
     dev.check(&["explain", "node", "dev-0"], 0, "32 owned, 32 targeted");
     dev.check(&["explain", "node", "nobody"], 1, "no live node");
+    operators_commands(&dev);
     let (_, objects) = dev.ask(&["objects", "--type=Counter"]);
     assert_eq!(objects["objects"][0]["id"], "c1");
     let (_, shard) = dev.ask(&["explain", "shard", "5"]);
@@ -340,4 +341,28 @@ fn ended(process: &mut Child, limit: Duration) -> Option<i32> {
     let mut text = String::new();
     let _ = rest.as_mut().map(|stderr| stderr.read_to_string(&mut text));
     panic!("it does not end: {text}");
+}
+/// Each says what is so now, and changes nothing the second time.
+fn operators_commands(dev: &Dev) {
+    dev.check(&["explain", "shard", "5"], 0, "because plan");
+    dev.check(&["pin", "5"], 0, "shard 5 is pinned to dev-");
+    dev.check(&["pin", "5"], 0, "nothing had to change");
+    dev.check(&["explain", "shard", "5"], 0, "(pinned)");
+    dev.check(&["unpin", "5"], 0, "shard 5 is not pinned");
+    dev.check(&["move", "nobody", "5"], 1, "no live node nobody");
+    dev.check(&["move", "dev-0", "5-4"], 2, "is no shard");
+    dev.check(&["cordon", "dev-1"], 0, "gets no more shards");
+    dev.check(&["explain", "node", "dev-1"], 0, "who cordoned it");
+    dev.check(&["nodes"], 0, "active, cordoned");
+    dev.check(&["uncordon", "dev-1"], 0, "dev-1 gets shards");
+    dev.check(&["pause"], 0, "balancing is paused");
+    dev.check(&["status"], 0, "paused by an operator");
+    dev.check(&["rebalance"], 0, "where they should be");
+    dev.check(&["resume"], 0, "balancing goes on");
+    dev.check(&["plans"], 0, "an operator gave the command `pin`");
+    let (_, plans) = dev.ask(&["plans"]);
+    let id = plans[0]["id"].to_string();
+    dev.check(&["plan", &id], 0, "100 %");
+    dev.check(&["abort", &id], 0, "has ended");
+    dev.check(&["abort", "1"], 1, "no plan 1 is kept");
 }

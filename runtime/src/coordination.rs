@@ -3,6 +3,7 @@
 //! Knows the ids and `placement`; never objects, routing or the network.
 
 pub mod cluster;
+pub mod commands;
 mod effect;
 mod etcd;
 pub mod keys;

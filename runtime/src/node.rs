@@ -9,6 +9,8 @@
 //! release what is left, give the lead up, revoke the lease, close the connections.
 
 mod builder;
+mod cluster;
+mod drain;
 mod error;
 mod follow;
 mod glue;
@@ -16,9 +18,12 @@ mod join;
 mod launch;
 mod leave;
 mod loads;
+mod operator;
 mod query;
 mod readiness;
 mod report;
+mod weigh;
+mod zeros;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use builder::NodeBuilder;
+pub use cluster::Cluster;
 pub use error::StartError;
 pub use query::QueryError;
 pub use readiness::{Condition, ConditionState, Readiness};
@@ -43,6 +49,7 @@ use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey};
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
+use crate::placement::planner::Loads;
 use crate::placement::{ClusterView, NodeRecord, NodeState, Spans};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
@@ -85,8 +92,12 @@ struct Shared {
     spans: Mutex<Spans>,
     /// What each node last reported while this one leads; else empty.
     reports: Mutex<Arc<BTreeMap<NodeId, NodeReport>>>,
+    /// What the planner weighs: made of those reports.
+    loads: watch::Sender<Arc<Loads>>,
     /// Set once by whoever stops the node first.
     stopping: watch::Sender<Stopping>,
+    /// Since when an operator has had the node drain.
+    draining: watch::Sender<Option<Instant>>,
     /// Cancelled when a stop must not take its time.
     hurry: CancellationToken,
 }
@@ -157,6 +168,11 @@ impl Node {
     /// Returns a receiver that is woken by each change of the node's copy of the cluster.
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterView>> {
         self.shared.view.subscribe()
+    }
+
+    /// Returns the cluster as operators see it, by way of this node.
+    pub fn cluster(&self) -> Cluster {
+        Cluster { node: self.clone() }
     }
 
     /// Returns the node's metrics.

@@ -22,8 +22,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use coordination::{
-    BatchLabels, CoordinationMetrics, HandoverLabels, MoveLabels, PlanEndLabels, PlanLabels,
-    SendFailureLabels, SkipLabels, StuckLabels,
+    BatchLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels, PlanEndLabels,
+    PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
 };
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;

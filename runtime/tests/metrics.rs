@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use steading::placement::{ClusterView, Weight};
-use steading::telemetry::Metrics;
 use steading::testing::TestCluster;
 use steading::{Object, methods};
 
@@ -245,9 +244,11 @@ async fn s2_19_the_load_of_nodes_is_known_after_a_window() {
 
 #[tokio::test(start_paused = true)]
 async fn s0_31_no_series_appears_that_was_not_shown_at_the_start() {
-    let fresh = Metrics::new().encode().expect("it can be written");
-    let known: BTreeSet<_> = read(&fresh).map(|(name, _)| name).collect();
     let mut cluster = cluster(3).await;
+    let fresh = cluster.launch("fresh", |node| node).await;
+    let at_the_start = fresh.metrics().encode().expect("it can be written");
+    let known: BTreeSet<_> = read(&at_the_start).map(|(name, _)| name).collect();
+    fresh.stop().await;
     call(&cluster, 64).await;
     cluster.add("n4").await;
     cluster.settled().await;

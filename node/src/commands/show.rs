@@ -62,6 +62,10 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
         "shards    {} owned, {moving}, {unowned}",
         shards.owned
     ));
+    if cluster.paused {
+        let paused = painted("paused by an operator", Mood::Busy);
+        output::line(format_args!("balancing {paused}"));
+    }
     let objects: u64 = cluster.nodes.iter().filter_map(|node| node.objects).sum();
     let silent = cluster
         .nodes
@@ -108,7 +112,11 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
     let load = node.load.as_ref();
     vec![
         format!("{}{role}", node.id),
-        node.state.clone(),
+        if node.cordoned {
+            format!("{}, cordoned", node.state)
+        } else {
+            node.state.clone()
+        },
         or_dash(node.zone.as_ref()),
         node.weight.to_string(),
         node.shards_owned.to_string(),

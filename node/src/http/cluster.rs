@@ -20,6 +20,8 @@ pub struct Cluster {
     pub leader: Option<String>,
     /// The leader's term; a later leader has a greater one.
     pub term: Option<u64>,
+    /// Whether an operator paused balancing.
+    pub paused: bool,
     /// The store's revision up to which the asked node knows everything.
     pub revision: u64,
     /// The live nodes, by ID.
@@ -37,6 +39,8 @@ pub struct NodeInfo {
     pub incarnation: u64,
     /// `joining`, `active` or `draining`.
     pub state: String,
+    /// Whether an operator said that it should get no more shards.
+    pub cordoned: bool,
     /// Its failure domain.
     pub zone: Option<String>,
     /// How much it takes beside others; 0 for a gate.
@@ -182,6 +186,7 @@ impl Cluster {
         let node = |(id, record): (&NodeId, &NodeRecord)| NodeInfo {
             shards_owned: owned.get(id).copied().unwrap_or_default(),
             shards_targeted: targeted.get(id).copied().unwrap_or_default(),
+            cordoned: view.orders.cordoned.contains(id),
             objects: reports.get(id).map(|report| report.objects),
             load: reports
                 .get(id)
@@ -193,6 +198,7 @@ impl Cluster {
             shard_count: view.meta.shard_count.get(),
             leader: view.leader.as_ref().map(|leader| leader.node.to_string()),
             term: view.leader.as_ref().map(|leader| leader.term.get()),
+            paused: view.orders.paused,
             revision: view.revision.get(),
             nodes: view.nodes.iter().map(node).collect(),
             shards: ShardTotals::of(view),
@@ -206,6 +212,7 @@ impl NodeInfo {
             id: id.to_string(),
             incarnation: record.incarnation.get(),
             state: state_name(record.state).into(),
+            cordoned: false,
             zone: record.zone.clone(),
             weight: f64::from(record.weight.thousandths()) / 1000.0,
             labels: record.labels.clone(),

@@ -125,14 +125,14 @@ pub(super) async fn locate(
 }
 
 /// A view with what the nodes reported about their objects.
-struct Details<'a> {
+pub(super) struct Details<'a> {
     served: &'a Served,
-    view: std::sync::Arc<ClusterView>,
-    reports: Reports,
+    pub(super) view: std::sync::Arc<ClusterView>,
+    pub(super) reports: Reports,
 }
 
 impl<'a> Details<'a> {
-    async fn of(served: &'a Served) -> Self {
+    pub(super) async fn of(served: &'a Served) -> Self {
         Self {
             served,
             reports: answered(served).await,
@@ -140,7 +140,7 @@ impl<'a> Details<'a> {
         }
     }
 
-    fn info(&self, shard: ShardId) -> ShardInfo {
+    pub(super) fn info(&self, shard: ShardId) -> ShardInfo {
         let owner = self.view.live_owner(shard);
         let report = owner.and_then(|owner| self.reports.get(&owner.node));
         let info = ShardInfo::of(&self.view, shard);

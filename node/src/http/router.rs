@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::since::Since;
-use super::{calls, handlers, health, objects};
+use super::{calls, explain, handlers, health, objects, operate};
 
 /// Where the OpenAPI document is found.
 const DOCUMENT_PATH: &str = "/v1/openapi.json";
@@ -71,9 +71,32 @@ fn routes() -> OpenApiRouter<Served> {
         .routes(routes!(handlers::shards))
         .routes(routes!(handlers::shard))
         .routes(routes!(handlers::locate))
+        .routes(routes!(explain::shard))
+        .routes(routes!(explain::object))
+        .routes(routes!(explain::node))
+        .merge(commands())
         .routes(routes!(health::healthz))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+}
+
+/// What operators order, and the plans that come of it.
+fn commands() -> OpenApiRouter<Served> {
+    OpenApiRouter::new()
+        .routes(routes!(operate::pin))
+        .routes(routes!(operate::unpin))
+        .routes(routes!(operate::move_one))
+        .routes(routes!(operate::move_many))
+        .routes(routes!(operate::release))
+        .routes(routes!(operate::cordon))
+        .routes(routes!(operate::uncordon))
+        .routes(routes!(operate::drain))
+        .routes(routes!(operate::undrain))
+        .routes(routes!(operate::pause))
+        .routes(routes!(operate::resume))
+        .routes(routes!(operate::plans, operate::rebalance))
+        .routes(routes!(operate::plan))
+        .routes(routes!(operate::abort))
 }
 
 /// Tells what is wrong with a path that names nothing.
@@ -115,11 +138,28 @@ mod tests {
             "/metrics",
             "/ready",
             "/v1/cluster",
+            "/v1/explain/node/{node}",
+            "/v1/explain/object/{type}/{id}",
+            "/v1/explain/shard/{shard}",
             "/v1/locate/{type}/{id}",
+            "/v1/moves",
+            "/v1/nodes/{node}/cordon",
+            "/v1/nodes/{node}/drain",
+            "/v1/nodes/{node}/uncordon",
+            "/v1/nodes/{node}/undrain",
             "/v1/objects",
             "/v1/objects/{type}/{id}/{method}",
+            "/v1/pause",
+            "/v1/plans",
+            "/v1/plans/{plan}",
+            "/v1/plans/{plan}/abort",
+            "/v1/resume",
             "/v1/shards",
             "/v1/shards/{shard}",
+            "/v1/shards/{shard}/move",
+            "/v1/shards/{shard}/pin",
+            "/v1/shards/{shard}/release",
+            "/v1/shards/{shard}/unpin",
         ];
         assert_eq!(paths, expected);
         let text = document.to_json().expect("it can be written as JSON");

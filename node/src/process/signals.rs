@@ -36,17 +36,28 @@ impl Signals {
     }
 
     /// Waits for a signal, then stops the nodes in good order: 0. A second signal makes them give
-    /// up waiting for others to take their shards over.
+    /// up waiting for others to take their shards over. A node that an operator has had drained is
+    /// stopped alone, and the process ends with the last one.
     ///
     /// # Errors
     ///
     /// [`ProcessError`] if a node cannot join its cluster, or ends by itself.
     pub(crate) async fn or_end_of(&mut self, nodes: &[Node]) -> Result<Exit, ProcessError> {
-        let name = tokio::select! {
-            name = self.next() => name,
-            failed = first_failure(nodes) => {
-                join_all(nodes.iter().map(Node::stop)).await;
-                return Err(failed);
+        let mut nodes = nodes.to_vec();
+        let name = loop {
+            tokio::select! {
+                name = self.next() => break name,
+                drained = first_drained(&nodes) => {
+                    info!(node = %nodes[drained].id(), "was drained, and leaves");
+                    nodes.swap_remove(drained).stop().await;
+                    if nodes.is_empty() {
+                        return Ok(Exit::Done);
+                    }
+                }
+                failed = first_failure(&nodes) => {
+                    join_all(nodes.iter().map(Node::stop)).await;
+                    return Err(failed);
+                }
             }
         };
         info!(signal = name, "stops: hands its shards over, then leaves");
@@ -60,6 +71,12 @@ impl Signals {
         stopped.await;
         Ok(Exit::Done)
     }
+}
+
+/// Waits until an operator has had a node drained, and returns which.
+async fn first_drained(nodes: &[Node]) -> usize {
+    let drained = nodes.iter().map(|node| Box::pin(node.drained()));
+    select_all(drained).await.1
 }
 
 /// Waits until a node cannot join, or ends by itself.

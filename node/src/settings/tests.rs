@@ -2,6 +2,8 @@
 
 use clap::{Args, Command, FromArgMatches};
 
+use steading::placement::planner::{PinPolicy, PlanSettings, Strategy, Strength};
+
 use super::*;
 
 /// Reads settings from a file's text and flags. Variables are left out: tests run side by side.
@@ -54,7 +56,7 @@ fn v4_defaults_are_those_of_the_table() {
     assert_eq!(settings.http_listen.to_string(), "127.0.0.1:7480");
     assert_eq!(settings.lease_ttl, Duration::from_secs(5));
     assert_eq!(settings.drain_timeout, Duration::from_secs(25));
-    assert_eq!(settings.join_delay, Duration::from_millis(300));
+    assert_eq!(settings.planner.join_delay, Duration::from_millis(300));
     assert_eq!(settings.weight, Weight::ONE);
     assert_eq!(settings.replace, Replace::Lock);
     assert_eq!(settings.storage(Role::Node), StorageChoice::Memory);
@@ -159,9 +161,12 @@ fn v4_settings_that_do_not_go_together_are_refused() {
         (&[ETCD, "--storage=embedded:"], "storage"),
         (&[ETCD, "--storage=postgres://a/b"], "storage"),
         (&[ETCD, "--log=a=b=c"], "log"),
-        (&[ETCD, "--rebalance-batch-size=64"], "rebalance_batch_size"),
-        (&[ETCD, "--imbalance-threshold=0.1"], "imbalance_threshold"),
-        (&[ETCD, "--rebalance-strategy=load"], "rebalance_strategy"),
+        (&[ETCD, "--rebalance-batch-size=0"], "rebalance_batch_size"),
+        (&[ETCD, "--imbalance-threshold=0.2"], "imbalance_threshold"),
+        (&[ETCD, "--load-window=0s"], "load_window"),
+        (&[ETCD, "--zone-rules=0-9:eu"], "zone_rules"),
+        (&[ETCD, "--zone-rules=9-0=eu"], "zone_rules"),
+        (&[ETCD, "--zone-rules=0-8192=eu"], "zone_rules"),
     ] {
         let error = refused("", flags);
         assert!(
@@ -169,8 +174,29 @@ fn v4_settings_that_do_not_go_together_are_refused() {
             "{flags:?}: {error}"
         );
     }
-    let reserved = refused("rebalance_strategy = 'load'", &[ETCD]);
-    assert!(reserved.contains("not in this version"), "{reserved}");
+}
+
+#[test]
+fn s2_24_s2_25_the_planners_settings_default_to_the_planners_own() {
+    let settings = read("", &[]).expect("nothing is required");
+    let plan_settings = settings.planner.plan_settings(settings.num_shards);
+    assert_eq!(plan_settings.expect("good"), PlanSettings::default());
+}
+
+#[test]
+fn s2_24_s2_25_the_planners_settings_are_read() {
+    let file = "rebalance_strategy = 'count'\nzone_rules = ['0-9=eu', '10-19~us']";
+    let settings = read(file, &["--pin-policy=wait", "--load-act=0.5"]).expect("good settings");
+    let read = settings.planner.plan_settings(settings.num_shards);
+    let read = read.expect("good rules");
+    assert_eq!(read.strategy, Strategy::Count);
+    assert_eq!(read.pin_policy, PinPolicy::Wait);
+    assert_eq!(read.load_act_permille, 500);
+    let rules = read.zone_rules.iter();
+    let rules: Vec<_> = rules
+        .map(|rule| (rule.zone.as_str(), rule.strength))
+        .collect();
+    assert_eq!(rules, [("eu", Strength::Hard), ("us", Strength::Soft)]);
 }
 
 #[test]

@@ -264,6 +264,20 @@ pub(super) fn region(text: &str) -> Result<Region, String> {
         .map_err(|error: InvalidRegion| error.to_string())
 }
 
+/// Reads a part of a whole, such as 0.05, as thousandths.
+pub(super) fn part(text: &str) -> Result<u32, String> {
+    let part: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if !(0.0..=10.0).contains(&part) {
+        return Err("it must be a part such as 0.05, from 0 to 10".into());
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0 to 10 000"
+    )]
+    Ok((part * 1000.0).round() as u32)
+}
+
 /// Reads a node's weight.
 pub(super) fn weight(text: &str) -> Result<Weight, String> {
     let weight: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;

@@ -32,11 +32,16 @@
 
 mod book;
 mod changes;
+mod commanding;
 mod deciding;
 mod draft;
 mod flights;
+mod handle;
+mod insight;
+mod obeying;
 mod planning;
 mod reign;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod wall;
@@ -47,24 +52,31 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::book::Book;
 use self::changes::Changes;
+use self::handle::Asked;
+use self::obeying::Asks;
 use self::reign::Reign;
+use self::stuck::Stuck;
 use self::wall::Wall;
+use super::commands::Refusal;
 use super::keys::{self, ABSENT, Keys};
 use super::membership::Identity;
 use super::store::{Compare, Op, Store, Txn};
 use super::{Rights, SharedView};
 use crate::clock::{Clock, Moment};
 use crate::ids::{Revision, Term};
-use crate::placement::planner::{Loads, PlanSettings};
-use crate::placement::{ClusterView, NodeState};
+use crate::placement::planner::{Advice, Loads, Memory, PlanSettings};
+use crate::placement::{ClusterView, NodeRecord, NodeState};
 use crate::telemetry::{Metrics, SkipLabels};
+
+pub use self::handle::LeaderHandle;
+pub use self::insight::{Excluded, Insight, WaitingMove};
 
 /// How long to wait before trying something again that failed, or that the view does not show.
 const RETRY: Duration = Duration::from_millis(200);
@@ -96,6 +108,14 @@ pub struct Leader {
     parts: LeaderParts,
     news: watch::Receiver<Arc<ClusterView>>,
     changes: Changes,
+    memory: Memory,
+    /// Commands that wait, and where more of them come from.
+    asks: Asks,
+    asked: mpsc::Receiver<Asked>,
+    /// What does not act in time.
+    stuck: Stuck,
+    /// What the planner last said that it cannot mend.
+    advice: Vec<Advice>,
     wall: Wall,
     reign: Option<Reign>,
     /// The view that the last plan was made of, if that left nothing to be written.
@@ -107,18 +127,25 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// Makes a candidate, which begins with [`Leader::run`].
-    pub fn new(parts: LeaderParts) -> Self {
-        Self {
+    /// Makes a candidate, which begins with [`Leader::run`], and what it is asked by.
+    pub fn new(parts: LeaderParts) -> (Self, LeaderHandle) {
+        let (handle, asked) = LeaderHandle::new();
+        let leader = Self {
             news: parts.view.subscribe(),
             wall: Wall::beside(parts.clock),
             parts,
             changes: Changes::default(),
+            memory: Memory::default(),
+            asks: Asks::default(),
+            asked,
+            stuck: Stuck::default(),
+            advice: Vec::new(),
             reign: None,
             settled: None,
             rest: None,
             again_at: None,
-        }
+        };
+        (leader, handle)
     }
 
     /// Runs until `shutdown`, then resigns if this node leads.
@@ -136,12 +163,18 @@ impl Leader {
                 () = self.parts.rights.changed() => self.settled = None,
                 Ok(()) = self.parts.loads.changed() => self.settled = None,
                 Ok(()) = self.news.changed() => {}
+                Some(asked) = self.asked.recv() => self.take_in(asked),
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
             let view = self.news.borrow_and_update().clone();
-            self.changes.see(&view, self.parts.clock.now());
+            let now = self.parts.clock.now();
+            self.changes.see(&view, now);
+            let loads = self.parts.loads.borrow().clone();
+            self.memory.see(&view, &loads, &self.parts.settings, now);
             self.act(view).await;
         }
+        self.asked.close();
+        self.asks.refuse_all(&Refusal::not_leader(None));
         self.resign().await;
         Ok(())
     }
@@ -150,8 +183,10 @@ impl Leader {
         let rested = self.rest.map(|(_, until)| until);
         let book = self.reign.as_ref().and_then(|reign| reign.book.as_ref());
         let due = book.and_then(Book::due_at);
+        let flights = self.reign.as_ref().map(|reign| &reign.flights);
+        let overdue = flights.and_then(|flights| self.stuck.next_at(flights));
         let now = self.parts.clock.now();
-        let wakes = due.into_iter().chain(self.again_at);
+        let wakes = due.into_iter().chain(self.again_at).chain(overdue);
         let wakes = wakes.map(|at| Instant::now() + at.since(now));
         match rested {
             // Nothing is done before that, so nothing else may wake the task again and again.
@@ -174,6 +209,7 @@ impl Leader {
             self.end_reign();
         }
         let Some(me) = self.parts.rights.to_write() else {
+            self.refuse_commands(&view);
             return self.skip("suspended");
         };
         if self.rests(&view) {
@@ -184,11 +220,19 @@ impl Leader {
                 if self.reign.as_ref().is_none_or(|reign| reign.term != term) {
                     self.begin_reign(term);
                 }
+                if should_resign(&view, &me) {
+                    self.resign().await;
+                    return self.refuse_commands(&view);
+                }
                 self.lead(view, &me).await;
             }
-            (Some(_), None) => self.end_reign(),
+            (Some(_), None) => {
+                self.end_reign();
+                self.refuse_commands(&view);
+            }
             (None, None) => {
                 self.end_reign();
+                self.refuse_commands(&view);
                 if may_stand(&view, &me) {
                     self.stand(&me).await;
                 }
@@ -281,6 +325,13 @@ fn reigning(view: &ClusterView, me: &Identity) -> Option<Term> {
     let leader = view.leader.as_ref()?;
     let mine = leader.node == me.node && leader.term.get() > me.incarnation.get();
     mine.then_some(leader.term)
+}
+
+/// Whether this node drains and another can lead: whoever stays should plan.
+fn should_resign(view: &ClusterView, me: &Identity) -> bool {
+    let drains = |record: &NodeRecord| record.state == NodeState::Draining;
+    let stays = |record: &NodeRecord| record.state == NodeState::Active && !record.weight.is_gate();
+    view.nodes.get(&me.node).is_some_and(drains) && view.nodes.values().any(stays)
 }
 
 fn may_stand(view: &ClusterView, me: &Identity) -> bool {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::keys::{self, Keys};
-use super::leader::{Leader, LeaderParts};
+use super::leader::{Leader, LeaderHandle, LeaderParts};
 use super::membership::{Identity, MembershipState};
 use super::reconciler::{
     Closing, Reconciler, ReconcilerHandle, ReconcilerParts, SendError, Sent, ShardHost,
@@ -69,6 +69,7 @@ pub(super) struct TestNode {
     pub(super) tasks: Tasks,
     pub(super) watching: watch::Receiver<WatchState>,
     pub(super) reconciler: ReconcilerHandle,
+    pub(super) leader: LeaderHandle,
     rig: Rig,
     record: NodeRecord,
     pub(super) identity: Identity,
@@ -126,7 +127,7 @@ impl Rig {
             view: view.clone(),
             metrics: metrics.clone(),
         });
-        let leader = Leader::new(LeaderParts {
+        let (leader, leader_handle) = Leader::new(LeaderParts {
             store: store.clone(),
             keys: self.keys.clone(),
             view: view.clone(),
@@ -172,6 +173,7 @@ impl Rig {
             tasks,
             watching,
             reconciler: handle,
+            leader: leader_handle,
             rig: self.clone(),
             record,
             identity,

@@ -15,6 +15,7 @@ use crate::coordination::store::Store;
 use crate::ids::{NodeId, Regions, ShardCount};
 use crate::object::{Methods, PAYLOAD_LEN_MAX, Registry};
 use crate::placement::Weight;
+use crate::placement::planner::PlanSettings;
 use crate::routing::network::{Network, TcpNetwork};
 use crate::storage::{MemoryStorage, Storage};
 
@@ -46,7 +47,7 @@ pub struct NodeBuilder {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) lease_ttl: Duration,
     pub(super) drain_timeout: Duration,
-    pub(super) join_delay: Duration,
+    pub(super) plan_settings: PlanSettings,
     pub(super) replace: Replace,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) registry: Registry,
@@ -73,7 +74,7 @@ impl NodeBuilder {
             labels: BTreeMap::new(),
             lease_ttl: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
-            join_delay: Duration::from_millis(300),
+            plan_settings: PlanSettings::default(),
             replace: Replace::Lock,
             storage: Arc::new(MemoryStorage::new()),
             registry: Registry::default(),
@@ -214,8 +215,18 @@ impl NodeBuilder {
 
     /// Sets how long the leader waits after a node joined for more to join, so that they are
     /// planned together. Default: 300 ms.
-    pub fn join_delay(self, join_delay: Duration) -> Self {
-        Self { join_delay, ..self }
+    pub fn join_delay(mut self, join_delay: Duration) -> Self {
+        self.plan_settings.join_delay = join_delay;
+        self
+    }
+
+    /// Sets how this node plans when it leads; every node of a cluster should plan alike. Default:
+    /// [`PlanSettings::default`].
+    pub fn plan_settings(self, plan_settings: PlanSettings) -> Self {
+        Self {
+            plan_settings,
+            ..self
+        }
     }
 
     /// Sets what proves that a predecessor of the same name is gone. Default: [`Replace::Lock`].

@@ -24,7 +24,7 @@ use super::glue::{HostedShards, Surroundings};
 use super::{Node, Progress, Shared, StartError};
 use crate::coordination::cluster::{self, ClusterError};
 use crate::coordination::keys::Keys;
-use crate::coordination::leader::{Leader, LeaderParts};
+use crate::coordination::leader::{Leader, LeaderHandle, LeaderParts};
 use crate::coordination::membership::{
     Membership, MembershipParts, MembershipSettings, MembershipState, Registration,
 };
@@ -51,6 +51,11 @@ pub(super) struct Taking {
     pub(super) membership: Membership,
     pub(super) watching: watch::Receiver<WatchState>,
     pub(super) leading: Leading,
+    /// Where the cluster agrees, and its keys.
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keys: Keys,
+    /// Asks the leader's task, be it leading or not.
+    pub(super) leader: LeaderHandle,
     pub(super) reconciler: ReconcilerHandle,
 }
 
@@ -209,16 +214,17 @@ impl Node {
             metrics: metrics.clone(),
         });
         let rights = Rights::new(membership.subscribe(), fence.clone());
-        let leader = Leader::new(LeaderParts {
+        let (leader, leader_handle) = Leader::new(LeaderParts {
             store: store.clone(),
             keys: keys.clone(),
             view: view.clone(),
             rights: rights.clone(),
             clock: fence.clock(),
             settings: joining.plan_settings,
-            loads: watch::Sender::default().subscribe(),
+            loads: self.shared.loads.subscribe(),
             metrics: metrics.clone(),
         });
+        let (plans_store, plans_keys) = (store.clone(), keys.clone());
         let (reconciler, reconciler_handle) = Reconciler::new(ReconcilerParts {
             store,
             keys,
@@ -234,6 +240,9 @@ impl Node {
             membership,
             watching,
             leading: self.lead(leader),
+            leader: leader_handle,
+            store: plans_store,
+            keys: plans_keys,
             reconciler: reconciler_handle,
         });
         let surroundings = Arc::new(self.surroundings());

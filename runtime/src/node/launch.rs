@@ -12,7 +12,7 @@ use super::join::Joining;
 use super::loads::{self, ProcessLoad};
 use super::readiness::Tracker;
 use super::report::Reporter;
-use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping};
+use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, zeros};
 use crate::clock::Clock;
 use crate::coordination::SharedView;
 use crate::coordination::keys::Keys;
@@ -21,7 +21,6 @@ use crate::fence::Fence;
 use crate::ids::{Layout, NodeId};
 use crate::object::{Host, HostSettings, RemoteCalls};
 use crate::placement::ClusterMeta;
-use crate::placement::planner::PlanSettings;
 use crate::routing::network::Listener;
 use crate::routing::{Router, RouterSettings, serve};
 use crate::tasks::Tasks;
@@ -39,6 +38,7 @@ impl Node {
         let grpc_address = listener.address;
 
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+        zeros::begin_at_zero(&metrics);
         let view = Arc::new(SharedView::new(ClusterMeta {
             cluster_id: String::new(), // Known once the store is reached.
             shard_count: builder.shard_count,
@@ -88,10 +88,7 @@ impl Node {
                 version: env!("CARGO_PKG_VERSION").into(),
                 object_types: host.type_names().into_iter().map(Into::into).collect(),
             },
-            plan_settings: PlanSettings {
-                join_delay: builder.join_delay,
-                ..Default::default()
-            },
+            plan_settings: builder.plan_settings,
         };
         let shared = Shared {
             id,
@@ -112,7 +109,9 @@ impl Node {
             process: ProcessLoad::new(),
             spans: Mutex::default(),
             reports: Mutex::default(),
+            loads: watch::Sender::default(),
             stopping: watch::Sender::new(Stopping::No),
+            draining: watch::Sender::new(None),
             hurry: CancellationToken::new(),
         };
         let node = Self {
@@ -138,6 +137,7 @@ impl Node {
         tasks.spawn("load windows", |shutdown| {
             loads::end_windows(measured, shutdown)
         });
+        let routes = operator::add_to(routes, Arc::downgrade(&self.shared));
         tasks.spawn("grpc server", |shutdown| {
             serve(router.clone(), listener, routes, shutdown.cancelled_owned())
         });

@@ -62,12 +62,14 @@ impl Node {
     }
 
     async fn leave(&self, taking: &Taking) {
-        let deadline = Instant::now() + self.shared.drain_timeout;
+        // A drain that an operator began has used up some of the time.
+        let began = self.shared.draining.borrow().unwrap_or_else(Instant::now);
+        let deadline = began + self.shared.drain_timeout;
         taking.membership.set_state(NodeState::Draining);
         // Whoever stays should plan: a leader that leaves would be succeeded in the middle of it.
         taking.leading.resign().await;
         if somebody_can_take_over(&self.view(), self.id()) {
-            self.drain(taking, deadline).await;
+            self.hand_over(taking, deadline).await;
         }
         let limit = if self.shared.hurry.is_cancelled() {
             LAST_CLOSINGS
@@ -103,7 +105,7 @@ impl Node {
     }
 
     /// Waits until the others have taken every shard, as long as that may take.
-    async fn drain(&self, taking: &Taking, deadline: Instant) {
+    async fn hand_over(&self, taking: &Taking, deadline: Instant) {
         let mut progress = taking.reconciler.progress();
         let drained = async {
             // The sender lives as long as the reconciler; if that ends, so does the wait.
@@ -125,7 +127,7 @@ impl Node {
 }
 
 /// Whether another node than `leaving` takes shards.
-fn somebody_can_take_over(view: &ClusterView, leaving: &NodeId) -> bool {
+pub(super) fn somebody_can_take_over(view: &ClusterView, leaving: &NodeId) -> bool {
     view.nodes.iter().any(|(node, record)| {
         node != leaving && record.state == NodeState::Active && !record.weight.is_gate()
     })

@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Node;
+use super::{Node, Shared, weigh};
+use crate::ids::NodeId;
+use crate::placement::planner::Loads;
+use crate::routing::NodeReport;
 use crate::telemetry::process;
 
 /// How long a window is: what the planner's figures mean by "a window".
@@ -50,9 +53,23 @@ pub(super) async fn gather(node: Node, shutdown: CancellationToken) -> Result<()
             () = shutdown.cancelled() => return Ok(()),
             reports = gathered => {
                 let known = reports.into_iter().filter_map(|(node, report)| Some((node, report.ok()?)));
-                *node.shared.reports.lock() = Arc::new(known.collect());
+                node.shared.take_in(&Arc::new(known.collect()));
             }
         }
+    }
+}
+
+impl Shared {
+    /// Keeps what nodes report, and lets the planner weigh it.
+    fn take_in(&self, reports: &Arc<BTreeMap<NodeId, NodeReport>>) {
+        let before = std::mem::replace(&mut *self.reports.lock(), reports.clone());
+        if reports.is_empty() {
+            return;
+        }
+        let mut loads = Loads::clone(&self.loads.borrow());
+        let (view, now) = (self.view.current(), self.fence.clock().now());
+        weigh::absorb(&mut loads, reports, &before, &view, now);
+        self.loads.send_replace(Arc::new(loads));
     }
 }
 

@@ -3,38 +3,81 @@
 //! Pure: the same input gives the same plan, to the byte. Reads no clock and speaks to no store;
 //! the leader feeds it the view and writes the result.
 //!
-//! Two phases share one division. First every shard finds its home: its target if that can hold
-//! it, else the owner that its owner key names. Then the takers (active nodes that are no gates)
-//! get quotas by their weights; shards without a home fill the rooms, and what a taker has above
-//! its quota goes to those below. Nothing else moves.
+//! Its goals, the weightiest first: place what has no home; repair what must not be (a node that
+//! drains, a hard rule about zones, a capacity); divide the shards over zones, then nodes, by
+//! weight; take load off nodes that do too much, without changing that division but for nodes that
+//! one shard dominates; all that with as few moves as it takes. So it goes:
+//!
+//! 1. Commands are judged (`commands`), and shards that kill their owners are set aside
+//!    (`quarantine`).
+//! 2. Every shard finds its home (`census`): its target if that can hold it, else the owner that
+//!    its owner key names.
+//! 3. Who has none, or may not stay, is let in as far as there is room (`placing`).
+//! 4. The takers (active nodes that are no gates) get quotas (`division`, `quota`); shards without
+//!    a home fill the rooms, and what a taker has above its quota goes to those below.
+//! 5. Swaps bring shards into the zones that soft rules name (`preference`).
+//! 6. If nothing else moves, and a node did too much for long, loads are balanced (`relief`).
+//! 7. What fits under the budget begins, the rest waits (`finish`).
 //!
 //! Invariants, checked by [`super::checker`] and in every small world by the tests below:
-//! - every shard's target is a taker, while there is any; shards in quarantine are left alone;
+//! - every shard's target is a taker, while there is any with room; shards in quarantine are left
+//!   alone;
 //! - a node that drains is emptied at once, and one that is gone as soon as it is sure that it was
 //!   no restart, whatever else waits;
+//! - pinned shards stay, cordoned nodes get nothing, hard rules and capacities hold for all that
+//!   moves;
 //! - when nothing waits, every taker has its quota, reached by the least number of moves;
 //! - planning a finished plan changes nothing.
 //!
 //! Deliberately absent: a stability period, gates (they come and go without effect), and nodes
-//! that are still joining.
+//! that are still joining. Objects that belong together share a placement key, so they share a
+//! shard, and nothing here has to keep them together.
 
+mod advice;
+mod board;
 mod census;
+mod commands;
+mod division;
+mod finish;
+mod load;
+mod loads;
+mod memory;
+mod outcome;
+mod placing;
+mod preference;
+mod quarantine;
 mod quota;
+mod relief;
+mod settings;
+mod standing;
 #[cfg(test)]
 pub(super) mod tests;
 mod waiting;
+mod weighing;
+mod zones;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::{ClusterView, OwnerRecord, Target};
+use super::{ClusterView, OwnerRecord};
 use crate::clock::Moment;
 use crate::ids::{NodeId, ShardId};
-use census::{Census, Homeless, Taker};
+use board::Board;
+use relief::Relief;
+use weighing::Weighing;
 
-pub(super) use census::{Standing, Standings, tie};
+pub use board::CAPACITY_LABEL;
+pub use loads::{LOAD_HALF_LIFE, LOAD_STALE_WINDOWS, LoadReport, Loads, NodeUse, ShardRates};
+pub use memory::Memory;
+pub use outcome::{Advice, Command, InFlight, Move, Plan, Reason, Refusal};
+pub use settings::{PinPolicy, PlanSettings, Strategy, Strength, ZoneRule};
+
+pub(super) use board::{capacity, tie};
+pub(super) use division::{Part, divide};
+pub(super) use finish::is_held;
 pub(super) use quota::{Share, quotas};
+pub(super) use standing::{Standing, Standings};
 pub(super) use waiting::Waiting;
+pub(super) use zones::Zones;
 
 /// All that a decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -46,210 +89,77 @@ pub struct Planning<'a> {
     pub changed: &'a BTreeMap<NodeId, Moment>,
     /// What each shard costs its owner.
     pub loads: &'a Loads,
-    /// Moves that were ordered and have not ended.
-    pub in_flight: &'a [Move],
+    /// Moves that were ordered and have not ended; [`InFlight::all_of`] finds them.
+    pub in_flight: &'a [InFlight],
+    /// What operators ask for now. A command stays among them until a plan has carried it out or
+    /// refused it.
+    pub commands: &'a BTreeMap<ShardId, Command>,
+    /// What the leader remembers of the past.
+    pub memory: &'a Memory,
     /// How to decide.
     pub settings: &'a PlanSettings,
     /// The present.
     pub now: Moment,
 }
 
-/// What each shard costs its owner. Planning by load is not part of this version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Loads {}
-
-/// How to decide.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanSettings {
-    /// How long a join waits for further joins, to be planned with them. Default: 300 ms.
-    ///
-    /// Ten nodes that join one by one cost a third more moves than ten that join together.
-    pub join_delay: Duration,
-    /// How long the oldest waiting join waits at most, and how long shards are kept for a node
-    /// that is registered again and still joining. Default: 2 s.
-    pub join_delay_max: Duration,
-    /// How long a node that has just gone keeps its shards. Default: 50 ms.
-    ///
-    /// A restarted process ends its predecessor's lease and registers a moment later. Without this
-    /// delay all of its shards would move in between.
-    pub return_delay: Duration,
-}
-
-impl Default for PlanSettings {
-    fn default() -> Self {
-        Self {
-            join_delay: Duration::from_millis(300),
-            join_delay_max: Duration::from_secs(2),
-            return_delay: Duration::from_millis(50),
-        }
-    }
-}
-
-/// One shard that changes its target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
-    /// Which shard.
-    pub shard: ShardId,
-    /// Its target so far.
-    pub from: Option<NodeId>,
-    /// Its new target.
-    pub to: NodeId,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// Why a shard changes its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// It had none.
-    Unplaced,
-    /// Its target died.
-    Failure,
-    /// Another node takes its share: it joined, or weights changed.
-    Join,
-    /// Its target gives its shards up.
-    Drain,
-}
-
-impl Reason {
-    /// Every reason, the weightiest first.
-    pub const ALL: [Self; 4] = [Self::Failure, Self::Unplaced, Self::Drain, Self::Join];
-
-    /// Returns the stable name: in the store, in answers and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unplaced => "unplaced",
-            Self::Failure => "failure",
-            Self::Join => "join",
-            Self::Drain => "drain",
-        }
-    }
-
-    /// Returns the reason of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-
-    /// Returns the weightiest of some reasons.
-    pub fn weightiest(reasons: impl IntoIterator<Item = Self>) -> Option<Self> {
-        reasons.into_iter().min_by_key(|reason| reason.rank())
-    }
-
-    /// Returns its place among all reasons; the weightiest has the first.
-    pub fn rank(self) -> usize {
-        let place = Self::ALL.iter().position(|other| *other == self);
-        place.expect("all reasons are listed")
-    }
-}
-
-/// What should change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// The new targets of the shards that get another one.
-    pub targets: BTreeMap<ShardId, Target>,
-    /// The same as moves, with reasons, in order of the shards.
-    pub moves: Vec<Move>,
-    /// When to plan again even if nothing happens, because something was put off.
-    pub again_at: Option<Moment>,
-}
-
-impl Plan {
-    /// Whether the plan leaves every target as it is.
-    pub fn is_empty(&self) -> bool {
-        self.moves.is_empty()
-    }
-}
-
 /// Returns what should change now.
 ///
-/// Takes time in proportion to the shards plus the nodes: under a millisecond for 8192 shards
-/// on 100 nodes.
+/// Takes time in proportion to the shards plus the nodes: about a millisecond for 8192 shards
+/// on 100 nodes. Balancing loads adds, for each move, the shards of a node times the logarithm of
+/// that.
 pub fn plan(planning: Planning<'_>) -> Plan {
-    let view = planning.view;
-    let mut census = Census::of(&planning);
-    if census.takers.is_empty() {
-        return Plan::default();
-    }
+    let mut board = Board::new(planning);
+    let mut advice = quarantine::judge(&mut board);
+    let judged = commands::judge(&mut board);
+    board.settle_all(&judged);
     let waiting = Waiting::of(&planning);
-    let mut put_off = false;
-    if !census.homeless.is_empty() && waiting.puts_off_first_placement(view) {
-        census.homeless.clear();
-        put_off = true;
-    }
-    let quotas = census.quotas();
-    if waiting.until().is_some() {
-        put_off |= census.is_any_above(&quotas);
-    } else {
-        census.give_up_excess(view, &quotas);
-    }
-    let rooms = census.rooms(&quotas);
-    let until = waiting.until().filter(|_| put_off);
-    let again_at = [census.kept_until, until].into_iter().flatten().min();
-    let placed = census
-        .returned
-        .into_iter()
-        .chain(place(census.homeless, rooms));
-    finish(view, &census.takers, placed, again_at)
-}
-
-/// Hands the shards out in order, one to each taker with room in turn, so that many receivers
-/// share the work of one that left.
-fn place(
-    mut homeless: Vec<Homeless>,
-    mut rooms: Vec<u32>,
-) -> impl Iterator<Item = (Homeless, usize)> {
-    homeless.sort_unstable_by_key(|homeless| homeless.shard);
-    let mut receivers: Vec<usize> = (0..rooms.len()).filter(|taker| rooms[*taker] > 0).collect();
-    let mut turn = 0;
-    homeless.into_iter().map(move |shard| {
-        turn = if turn < receivers.len() { turn } else { 0 };
-        let taker = receivers[turn];
-        rooms[taker] -= 1;
-        if rooms[taker] == 0 {
-            receivers.remove(turn);
-        } else {
-            turn += 1;
+    if !board.takers.is_empty() {
+        board.repair(waiting);
+        let weighing = Weighing::of(&board);
+        if let Some(weighing) = &weighing {
+            weighing.close_dominated(&mut board);
         }
-        (shard, taker)
-    })
-}
-
-fn finish(
-    view: &ClusterView,
-    takers: &[Taker<'_>],
-    placed: impl Iterator<Item = (Homeless, usize)>,
-    again_at: Option<Moment>,
-) -> Plan {
-    let mut moves: Vec<Move> = placed
-        .map(|(Homeless { shard, reason }, taker)| Move {
-            shard,
-            from: view.targets.get(shard).node.clone(),
-            to: takers[taker].node.clone(),
-            reason,
-        })
-        .collect();
-    // A shard can return to its owner, and be given up by it at once.
-    moves.sort_by_key(|step| step.shard);
-    moves.dedup_by(|later, first| {
-        let same = later.shard == first.shard;
-        if same {
-            first.to = later.to.clone();
+        let quotas = board.quotas();
+        board.even_out(&quotas, waiting);
+        if waiting.until().is_none() {
+            board.meet_preferences();
+            if let Some(weighing) = weighing.filter(|_| board.is_settled()) {
+                advice.extend(balance_loads(&mut board, weighing, waiting));
+            }
         }
-        same
-    });
-    let target = |step: &Move| Target {
-        node: Some(step.to.clone()),
-        ..view.targets.get(step.shard).clone()
-    };
-    let targets = moves
-        .iter()
-        .map(|step| (step.shard, target(step)))
-        .collect();
+    }
+    advice.extend(board.advice());
+    advice.sort();
+    let until = waiting.until().filter(|_| board.put_off);
     Plan {
-        targets,
-        moves,
-        again_at,
+        refused: judged.refused,
+        advice,
+        again_at: [board.kept_until, until].into_iter().flatten().min(),
+        ..board.finish()
     }
+}
+
+/// Takes load off nodes that do too much, and returns whom that does not help.
+fn balance_loads(board: &mut Board<'_>, weighing: Weighing, waiting: Waiting) -> Vec<Advice> {
+    let Some(mut relief) = Relief::begin(board, weighing) else {
+        return Vec::new();
+    };
+    relief.relieve_dominated();
+    let weighing = relief.end();
+    if !board.steps.is_empty() {
+        weighing.close_dominated(board);
+        let quotas = board.quotas();
+        board.even_out(&quotas, waiting);
+    }
+    let Some(weighing) = Weighing::of(board) else {
+        return Vec::new();
+    };
+    let Some(mut relief) = Relief::begin(board, weighing) else {
+        return Vec::new();
+    };
+    relief.swap();
+    let weighing = relief.end();
+    board.advice_on_load(&weighing)
 }
 
 /// Whether a life of this node owns the shard and is registered.

@@ -9,10 +9,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::coordination::plans::MovePhase;
-use crate::coordination::reconciler::Stage;
-use crate::placement::planner::Reason;
-
 /// What watcher, leader and reconciler count.
 #[derive(Clone, Debug)]
 pub struct CoordinationMetrics {
@@ -68,6 +64,15 @@ pub struct CoordinationMetrics {
     pub closings_overdue: Counter,
     /// Shards that took longer than they may in a phase of being owned or given up, by phase.
     pub moves_stuck: Family<StuckLabels, Counter>,
+    /// Moves that the leader gave up because somebody did not act, by phase.
+    pub moves_given_up: Family<GivenUpLabels, Counter>,
+}
+
+/// The labels of [`CoordinationMetrics::moves_given_up`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GivenUpLabels {
+    /// Who did not act: the owner (`leaving`) or the target (`claiming`).
+    pub phase: &'static str,
 }
 
 /// The labels of [`CoordinationMetrics::plans`].
@@ -166,8 +171,8 @@ impl CoordinationMetrics {
             oldest_closing_seconds: Gauge::default(),
             closings_overdue: Counter::default(),
             moves_stuck: Family::default(),
+            moves_given_up: Family::default(),
         };
-        metrics.begin_at_zero();
         macro_rules! register {
             ($($field:ident $help:literal,)*) => {
                 $(registry.register(stringify!($field), $help, metrics.$field.clone());)*
@@ -199,60 +204,11 @@ impl CoordinationMetrics {
             oldest_closing_seconds "Time that the shard which does so longest has been closing or closed",
             closings_overdue "Closings abandoned because turns did not end in time",
             moves_stuck "Shards that took too long in a phase by phase",
+            moves_given_up "Moves that the leader gave up by who did not act",
         }
         metrics
     }
-
-    /// Has each family shown from the beginning, so that a first event is a rise from zero.
-    fn begin_at_zero(&self) {
-        for reason in Reason::ALL.map(Reason::as_str) {
-            for outcome in PLAN_WRITES {
-                drop(self.plans.get_or_create(&PlanLabels { reason, outcome }));
-            }
-            for outcome in PLAN_ENDS {
-                let labels = PlanEndLabels { reason, outcome };
-                drop(self.plans_ended.get_or_create(&labels));
-            }
-            for phase in MovePhase::ALL.into_iter().filter(|phase| phase.is_ended()) {
-                let phase = phase.as_str();
-                let labels = MoveLabels { reason, phase };
-                drop(self.moves_ended.get_or_create(&labels));
-            }
-        }
-        for reason in ["settled", "waiting", "view_behind", "suspended"] {
-            drop(self.plan_skips.get_or_create(&SkipLabels { reason }));
-        }
-        for phase in ["close", "send", "commit", "gap", "total"] {
-            let labels = HandoverLabels { phase };
-            drop(self.handover_seconds.get_or_create(&labels));
-        }
-        for reason in ["unreachable", "refused", "unreadable", "late", "failed"] {
-            let labels = SendFailureLabels { reason };
-            drop(self.sends_failed.get_or_create(&labels));
-        }
-        for step in ["hand_over", "claim", "take_over", "restamp", "release"] {
-            for outcome in ["committed", "refused", "not_sent", "unknown"] {
-                drop(self.batches.get_or_create(&BatchLabels { step, outcome }));
-            }
-        }
-        for phase in Stage::ALL.map(Stage::name) {
-            drop(self.moves_stuck.get_or_create(&StuckLabels { phase }));
-        }
-    }
 }
-
-/// What may come of writing a plan.
-const PLAN_WRITES: [&str; 6] = [
-    "written",
-    "deposed",
-    "overtaken",
-    "broken",
-    "transient",
-    "unknown",
-];
-
-/// What may come of a plan.
-const PLAN_ENDS: [&str; 4] = ["done", "aborted", "superseded", "failed"];
 
 /// From a quarter of a millisecond to sixteen seconds.
 fn handover_histogram() -> Histogram {

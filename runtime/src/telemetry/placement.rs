@@ -13,7 +13,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::hosts::write;
-use crate::coordination::reconciler::Stage;
 
 /// How long shards were without an owner or on their way.
 #[derive(Clone, Debug)]
@@ -37,10 +36,6 @@ impl PlacementMetrics {
             unowned_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)), // To 66 s.
             oldest_in_phase_seconds: Family::default(),
         };
-        for phase in Stage::ALL.map(Stage::name) {
-            let labels = PhaseLabels { phase };
-            drop(metrics.oldest_in_phase_seconds.get_or_create(&labels));
-        }
         registry.register(
             "cluster_unowned_seconds",
             "Time that shards were without a live owner",

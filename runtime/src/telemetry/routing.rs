@@ -8,8 +8,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use crate::error::CallError;
-
 /// Calls on their way to their objects.
 #[derive(Clone, Debug, Default)]
 pub struct RoutingMetrics {
@@ -44,13 +42,9 @@ const CALLS_PER_SAMPLE: u64 = 16;
 
 impl Default for CallMetrics {
     fn default() -> Self {
-        let failed = Family::default();
-        for (code, _) in CallError::CODES {
-            drop(failed.get_or_create(&CallLabels { code }));
-        }
         Self {
             routed: Counter::default(),
-            failed,
+            failed: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 20)), // To 26 s.
         }
     }

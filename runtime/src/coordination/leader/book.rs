@@ -18,7 +18,6 @@ use crate::coordination::plans::{
 use crate::coordination::store::Entry;
 use crate::ids::{PlanId, Revision, ShardId};
 use crate::placement::ClusterView;
-use crate::placement::planner::Reason;
 
 /// How long after its last record a plan's progress is written again.
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
@@ -234,13 +233,6 @@ impl Open {
             basis,
             dirty,
             written_at: None,
-        }
-    }
-
-    /// Whether the planner made it, so that the planner may replace it.
-    pub(super) fn is_the_planners(&self) -> bool {
-        match self.record.reason {
-            Reason::Unplaced | Reason::Failure | Reason::Join | Reason::Drain => true,
         }
     }
 

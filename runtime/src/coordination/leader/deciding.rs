@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use super::book::{Book, Open};
 use super::draft::{Draft, waiting};
 use super::flights::Flights;
+use super::stuck::Overdue;
 use super::waves::{self, Basis, Budget, is_held};
 use crate::coordination::membership::Identity;
 use crate::coordination::plans::{
@@ -20,7 +21,7 @@ use crate::coordination::plans::{
 };
 use crate::ids::{NodeId, PlanId, ShardId, Term};
 use crate::placement::planner::{Move, Reason};
-use crate::placement::{ClusterView, NodeState};
+use crate::placement::{ClusterView, NodeState, Target};
 
 /// Most nodes that a trigger names.
 const NODES_NAMED_MAX: usize = 4;
@@ -42,6 +43,8 @@ pub(super) struct Deciding<'v, 'a> {
 pub(super) struct Wanted {
     /// Every move that leads to where it wants the shards, begun or not.
     pub(super) moves: Vec<Move>,
+    /// The targets of shards that it marks, such as those that kill their owners.
+    pub(super) flags: BTreeMap<ShardId, Target>,
     /// The fewest moves that would do.
     pub(super) least: u32,
     /// It will want something else in a moment, when nodes that join have waited for each other.
@@ -63,13 +66,15 @@ impl<'v> Deciding<'v, '_> {
         draft
     }
 
-    fn follow_planner(&self, draft: &mut Draft<'v>, wanted: &Wanted) {
+    pub(super) fn follow_planner(&self, draft: &mut Draft<'v>, wanted: &Wanted) {
         let (urgent, rest): (Vec<Move>, Vec<Move>) = wanted
             .moves
             .iter()
             .cloned()
             .partition(|step| is_urgent(step.reason));
-        if urgent.is_empty() {
+        if !wanted.flags.is_empty() {
+            self.mark(draft, &wanted.flags);
+        } else if urgent.is_empty() {
             self.follow_plan(draft, rest, wanted);
             self.begin_wave(draft);
         } else {
@@ -78,6 +83,66 @@ impl<'v> Deciding<'v, '_> {
             let plan = self.add(draft, &urgent, None, wanted);
             draft.order(plan, &shards);
         }
+    }
+
+    /// Marks shards, with a plan of no moves as the trace.
+    fn mark(&self, draft: &mut Draft<'v>, flags: &BTreeMap<ShardId, Target>) {
+        let id = draft.plan_id();
+        for (shard, target) in flags {
+            draft.set(*shard, target.clone(), Reason::Failure);
+        }
+        let shards: Vec<_> = flags
+            .keys()
+            .take(NODES_NAMED_MAX)
+            .map(ToString::to_string)
+            .collect();
+        let more = match flags.len().saturating_sub(NODES_NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let trigger = format!(
+            "shards {}{more} lost one owner after the other: they are left alone",
+            shards.join(", ")
+        );
+        let record = PlanRecord {
+            trigger,
+            ..self.empty(id, Reason::Failure)
+        };
+        draft.book.add(record, None);
+    }
+
+    /// Gives up moves that take too long: their shards stay where they are, or may go elsewhere.
+    pub(super) fn give_up(&self, overdue: &[Overdue]) -> Draft<'v> {
+        let mut draft = Draft::new(self.view, self.book, self.now);
+        for step in overdue {
+            let target = draft.target(step.shard);
+            draft.set(step.shard, step.instead(&target), Reason::Failure);
+            let (text, shard) = (step.to_string(), step.shard);
+            let ordered = self
+                .book
+                .ordered()
+                .find(|(_, ordered)| ordered.shard == shard);
+            if let Some((plan, _)) = ordered {
+                draft.book.change(plan, |record| {
+                    if let Some(place) = record.place(shard) {
+                        record.set_phase(place, MovePhase::Failed, self.now);
+                    }
+                    record.note(self.now, PlanEventKind::Stuck, &text);
+                });
+            }
+        }
+        let first = overdue.first().map(ToString::to_string).unwrap_or_default();
+        let trigger = match overdue.len() {
+            0 | 1 => first,
+            more => format!("{first}, and {} more", more - 1),
+        };
+        let record = PlanRecord {
+            trigger,
+            ..self.empty(draft.plan_id(), Reason::Failure)
+        };
+        draft.book.add(record, None);
+        draft.book.end_what_is_through(self.view, self.now);
+        draft
     }
 
     /// Goes on with the planner's plan that runs, or puts another in its place.
@@ -223,7 +288,25 @@ impl<'v> Deciding<'v, '_> {
 fn is_urgent(reason: Reason) -> bool {
     match reason {
         Reason::Failure | Reason::Unplaced => true,
-        Reason::Join | Reason::Drain => false,
+        Reason::Manual
+        | Reason::Pin
+        | Reason::Drain
+        | Reason::Zone
+        | Reason::Join
+        | Reason::Load => false,
+    }
+}
+
+/// Whether operators alone cause moves with this reason.
+pub(super) fn is_ordered(reason: Reason) -> bool {
+    match reason {
+        Reason::Manual | Reason::Pin => true,
+        Reason::Failure
+        | Reason::Unplaced
+        | Reason::Drain
+        | Reason::Zone
+        | Reason::Join
+        | Reason::Load => false,
     }
 }
 
@@ -231,7 +314,7 @@ fn is_urgent(reason: Reason) -> bool {
 /// operator ordered it.
 fn is_replaceable(open: &Open) -> bool {
     let waits = open.record.counts().pending > 0;
-    waits && open.is_the_planners() && open.record.outcome == PlanOutcome::Running
+    waits && !is_ordered(open.record.reason) && open.record.outcome == PlanOutcome::Running
 }
 
 /// Whether all these moves wait in a plan already. Of those that are not listed, only the number
@@ -288,6 +371,9 @@ fn trigger_of(moves: &[Move], reason: Reason, view: &ClusterView) -> String {
             };
             format!("{} gives its shards up", named(froms(), drains))
         }
+        Reason::Manual | Reason::Pin => "an operator ordered it".into(),
+        Reason::Zone => format!("{count} shards were in another zone than they should be"),
+        Reason::Load => format!("{} did more than its share", named(froms(), |_| true)),
         Reason::Join => {
             let tos = moves().map(|step| &step.to);
             format!("{} takes its share", named(tos, |_| true))

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::book::Book;
 use crate::coordination::plans::{MovePhase, PlanRecord, PlannedMove};
 use crate::ids::{PlanId, Revision, ShardId};
-use crate::placement::planner::Move;
+use crate::placement::planner::{Move, Reason};
 use crate::placement::{Cause, ClusterView, Orders, Target};
 
 /// Changes that are made together or not at all, drawn up on a view.
@@ -21,6 +21,8 @@ pub(super) struct Draft<'a> {
     pub(super) targets: BTreeMap<ShardId, Target>,
     /// New orders.
     pub(super) orders: Option<Orders>,
+    /// The moves that begin.
+    pub(super) ordered: Vec<Move>,
 }
 
 impl<'a> Draft<'a> {
@@ -32,6 +34,7 @@ impl<'a> Draft<'a> {
             book: book.clone(),
             targets: BTreeMap::new(),
             orders: None,
+            ordered: Vec::new(),
         }
     }
 
@@ -61,16 +64,21 @@ impl<'a> Draft<'a> {
         for shard in shards {
             if let Some(place) = record.place(*shard) {
                 let step = &record.moves[place];
+                let before = self.target(*shard);
                 let target = Target {
                     node: Some(step.to.clone()),
-                    cause: Some(Cause {
-                        plan,
-                        reason: step.reason,
-                        at: self.now.duration_since(UNIX_EPOCH).unwrap_or_default(),
-                    }),
-                    ..self.target(*shard)
+                    pinned: before.pinned || step.reason == Reason::Pin,
+                    cause: Some(self.cause(plan, step.reason)),
+                    ..before
                 };
                 self.targets.insert(*shard, target);
+                self.ordered.push(Move {
+                    shard: *shard,
+                    from: step.from.clone(),
+                    to: step.to.clone(),
+                    reason: step.reason,
+                    gain_permille: 0,
+                });
             }
         }
         let (view, now) = (self.view, self.now);
@@ -83,6 +91,20 @@ impl<'a> Draft<'a> {
                 }
             }
         });
+    }
+
+    /// Gives a shard another target at once, on behalf of the plan that begins with this draft.
+    pub(super) fn set(&mut self, shard: ShardId, target: Target, reason: Reason) {
+        let cause = Some(self.cause(self.plan_id(), reason));
+        self.targets.insert(shard, Target { cause, ..target });
+    }
+
+    fn cause(&self, plan: PlanId, reason: Reason) -> Cause {
+        Cause {
+            plan,
+            reason,
+            at: self.now.duration_since(UNIX_EPOCH).unwrap_or_default(),
+        }
     }
 
     /// Returns a shard's target as it is with this draft.

@@ -86,6 +86,11 @@ impl Flights {
         }
     }
 
+    /// Returns how far a shard is on its way, if it is.
+    pub(super) fn get(&self, shard: ShardId) -> Option<&Flight> {
+        self.0.get(&shard)
+    }
+
     /// Returns all of them, in order of the shards.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ShardId, &Flight)> {
         self.0.iter().map(|(shard, flight)| (*shard, flight))

@@ -1,5 +1,6 @@
 //! What the leader does at each wake: follow what is under way, ask the planner, draw up a draft.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,23 +9,21 @@ use tracing::{error, warn};
 use super::book::Book;
 use super::deciding::{Deciding, Wanted};
 use super::flights::Touched;
+use super::reign::Reign;
+use super::stuck::Overdue;
 use super::waves::Budget;
+use super::writing::Written;
 use super::{Leader, RETRY};
+use crate::clock::Moment;
 use crate::coordination::membership::Identity;
 use crate::coordination::plans::{MovePhase, PlannedMove};
-use crate::placement::ClusterView;
-use crate::placement::checker;
-use crate::placement::planner::{self, Planning, Reason};
-use crate::telemetry::MoveLabels;
+use crate::ids::ShardId;
+use crate::placement::planner::{self, InFlight, Plan, Planning, Reason};
+use crate::placement::{ClusterView, Target, checker};
+use crate::telemetry::{GivenUpLabels, MoveLabels};
 
 /// Most broken invariants of a refused plan that are logged.
 const BROKEN_LOGGED_MAX: usize = 10;
-
-/// Most moves of shards that have an owner under way at once.
-const IN_FLIGHT_MAX: usize = 128;
-
-/// Most of them away from one node, and towards one node.
-const PER_NODE_MAX: usize = 32;
 
 impl Leader {
     /// Does what is to be done on this view while this node leads.
@@ -37,6 +36,9 @@ impl Leader {
             return;
         }
         self.follow(&view);
+        if self.give_up_overdue(&view, me).await || self.obey_next(&view, me).await {
+            return;
+        }
         let wanted = if self.is_settled(&view) {
             None
         } else {
@@ -116,13 +118,15 @@ impl Leader {
 
     fn ask_planner(&mut self, view: &Arc<ClusterView>) -> Option<Wanted> {
         let now = self.parts.clock.now();
-        let in_flight: Vec<planner::Move> = self.in_flight();
         let loads = self.parts.loads.borrow_and_update().clone();
+        let seen = self.stuck.for_planner(view);
         let planning = Planning {
-            view,
+            view: &seen,
             changed: self.changes.times(),
             loads: &loads,
-            in_flight: &in_flight,
+            in_flight: &InFlight::all_of(&seen),
+            commands: &self.waiting_commands(),
+            memory: &self.memory,
             settings: &self.parts.settings,
             now,
         };
@@ -147,41 +151,108 @@ impl Leader {
             return None;
         }
         let least = checker::least_moves(&planning, &plan);
+        self.note_advice(&plan);
         let soon = now.plus(self.parts.settings.join_delay_max);
         Some(Wanted {
             waits: plan.again_at.is_some_and(|at| at <= soon),
             least: u32::try_from(least).unwrap_or(u32::MAX),
-            moves: plan.moves,
+            flags: flags_of(&plan, &seen),
+            moves: [plan.moves, plan.pending].concat(),
             trigger: None,
         })
     }
 
-    /// Returns the moves that are under way in any plan.
-    fn in_flight(&self) -> Vec<planner::Move> {
+    /// Returns the moves that operators ordered and that wait for their wave: the planner is not to
+    /// plan against them.
+    fn waiting_commands(&self) -> BTreeMap<ShardId, planner::Command> {
         let book = self.reign.as_ref().and_then(|reign| reign.book.as_ref());
-        let ordered = book.into_iter().flat_map(Book::ordered);
-        let moves = ordered.map(|(_, step)| planner::Move {
-            shard: step.shard,
-            from: step.from.clone(),
-            to: step.to.clone(),
-            reason: step.reason,
+        let pending = book.into_iter().flat_map(Book::pending);
+        let commands = pending.filter_map(|(_, step)| match step.reason {
+            Reason::Manual => Some((step.shard, planner::Command::Move(step.to.clone()))),
+            Reason::Pin => Some((step.shard, planner::Command::Pin(step.to.clone()))),
+            Reason::Failure
+            | Reason::Unplaced
+            | Reason::Drain
+            | Reason::Zone
+            | Reason::Join
+            | Reason::Load => None,
         });
-        moves.collect()
+        commands.collect()
+    }
+
+    /// Returns who decides, and on what.
+    pub(super) fn deciding<'v, 'a>(
+        &'a self,
+        view: &'v ClusterView,
+        reign: &'a Reign,
+        book: &'a Book,
+        me: &'a Identity,
+        now: Moment,
+    ) -> Deciding<'v, 'a> {
+        Deciding {
+            view,
+            book,
+            flights: &reign.flights,
+            budget: Budget::of(&self.parts.settings),
+            me,
+            term: reign.term,
+            now: self.wall.at(now),
+        }
+    }
+
+    /// Gives up the moves that take too long, and returns whether that wrote something.
+    async fn give_up_overdue(&mut self, view: &Arc<ClusterView>, me: &Identity) -> bool {
+        let now = self.parts.clock.now();
+        let Some(reign) = &self.reign else {
+            return false;
+        };
+        let Some(book) = &reign.book else {
+            return false;
+        };
+        let overdue = self.stuck.see(&reign.flights, view, now);
+        if overdue.is_empty() {
+            return false;
+        }
+        let draft = self.deciding(view, reign, book, me, now).give_up(&overdue);
+        let records = draft.book.due(now);
+        if self.write(draft, &records, view, me).await == Written::Yes {
+            self.stuck.note(&overdue, now);
+            for step in &overdue {
+                self.note_overdue(step);
+            }
+        }
+        true
+    }
+
+    fn note_overdue(&self, step: &Overdue) {
+        error!(shard = %step.shard, "a move is given up: {step}");
+        let labels = GivenUpLabels {
+            phase: step.phase(),
+        };
+        let given_up = &self.parts.metrics.coordination.moves_given_up;
+        given_up.get_or_create(&labels).inc();
+    }
+
+    /// Tells what the planner cannot mend, once.
+    fn note_advice(&mut self, plan: &Plan) {
+        if plan.advice != self.advice {
+            for advice in plan
+                .advice
+                .iter()
+                .filter(|advice| !self.advice.contains(advice))
+            {
+                warn!(%advice, "the planner's advice");
+            }
+            self.advice.clone_from(&plan.advice);
+        }
     }
 
     async fn draw_up(&mut self, wanted: Option<&Wanted>, view: &Arc<ClusterView>, me: &Identity) {
         let Some(reign) = &self.reign else { return };
         let Some(book) = &reign.book else { return };
         let now = self.parts.clock.now();
-        let deciding = Deciding {
-            view,
-            book,
-            flights: &reign.flights,
-            budget: BUDGET,
-            me,
-            term: reign.term,
-            now: self.wall.at(now),
-        };
+        let seen = self.stuck.around(view);
+        let deciding = self.deciding(&seen, reign, book, me, now);
         let draft = deciding.next(wanted);
         let records = draft.book.due(now);
         if !draft.changes_the_cluster() {
@@ -194,7 +265,8 @@ impl Leader {
                 return self.keep(draft.book);
             }
         }
-        self.write(draft, &records, view, me).await;
+        // Whatever comes of it is seen in the next view.
+        let _ = self.write(draft, &records, view, me).await;
     }
 
     /// Keeps what was decided and needs no write now.
@@ -205,7 +277,14 @@ impl Leader {
     }
 }
 
-const BUDGET: Budget = Budget {
-    in_flight_max: IN_FLIGHT_MAX,
-    per_node_max: PER_NODE_MAX,
-};
+/// Returns the new targets of shards of which the planner changes more than the node.
+fn flags_of(plan: &Plan, view: &ClusterView) -> BTreeMap<ShardId, Target> {
+    let flags = |target: &Target| (target.pinned, target.quarantined);
+    let changed = plan
+        .targets
+        .iter()
+        .filter(|(shard, target)| flags(target) != flags(view.targets.get(**shard)));
+    changed
+        .map(|(shard, target)| (*shard, target.clone()))
+        .collect()
+}

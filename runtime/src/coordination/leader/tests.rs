@@ -1,5 +1,6 @@
 //! Elections and plans on the memory store.
 
+mod commands;
 mod plans;
 pub(super) mod world;
 

@@ -8,7 +8,7 @@ use super::book::Book;
 use super::flights::{Flights, Leg};
 use crate::coordination::plans::PlannedMove;
 use crate::ids::{Incarnation, NodeId, PlanId, ShardId};
-use crate::placement::planner::Reason;
+use crate::placement::planner::{PlanSettings, Reason};
 use crate::placement::{ClusterView, NodeState, Weight};
 
 /// How many moves of shards that have a live owner may be under way.
@@ -18,6 +18,15 @@ pub(super) struct Budget {
     pub(super) in_flight_max: usize,
     /// Away from one node, and towards one node.
     pub(super) per_node_max: usize,
+}
+
+impl Budget {
+    pub(super) fn of(settings: &PlanSettings) -> Self {
+        Self {
+            in_flight_max: settings.moves_in_flight_max as usize,
+            per_node_max: settings.moves_per_node_max as usize,
+        }
+    }
 }
 
 /// What of the cluster a plan rests on. When it changes, what was planned may be wrong.
@@ -60,7 +69,7 @@ pub(super) fn next(book: &Book, flights: &Flights, view: &ClusterView, budget: B
     let mut room = Room::left(flights, budget);
     let mut wave = Wave::default();
     let mut waiting: Vec<(PlanId, &PlannedMove)> = book.pending().collect();
-    waiting.sort_by_key(|(plan, step)| (*plan, step.reason.rank(), step.shard));
+    waiting.sort_by_key(|(plan, step)| (*plan, step.reason, step.shard));
     let mut taken = BTreeSet::new();
     for (plan, step) in waiting {
         if !is_wanted(step, view) || taken.contains(&step.shard) {
@@ -77,15 +86,19 @@ pub(super) fn next(book: &Book, flights: &Flights, view: &ClusterView, budget: B
 pub(super) fn is_held(reason: Reason, view: &ClusterView) -> bool {
     view.orders.paused
         && match reason {
-            Reason::Join => true,
-            Reason::Failure | Reason::Unplaced | Reason::Drain => false,
+            Reason::Zone | Reason::Join | Reason::Load => true,
+            Reason::Failure | Reason::Unplaced | Reason::Manual | Reason::Pin | Reason::Drain => {
+                false
+            }
         }
 }
 
 /// Whether a move that waits can still begin as it was planned.
 fn is_wanted(step: &PlannedMove, view: &ClusterView) -> bool {
     let target = view.targets.get(step.shard);
-    let as_planned = target.node == step.from && !target.pinned && !target.quarantined;
+    // A pin may lead a pinned shard elsewhere; every other move was planned before it was pinned.
+    let may_move = !target.pinned || step.reason == Reason::Pin;
+    let as_planned = target.node == step.from && may_move && !target.quarantined;
     as_planned && takes_shards(&step.to, view)
 }
 

@@ -11,8 +11,16 @@ use crate::coordination::membership::Identity;
 use crate::coordination::plans::PlanRecord;
 use crate::coordination::store::{Entry, StoreError, TxnReply};
 use crate::placement::ClusterView;
-use crate::placement::planner::Reason;
+use crate::placement::planner::{Plan, Reason};
 use crate::telemetry::{PlanEndLabels, PlanLabels};
+
+/// Whether a draft is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Yes,
+    /// It was refused, or nobody knows: the view will tell.
+    No,
+}
 
 impl Leader {
     /// Writes a draft with these records. Whether it worked is seen by the reign's book.
@@ -22,12 +30,13 @@ impl Leader {
         records: &Records,
         view: &ClusterView,
         me: &Identity,
-    ) {
+    ) -> Written {
         let (Some(reign), true) = (
             &self.reign,
             self.parts.rights.to_write().as_ref() == Some(me),
         ) else {
-            return self.skip("suspended");
+            self.skip("suspended");
+            return Written::No;
         };
         let begun = draft.begun();
         let txn = reign.txn(&draft, records, view, me, &self.parts.keys);
@@ -55,11 +64,21 @@ impl Leader {
         if let Some(plan) = begun {
             self.count_plan(plan.reason, outcome);
         }
+        if outcome == "written" {
+            Written::Yes
+        } else {
+            Written::No
+        }
     }
 
     fn note_written(&mut self, draft: Draft<'_>, records: &Records, reply: &TxnReply) {
         let now = self.parts.clock.now();
         let begun = draft.begun();
+        let moves = Plan {
+            moves: draft.ordered,
+            ..Plan::default()
+        };
+        self.memory.note(&moves, &self.parts.settings, now);
         let mut book = draft.book;
         book.written(records, now);
         let reign = self.reign.as_mut().expect("only a leader writes plans");
@@ -159,7 +178,7 @@ impl Leader {
 /// Whether the shards of such moves could have stayed where they were.
 fn is_free(reason: Reason) -> bool {
     match reason {
-        Reason::Join => true,
-        Reason::Failure | Reason::Unplaced | Reason::Drain => false,
+        Reason::Zone | Reason::Join | Reason::Load => true,
+        Reason::Failure | Reason::Unplaced | Reason::Manual | Reason::Pin | Reason::Drain => false,
     }
 }

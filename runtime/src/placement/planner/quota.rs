@@ -2,77 +2,114 @@
 
 use std::cmp::Reverse;
 
-/// What a node brings into the division.
+/// What a node, or a zone, brings into the division.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::placement) struct Share {
     /// How much it takes beside others; above zero.
     pub(in crate::placement) weight: u64,
     /// How many shards it has now.
     pub(in crate::placement) count: u32,
-    /// How many of them must not be taken from it.
-    pub(in crate::placement) pinned: u32,
+    /// It cannot have fewer.
+    pub(in crate::placement) least: u32,
+    /// It cannot have more; at least [`least`](Self::least).
+    pub(in crate::placement) most: u32,
     /// What decides between nodes that are alike otherwise.
     pub(in crate::placement) tie: u32,
 }
 
-/// Divides `total` shards by weight, by the method of the largest remainder, except that nobody's
-/// quota is below what is pinned there. Only where that is so can the quotas add up to more than
-/// the total.
+/// Divides `total` shards by weight, by the method of the largest remainder, except that everybody
+/// gets at least its least and at most its most. Only if the leasts add up to more than the total
+/// do the quotas, and only if the mosts add up to less do they.
 ///
-/// Among equal remainders, who has most beyond its whole share now keeps more: that costs the fewest moves, and dividing
-/// again what was divided so gives the same.
+/// Among equal remainders, who has most beyond its whole share now keeps more: that costs the
+/// fewest moves, and dividing again what was divided so gives the same.
 pub(in crate::placement) fn quotas(total: u32, shares: &[Share]) -> Vec<u32> {
+    let mut quotas: Vec<u32> = shares.iter().map(|share| share.least).collect();
     let mut open: Vec<usize> = (0..shares.len()).collect();
     let mut left = total;
-    // Who has more pinned than its share, rounded up, takes no part in the division. Each round
-    // settles a node for good, so there are at most as many rounds as nodes.
+    // Who is held to a bound takes no part in the division. The side that is further out of its
+    // bounds is held to them for good, so there are at most as many rounds as nodes.
     loop {
-        let weights: u64 = open.iter().map(|node| shares[*node].weight).sum();
-        let before = open.len();
-        let mut pinned = 0;
-        open.retain(|node| {
-            let Share {
-                weight,
-                pinned: own,
-                ..
-            } = shares[*node];
-            let fits = u64::from(own) <= (u64::from(left) * weight).div_ceil(weights);
-            pinned += if fits { 0 } else { own };
-            fits
-        });
-        if open.len() == before {
+        let division = Division::of(left, shares, &open);
+        let sum = |out: fn(Division, Share) -> u64| -> u64 {
+            open.iter().map(|node| out(division, shares[*node])).sum()
+        };
+        let (below, above) = (sum(Division::below_least), sum(Division::above_most));
+        if below == 0 && above == 0 {
             break;
         }
-        left -= pinned;
+        open.retain(|node| {
+            let share = shares[*node];
+            let bound = if below >= above {
+                (division.below_least(share) > 0).then_some(share.least)
+            } else {
+                (division.above_most(share) > 0).then_some(share.most)
+            };
+            if let Some(bound) = bound {
+                quotas[*node] = bound;
+                left = left.saturating_sub(bound);
+            }
+            bound.is_none()
+        });
     }
-    let mut quotas: Vec<u32> = shares.iter().map(|share| share.pinned).collect();
     divide(left, shares, &open, &mut quotas);
     quotas
 }
 
+/// How many shards are divided by how much weight.
+#[derive(Clone, Copy, Debug)]
+struct Division {
+    total: u64,
+    weights: u64,
+}
+
+impl Division {
+    fn of(total: u32, shares: &[Share], open: &[usize]) -> Self {
+        let weights: u64 = open.iter().map(|node| shares[*node].weight).sum();
+        Self {
+            total: total.into(),
+            weights: weights.max(1),
+        }
+    }
+
+    /// Returns the whole shards of a share, and what remains in parts of the weights.
+    fn parts(self, share: Share) -> (u32, u64) {
+        let parts = self.total * share.weight;
+        let whole = u32::try_from(parts / self.weights).expect("a share is at most the total");
+        (whole, parts % self.weights)
+    }
+
+    /// Returns by how much a share is less than its least, in parts of the weights.
+    fn below_least(self, share: Share) -> u64 {
+        let least = u64::from(share.least).saturating_mul(self.weights);
+        least.saturating_sub(self.total * share.weight)
+    }
+
+    /// Returns by how much a share is more than its most, in parts of the weights.
+    fn above_most(self, share: Share) -> u64 {
+        let most = u64::from(share.most).saturating_mul(self.weights);
+        (self.total * share.weight).saturating_sub(most)
+    }
+}
+
+/// Divides what is left among those that no bound holds.
 fn divide(total: u32, shares: &[Share], open: &[usize], quotas: &mut [u32]) {
-    let weights: u64 = open.iter().map(|node| shares[*node].weight).sum();
+    let division = Division::of(total, shares, open);
     let mut left = total;
     let mut odd = Vec::with_capacity(open.len());
     for node in open {
-        let Share {
-            weight,
-            count,
-            pinned,
-            tie,
-        } = shares[*node];
-        let parts = u64::from(total) * weight;
-        let whole = u32::try_from(parts / weights).expect("a share is at most the total");
+        let share = shares[*node];
+        let (whole, remainder) = division.parts(share);
         left -= whole;
-        // What is pinned beyond the whole share is kept in any case: it may as well be the odd one.
-        // What is pinned beyond the whole share is kept in any case: it may as well be the odd one.
-        let lacks = i64::from(whole) - i64::from(count);
-        odd.push((Reverse(parts % weights), pinned <= whole, lacks, tie, *node));
-        quotas[*node] = whole.max(pinned);
+        let lacks = i64::from(whole) - i64::from(share.count);
+        odd.push((Reverse(remainder), lacks, share.tie, *node));
+        quotas[*node] = whole;
     }
-    odd.sort_unstable();
-    for (_, fits, .., node) in odd.into_iter().take(left as usize) {
-        quotas[node] += u32::from(fits);
+    if left > 0 {
+        odd.sort_unstable();
+        for (.., node) in odd.into_iter().take(left as usize) {
+            quotas[node] += 1;
+        }
     }
 }
 
@@ -119,10 +156,42 @@ mod tests {
     #[test]
     fn p14_what_is_pinned_stays_and_the_rest_is_divided() {
         let mut shares = shares(&[(1, 5), (1, 3), (1, 1)]);
-        shares[0].pinned = 5;
+        shares[0].least = 5;
         assert_eq!(quotas(9, &shares), [5, 2, 2]);
-        shares[1].pinned = 3;
+        shares[1].least = 3;
         assert_eq!(quotas(9, &shares), [5, 3, 1]);
+    }
+
+    #[test]
+    fn s1_40_nobody_gets_more_than_its_most_and_the_others_share_the_rest() {
+        let mut shares = shares(&[(1, 0), (1, 0), (2, 0)]);
+        shares[2].most = 3;
+        assert_eq!(quotas(12, &shares), [5, 4, 3]);
+        shares[1].most = 4;
+        assert_eq!(quotas(12, &shares), [5, 4, 3]);
+        shares[0].most = 4;
+        assert_eq!(quotas(12, &shares), [4, 4, 3], "less than all");
+    }
+
+    /// Every pair of bounds for three nodes of unequal weight.
+    #[test]
+    fn bounds_are_kept_and_everything_is_divided() {
+        for bounds in 0..4_u32.pow(6) {
+            let digit = |place: u32| bounds / 4_u32.pow(place) % 4;
+            let mut shares = shares(&[(1, 2), (2, 1), (4, 3)]);
+            for (share, place) in shares.iter_mut().zip([0, 2, 4]) {
+                share.least = digit(place);
+                share.most = digit(place) + 2 * digit(place + 1);
+            }
+            let sum = |f: fn(&Share) -> u32| shares.iter().map(f).sum::<u32>();
+            let (least, most) = (sum(|s| s.least), sum(|s| s.most));
+            let quotas = quotas(6, &shares);
+            for (quota, share) in quotas.iter().zip(&shares) {
+                assert!(share.least <= *quota && *quota <= share.most, "{shares:?}");
+            }
+            let total: u32 = quotas.iter().sum();
+            assert_eq!(total, most.min(least.max(6)), "{shares:?}");
+        }
     }
 
     #[track_caller]
@@ -134,7 +203,8 @@ mod tests {
         let share = |(&(weight, count), tie)| Share {
             weight,
             count,
-            pinned: 0,
+            least: 0,
+            most: u32::MAX,
             tie,
         };
         weights_and_counts.iter().zip(0..).map(share).collect()

@@ -1,15 +1,22 @@
 //! Small worlds exhaustively, large ones at random.
 //!
 //! Nodes are single letters, with a mark for their state: `a` takes shards, `a!` drains, `a?` is
-//! joining, `a~` has just begun to, `a0` is a gate and `a3` has three times the weight. A layout has one letter a shard:
+//! joining, `a~` has just begun to, `a^` is cordoned, `a0` is a gate and `a3` has three times the
+//! weight; `a@x` stands in zone `x`, and `a#4` can have 4 shards. A layout has one letter a shard:
 //! `ab-` puts shard 0 on `a`, 1 on `b`, 2 nowhere; `A` is pinned to `a`, `*` is in quarantine.
 
-use proptest::prelude::*;
+mod goals;
+mod loads;
+mod random;
+mod world;
+
+use proptest::prelude::{ProptestConfig, any, prop, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
-use crate::ids::{Incarnation, LeaseId, Revision, ShardCount};
-use crate::placement::checker::{Broken, check as broken};
-use crate::placement::{ClusterMeta, NodeRecord, NodeState, Owner, Weight};
+use crate::placement::{NodeState, Weight};
+use world::{LATER, at, id};
+
+pub(in crate::placement) use world::World;
 
 #[test]
 fn p12_new_shards_are_spread_evenly() {
@@ -293,246 +300,4 @@ fn check_owned(nodes: &str, before: &str, owners: &str, after: &str) {
     world.own(owners);
     assert_eq!(world.planned(), after);
     world.check_invariants();
-}
-
-/// A cluster and when its nodes came, changed or went.
-#[derive(Clone, Debug)]
-pub(in crate::placement) struct World {
-    view: ClusterView,
-    changed: BTreeMap<NodeId, Moment>,
-}
-
-impl World {
-    pub(in crate::placement) fn new(nodes: &str, layout: &str) -> Self {
-        let mut world = Self::empty(u32::try_from(layout.len()).expect("small"));
-        for node in nodes.split_whitespace() {
-            let (name, mark) = node.split_at(1);
-            let (state, weight) = match mark {
-                "" => (NodeState::Active, 1),
-                "!" => (NodeState::Draining, 1),
-                "?" | "~" => (NodeState::Joining, 1),
-                weight => (NodeState::Active, weight.parse().expect("a digit")),
-            };
-            let name = NodeId::new(name).expect("a letter");
-            if mark == "~" {
-                world.changed.insert(name.clone(), at(LATER));
-            }
-            world.view.nodes.insert(name, record(state, 1000 * weight));
-        }
-        world.target(layout);
-        world
-    }
-
-    fn empty(shards: u32) -> Self {
-        let meta = ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(shards).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        };
-        Self {
-            view: ClusterView::empty(meta),
-            changed: BTreeMap::new(),
-        }
-    }
-
-    fn large(nodes: usize, shards: u32) -> Self {
-        let mut world = Self::empty(shards);
-        world.with_nodes(nodes);
-        world
-    }
-
-    fn with_nodes(&mut self, nodes: usize) -> &mut Self {
-        for number in 0..nodes {
-            let record = record(NodeState::Active, 1000);
-            self.view.nodes.entry(id(number)).or_insert(record);
-        }
-        self
-    }
-
-    /// Puts every shard on a node of this world, a dead one or none.
-    fn scatter(&mut self, seed: u64) {
-        let mut random = seed | 1;
-        for shard in self.view.meta.shard_count.shards() {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let number = usize::try_from(random % 110).expect("small");
-            let node = (number < 105).then(|| id(number));
-            let target = Target {
-                node,
-                pinned: random.is_multiple_of(53),
-                quarantined: random.is_multiple_of(97),
-                cause: None,
-            };
-            self.view.targets.set(shard, target);
-        }
-    }
-
-    fn target(&mut self, layout: &str) {
-        for (shard, letter) in self.view.meta.shard_count.shards().zip(layout.chars()) {
-            let node = letter.to_ascii_lowercase().to_string();
-            let target = Target {
-                node: NodeId::new(&node).ok(),
-                pinned: letter.is_ascii_uppercase(),
-                quarantined: letter == '*',
-                cause: None,
-            };
-            self.view.targets.set(shard, target);
-        }
-    }
-
-    fn own(&mut self, layout: &str) {
-        for (shard, letter) in self.view.meta.shard_count.shards().zip(layout.chars()) {
-            let node = NodeId::new(&letter.to_string()).ok();
-            let incarnation = Incarnation::new(1);
-            let owner = node.map(|node| Owner { node, incarnation });
-            self.view.owners.set(
-                shard,
-                OwnerRecord {
-                    revision: Revision::new(2),
-                    owner,
-                    parcel: None,
-                },
-            );
-        }
-    }
-
-    fn change(&mut self, node: &str, ms: u64) {
-        self.changed
-            .insert(NodeId::new(node).expect("a letter"), at(ms));
-    }
-
-    fn plan_at(&self, ms: u64) -> Plan {
-        self.with_planning(ms, |planning| plan(*planning))
-    }
-
-    fn with_planning<T>(&self, ms: u64, f: impl FnOnce(&Planning<'_>) -> T) -> T {
-        f(&Planning {
-            view: &self.view,
-            changed: &self.changed,
-            loads: &Loads {},
-            in_flight: &[],
-            settings: &PlanSettings::default(),
-            now: at(ms),
-        })
-    }
-
-    /// Returns a plan that leads to this layout.
-    pub(in crate::placement) fn plan_to(&self, layout: &str) -> Plan {
-        let mut after = self.clone();
-        after.target(layout);
-        let targets = &after.view.targets;
-        let changed = targets.changed_since(&self.view.targets);
-        let targets: BTreeMap<_, _> = changed.map(|s| (s, targets.get(s).clone())).collect();
-        let step = |(shard, target): (&ShardId, &Target)| {
-            Some(Move {
-                shard: *shard,
-                from: self.view.targets.get(*shard).node.clone(),
-                to: target.node.clone()?,
-                reason: Reason::Unplaced,
-            })
-        };
-        let moves = targets.iter().filter_map(step).collect();
-        Plan {
-            targets,
-            moves,
-            again_at: None,
-        }
-    }
-
-    pub(in crate::placement) fn broken(&self, plan: &Plan) -> Vec<Broken> {
-        self.with_planning(LATER, |planning| broken(planning, plan))
-    }
-
-    fn moves(&self) -> Vec<Move> {
-        self.plan_at(LATER).moves
-    }
-
-    /// Plans, carries the plan out, and returns how many shards moved.
-    fn settle(&mut self) -> usize {
-        let plan = self.plan_at(LATER);
-        self.carry_out(&plan);
-        plan.moves.len()
-    }
-
-    fn carry_out(&mut self, plan: &Plan) {
-        for (shard, target) in &plan.targets {
-            self.view.targets.set(*shard, target.clone());
-        }
-    }
-
-    fn planned(&self) -> String {
-        self.after(&self.plan_at(LATER))
-    }
-
-    fn after(&self, plan: &Plan) -> String {
-        let mut world = self.clone();
-        world.carry_out(plan);
-        let letter = |(_, target): (_, &Target)| match &target.node {
-            _ if target.quarantined => "*".into(),
-            None => "-".into(),
-            Some(node) if target.pinned => node.as_str().to_uppercase(),
-            Some(node) => node.to_string(),
-        };
-        world.view.targets.iter().map(letter).collect()
-    }
-
-    /// Plans, checks the plan, carries it out, and plans again.
-    #[track_caller]
-    fn check_invariants(&mut self) {
-        let plan = self.plan_at(LATER);
-        let broken = self.broken(&plan);
-        assert_eq!(broken, [], "{}", self.describe());
-        let before = self.view.targets.clone();
-        self.carry_out(&plan);
-        let again = self.plan_at(LATER);
-        if !again.is_empty() {
-            self.view.targets = before;
-            panic!("{:?} again, after {}", again.moves, self.describe());
-        }
-    }
-
-    /// Says what small worlds look like; proptest says it of large ones.
-    fn describe(&self) -> String {
-        if self.view.meta.shard_count.get() > 8 {
-            return "a large world".into();
-        }
-        let node = |(node, record): (_, &NodeRecord)| format!("{node}: {:?}", record.state);
-        let nodes: Vec<_> = self.view.nodes.iter().map(node).collect();
-        let owner = |(_, record): (_, &OwnerRecord)| match &record.owner {
-            Some(owner) => owner.node.to_string(),
-            None => "-".into(),
-        };
-        let owners: String = self.view.owners.iter().map(owner).collect();
-        let layout = self.after(&Plan::default());
-        format!("nodes {nodes:?}, targets {layout}, owners {owners}")
-    }
-}
-
-/// Long after every join.
-const LATER: u64 = 100_000;
-
-fn at(ms: u64) -> Moment {
-    Moment::START.plus(Duration::from_millis(ms))
-}
-
-fn id(number: usize) -> NodeId {
-    NodeId::new(&format!("node-{number}")).expect("a good name")
-}
-
-fn record(state: NodeState, weight: u32) -> NodeRecord {
-    NodeRecord {
-        incarnation: Incarnation::new(1),
-        lease: LeaseId::new(1),
-        grpc: String::new(),
-        http: None,
-        zone: None,
-        weight: Weight::from_thousandths(weight),
-        labels: BTreeMap::new(),
-        version: String::new(),
-        object_types: Vec::new(),
-        state,
-        boot_id: String::new(),
-    }
 }

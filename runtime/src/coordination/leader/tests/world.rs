@@ -126,6 +126,7 @@ pub(in crate::coordination::leader) fn step(text: &str) -> Move {
         from: NodeId::new(from).ok(),
         to: id(to),
         reason: Reason::Join,
+        gain_permille: 0,
     }
 }
 

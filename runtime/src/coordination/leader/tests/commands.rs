@@ -1,0 +1,342 @@
+//! Operators' commands: each says what should be, is carried out by the leader, and answered.
+
+use super::*;
+use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
+use crate::coordination::leader::stuck::{CLAIMING_LIMIT, LEAVING_LIMIT};
+use crate::coordination::plans::PlanOutcome;
+use crate::coordination::rig::node as id;
+use crate::ids::{PlanId, ShardId};
+
+/// How long an operator waits.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Far above what any of these plans takes; on the paused clock it costs nothing.
+const LONG: Duration = Duration::from_mins(1);
+
+async fn settled_three(rig: &Rig) -> [TestNode; 3] {
+    let nodes = three(rig, Runs::Everything).await;
+    tokio::time::sleep(JOINS).await;
+    nodes
+}
+
+async fn order(node: &TestNode, command: Command) -> Result<Done, Refusal> {
+    node.leader.order(command, node.id.clone(), LIMIT).await
+}
+
+async fn code(node: &TestNode, command: Command) -> Option<RefusalCode> {
+    order(node, command).await.err().map(|refusal| refusal.code)
+}
+
+fn shard(rig: &Rig, number: u32) -> ShardId {
+    ShardId::new(number, rig.count).expect("in range")
+}
+
+fn owner(node: &TestNode, shard: ShardId) -> Option<String> {
+    let view = node.view.current();
+    view.live_owner(shard).map(|owner| owner.node.to_string())
+}
+
+/// A node of `nodes` that does not own the shard.
+fn another(nodes: &[TestNode], shard: ShardId) -> crate::ids::NodeId {
+    let owner = owner(&nodes[0], shard);
+    let other = nodes.iter().find(|node| Some(node.id.to_string()) != owner);
+    other.expect("three nodes").id.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_a_move_is_carried_out_and_asking_again_changes_nothing() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let shard = shard(&rig, 3);
+    let to = another(&nodes, shard);
+    let command = Command::Move {
+        moves: vec![(shard, to.clone())],
+    };
+    let done = order(&nodes[0], command.clone()).await.expect("it can be");
+    assert!(done.changed);
+    let plan = done.plan.expect("a plan");
+    assert_eq!((plan.reason.as_str(), plan.moves.len()), ("manual", 1));
+    assert!(plan.trigger.contains("by way of a"), "{}", plan.trigger);
+    nodes[0]
+        .sees("the shard there", |view| {
+            view.live_owner(shard).is_some_and(|owner| owner.node == to)
+        })
+        .await;
+    let again = order(&nodes[0], command).await.expect("it is so");
+    assert!(!again.changed && again.plan.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_is_refused_with_the_reason_and_changes_nothing() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let a = &nodes[0];
+    let before = a.view.current().targets.clone();
+    let one = shard(&rig, 1);
+    let to = |name: &str| Command::Move {
+        moves: vec![(one, id(name))],
+    };
+    assert_eq!(code(a, to("z")).await, Some(RefusalCode::UnknownNode));
+    let twice = Command::Move {
+        moves: vec![(one, id("b")), (one, id("c"))],
+    };
+    assert_eq!(code(a, twice).await, Some(RefusalCode::Malformed));
+    let none = Command::Move { moves: Vec::new() };
+    assert_eq!(code(a, none).await, Some(RefusalCode::Malformed));
+    let plan = PlanId::new(1);
+    let abort = Command::Abort {
+        plan,
+        reverse: false,
+    };
+    assert_eq!(code(a, abort).await, Some(RefusalCode::UnknownPlan));
+    let cordon = Command::Cordon { node: id("z") };
+    assert_eq!(code(a, cordon).await, Some(RefusalCode::UnknownNode));
+    assert!(
+        before
+            .changed_since(&a.view.current().targets)
+            .next()
+            .is_none()
+    );
+    let refused = order(&nodes[1], Command::Pause)
+        .await
+        .expect_err("b does not lead");
+    assert_eq!(
+        (refused.code, refused.leader),
+        (RefusalCode::NotLeader, Some(id("a")))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_shard_stays_whoever_joins_and_moves_again_once_unpinned() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let pinned: Vec<ShardId> = rig.count.shards().collect();
+    for shard in &pinned {
+        let command = Command::Pin {
+            shard: *shard,
+            node: None,
+        };
+        assert!(order(&nodes[0], command).await.expect("pinned").changed);
+    }
+    let before: Vec<_> = pinned
+        .iter()
+        .map(|shard| owner(&nodes[0], *shard))
+        .collect();
+    let _d = rig.join("d", Runs::Everything).await;
+    tokio::time::sleep(JOINS).await;
+    let after: Vec<_> = pinned
+        .iter()
+        .map(|shard| owner(&nodes[0], *shard))
+        .collect();
+    assert_eq!(before, after);
+    let elsewhere = Command::Move {
+        moves: vec![(pinned[0], another(&nodes, pinned[0]))],
+    };
+    assert_eq!(code(&nodes[0], elsewhere).await, Some(RefusalCode::Pinned));
+    for shard in pinned {
+        let done = order(&nodes[0], Command::Unpin { shard }).await;
+        assert!(done.expect("unpinned").changed);
+    }
+    nodes[0]
+        .sees("shards at d", |view| {
+            let at_d = |shard| view.live_owner(shard).is_some_and(|o| o.node == id("d"));
+            view.meta
+                .shard_count
+                .shards()
+                .filter(|shard| at_d(*shard))
+                .count()
+                == 4
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordoned_node_keeps_what_it_has_and_gets_nothing() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let cordon = Command::Cordon { node: id("b") };
+    assert!(
+        order(&nodes[0], cordon.clone())
+            .await
+            .expect("done")
+            .changed
+    );
+    assert!(!order(&nodes[0], cordon).await.expect("it is so").changed);
+    let kept = targeted(&nodes[0])["b"];
+    nodes[2].crash().await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(targeted(&nodes[0])["b"], kept, "all of c's went to a");
+    let free = shard(&rig, 0);
+    let to_b = Command::Move {
+        moves: vec![(free, id("b"))],
+    };
+    if owner(&nodes[0], free).as_deref() != Some("b") {
+        assert_eq!(code(&nodes[0], to_b).await, Some(RefusalCode::Cordoned));
+    }
+    let uncordon = Command::Uncordon { node: id("b") };
+    assert!(order(&nodes[0], uncordon).await.expect("done").changed);
+    tokio::time::sleep(LONG).await;
+    assert_eq!(targeted(&nodes[0]), spread([("a", 8), ("b", 8)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_balancing_is_paused_a_node_that_joins_gets_nothing() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    assert!(
+        order(&nodes[0], Command::Pause)
+            .await
+            .expect("done")
+            .changed
+    );
+    let _d = rig.join("d", Runs::Everything).await;
+    tokio::time::sleep(JOINS).await;
+    assert_eq!(targeted(&nodes[0]).get("d"), None);
+    let asked = Command::Rebalance {
+        dry_run: false,
+        strategy: None,
+    };
+    assert_eq!(code(&nodes[0], asked).await, Some(RefusalCode::Paused));
+    let dry = Command::Rebalance {
+        dry_run: true,
+        strategy: None,
+    };
+    let would = order(&nodes[0], dry).await.expect("it tells");
+    assert_eq!(would.plan.expect("a plan").moves.len(), 4);
+    assert_eq!(targeted(&nodes[0]).get("d"), None, "it only told");
+    assert!(
+        order(&nodes[0], Command::Resume)
+            .await
+            .expect("done")
+            .changed
+    );
+    tokio::time::sleep(JOINS).await;
+    assert_eq!(targeted(&nodes[0])["d"], 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_plan_cancels_what_waits_and_moves_back_what_moved_if_asked() {
+    for reverse in [false, true] {
+        let rig = Rig::new(512);
+        let nodes = settled_three(&rig).await;
+        for node in &nodes {
+            node.host.closings_take(Duration::from_millis(100));
+        }
+        let d = rig.join("d", Runs::Everything).await;
+        nodes[0]
+            .sees("moves to d", |view| {
+                let to_d = |target: &Target| target.node == Some(id("d"));
+                view.targets.iter().any(|(_, target)| to_d(target))
+            })
+            .await;
+        let plan = PlanId::new(last_plan(&rig).await);
+        let abort = Command::Abort { plan, reverse };
+        let done = order(&nodes[0], abort.clone()).await.expect("it can be");
+        assert!(
+            done.changed && done.text.contains("paused"),
+            "{}",
+            done.text
+        );
+        tokio::time::sleep(LONG).await;
+        let at_d = targeted(&nodes[0]).get("d").copied().unwrap_or(0);
+        if reverse {
+            assert_eq!(at_d, 0, "all is back");
+        } else {
+            assert!(at_d > 0 && at_d < 128, "{at_d}");
+        }
+        let record = record(&rig, plan).await;
+        assert_eq!(record.outcome, PlanOutcome::Aborted);
+        assert!(!order(&nodes[0], abort).await.expect("it has ended").changed);
+        drop(d);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_whose_write_is_of_unknown_outcome_is_answered_once_it_is_so() {
+    for fault in [CommitFault::LoseReply, CommitFault::Fail] {
+        let rig = Rig::new(16);
+        let nodes = settled_three(&rig).await;
+        nodes[0].client.faults().on_commit(1, fault);
+        let cordon = Command::Cordon { node: id("b") };
+        order(&nodes[0], cordon).await.expect("carried out");
+        let cordoned = |view: &ClusterView| view.orders.cordoned.contains(&id("b"));
+        nodes[2].sees("the cordon", cordoned).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_what_a_node_does_not_claim_goes_to_another() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    // It registers and takes shards, but nothing of it ever claims one.
+    let _idle = rig.join("d", Runs::LeaderOnly).await;
+    tokio::time::sleep(JOINS).await;
+    nodes[2].crash().await;
+    tokio::time::sleep(CLAIMING_LIMIT + LEAVING_LIMIT + LONG).await;
+    let view = nodes[0].view.current();
+    let unowned = rig
+        .count
+        .shards()
+        .filter(|shard| view.live_owner(*shard).is_none());
+    assert_eq!(unowned.count(), 0, "a and b have them all");
+    let metrics = &nodes[0].metrics.coordination;
+    let labels = crate::telemetry::GivenUpLabels { phase: "claiming" };
+    assert!(metrics.moves_given_up.get_or_create(&labels).get() > 0);
+    let insight = nodes[0].leader.insight(None, LIMIT).await.expect("a leads");
+    drop(insight);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_what_an_owner_does_not_hand_over_stays_and_the_plan_says_so() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let shard = shard(&rig, 3);
+    let from = owner(&nodes[0], shard).expect("owned");
+    let holder = nodes
+        .iter()
+        .find(|node| node.id.as_str() == from)
+        .expect("it");
+    holder.host.stick(shard, true);
+    let to = another(&nodes, shard);
+    let moved = Command::Move {
+        moves: vec![(shard, to)],
+    };
+    let plan = order(&nodes[0], moved)
+        .await
+        .expect("begun")
+        .plan
+        .expect("one");
+    tokio::time::sleep(LEAVING_LIMIT + Duration::from_secs(5)).await;
+    let record = record(&rig, plan.id).await;
+    let view = nodes[0].view.current();
+    let target = view.targets.get(shard);
+    assert_eq!(
+        target.node.as_ref(),
+        Some(&id(&from)),
+        "{target:?} {record:?}"
+    );
+    assert_eq!(record.outcome, PlanOutcome::Failed);
+    let stuck = record
+        .events
+        .iter()
+        .any(|event| event.text.contains("has not handed shard 3"));
+    assert!(stuck, "{:?}", record.events);
+}
+
+async fn last_plan(rig: &Rig) -> u64 {
+    let listing = rig.store.list(&rig.keys.plans()).await.expect("no faults");
+    let ids = listing
+        .entries
+        .iter()
+        .filter_map(|entry| rig.keys.plan_id(&entry.key));
+    ids.map(PlanId::get).max().expect("a plan")
+}
+
+async fn record(rig: &Rig, plan: PlanId) -> crate::coordination::plans::PlanRecord {
+    let listing = rig.store.list(&rig.keys.plans()).await.expect("no faults");
+    let mut read = listing
+        .entries
+        .iter()
+        .filter_map(|entry| keys::decode_plan(entry, &rig.keys, rig.count).ok());
+    read.find(|record| record.id == plan).expect("kept")
+}

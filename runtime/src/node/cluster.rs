@@ -1,0 +1,289 @@
+//! What operators do with a cluster, by way of any of its nodes.
+//!
+//! Commands are carried out by the leader; the asked node passes them on. A command that finds no
+//! leader, or one that has just lost the lead, is tried again until its time is up: each says what
+//! should be, so trying again does no harm.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+
+use super::Node;
+use super::operator::OperatorClient;
+use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
+use crate::coordination::keys::{self, Keys};
+use crate::coordination::leader::Insight;
+use crate::coordination::plans::PlanRecord;
+use crate::coordination::store::StoreError;
+use crate::ids::{NodeId, PlanId, ShardId};
+use crate::placement::planner::Strategy;
+
+/// How long a command may take, from the moment it was given.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the leader may take to answer one question.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The first and the longest pause before a command is passed on again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A cluster, as operators see it. A cheap handle; made by [`Node::cluster`].
+///
+/// Every command is idempotent, takes at most ten seconds, and is answered with what is so now or a
+/// typed [`Refusal`]. After [`RefusalCode::NoAnswer`], and if the future is dropped, it may have
+/// been carried out, or may yet be.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(super) node: Node,
+}
+
+impl Cluster {
+    /// Pins a shard to a node; `None`: to where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn pin(&self, shard: ShardId, node: Option<NodeId>) -> Result<Done, Refusal> {
+        self.order(Command::Pin { shard, node }).await
+    }
+
+    /// Lets a shard be moved again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn unpin(&self, shard: ShardId) -> Result<Done, Refusal> {
+        self.order(Command::Unpin { shard }).await
+    }
+
+    /// Moves shards, at most [`MOVES_MAX`](crate::coordination::commands::MOVES_MAX) at once.
+    /// Returns when the moves are planned; the plan tells how they go.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; then none of them moves.
+    pub async fn move_shards(
+        &self,
+        moves: impl IntoIterator<Item = (ShardId, NodeId)>,
+    ) -> Result<Done, Refusal> {
+        let moves = moves.into_iter().collect();
+        self.order(Command::Move { moves }).await
+    }
+
+    /// Lets a node keep what it has and get nothing more.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn cordon(&self, node: NodeId) -> Result<Done, Refusal> {
+        self.order(Command::Cordon { node }).await
+    }
+
+    /// Lets a node get shards again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn uncordon(&self, node: NodeId) -> Result<Done, Refusal> {
+        self.order(Command::Uncordon { node }).await
+    }
+
+    /// Releases a shard from quarantine.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn release(&self, shard: ShardId) -> Result<Done, Refusal> {
+        self.order(Command::Release { shard }).await
+    }
+
+    /// Has the planner look now; `dry_run` only tells what it would do.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn rebalance(
+        &self,
+        dry_run: bool,
+        strategy: Option<Strategy>,
+    ) -> Result<Done, Refusal> {
+        self.order(Command::Rebalance { dry_run, strategy }).await
+    }
+
+    /// Pauses balancing. What nobody serves is still placed, and nodes still drain.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn pause(&self) -> Result<Done, Refusal> {
+        self.order(Command::Pause).await
+    }
+
+    /// Goes on balancing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn resume(&self) -> Result<Done, Refusal> {
+        self.order(Command::Resume).await
+    }
+
+    /// Ends a plan early: what is under way goes on, the rest is cancelled; with `reverse` what
+    /// was moved moves back. A plan of the planner's own also pauses balancing, or it would begin
+    /// the same again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn abort(&self, plan: PlanId, reverse: bool) -> Result<Done, Refusal> {
+        self.order(Command::Abort { plan, reverse }).await
+    }
+
+    /// Lets a node hand its shards over while it serves, and then leave and, as a process, exit.
+    /// Returns as soon as it has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn drain(&self, node: &NodeId) -> Result<Done, Refusal> {
+        self.drain_or_undo(node, false).await
+    }
+
+    /// Takes [`Cluster::drain`] back, as long as the node has not begun to leave.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn undrain(&self, node: &NodeId) -> Result<Done, Refusal> {
+        self.drain_or_undo(node, true).await
+    }
+
+    /// Gives a command.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn order(&self, command: Command) -> Result<Done, Refusal> {
+        let until = Instant::now() + COMMAND_TIMEOUT;
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(RETRY.0)
+            .with_max_delay(RETRY.1)
+            .without_max_times()
+            .with_jitter();
+        for pause in backoff.build() {
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = self.order_once(command.clone(), left).await;
+            let is_over = Instant::now() + pause >= until;
+            match answer {
+                Err(refusal) if is_worth_another_try(refusal.code) && !is_over => {
+                    sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
+        unreachable!("the backoff has no end")
+    }
+
+    async fn order_once(&self, command: Command, limit: Duration) -> Result<Done, Refusal> {
+        let via = self.node.id().clone();
+        match self.leader() {
+            None => Err(Refusal::not_leader(None)),
+            Some(leader) if leader == via => match self.node.shared.taking.get() {
+                Some(taking) => taking.leader.order(command, via, limit).await,
+                None => Err(Refusal::not_leader(None)),
+            },
+            Some(leader) => self.client(&leader)?.order(command, &via, limit).await,
+        }
+    }
+
+    /// Asks the leader what it knows beside what everybody can see: about a shard, or about the
+    /// cluster only.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if nobody leads, or the leader does not answer within two seconds.
+    pub async fn insight(&self, shard: Option<ShardId>) -> Result<Insight, Refusal> {
+        match self.leader() {
+            None => Err(Refusal::not_leader(None)),
+            Some(leader) if leader == *self.node.id() => match self.node.shared.taking.get() {
+                Some(taking) => taking.leader.insight(shard, QUESTION_TIMEOUT).await,
+                None => Err(Refusal::not_leader(None)),
+            },
+            Some(leader) => self.client(&leader)?.ask(shard, QUESTION_TIMEOUT).await,
+        }
+    }
+
+    /// Returns the plans that the store keeps, newest first. Those that cannot be read are left
+    /// out. Costs one read of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn plans(&self) -> Result<Vec<PlanRecord>, StoreError> {
+        let Some(taking) = self.node.shared.taking.get() else {
+            return Ok(Vec::new());
+        };
+        let (store, keys): (_, &Keys) = (&taking.store, &taking.keys);
+        let count = self.node.view().meta.shard_count;
+        let listing = store.list(&keys.plans()).await?;
+        let read = listing.entries.iter();
+        let mut plans: Vec<_> = read
+            .filter_map(|entry| keys::decode_plan(entry, keys, count).ok())
+            .collect();
+        plans.sort_by_key(|plan| std::cmp::Reverse(plan.id));
+        Ok(plans)
+    }
+
+    async fn drain_or_undo(&self, node: &NodeId, undo: bool) -> Result<Done, Refusal> {
+        if node == self.node.id() {
+            return if undo {
+                self.node.undrain()
+            } else {
+                self.node.drain()
+            };
+        }
+        self.client(node)?.drain(self.node.id(), undo).await
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let view = self.node.view();
+        view.leader.as_ref().map(|leader| leader.node.clone())
+    }
+
+    fn client(&self, node: &NodeId) -> Result<OperatorClient, Refusal> {
+        let view = self.node.view();
+        let record = view.nodes.get(node).ok_or_else(|| {
+            let detail = format!("there is no live node {node}");
+            Refusal::new(RefusalCode::UnknownNode, detail)
+        })?;
+        let network = self.node.shared.network.clone();
+        Ok(OperatorClient::new(
+            network,
+            &record.grpc,
+            view.meta.shard_count,
+        ))
+    }
+}
+
+/// Whether another leader, or the same a little later, may answer otherwise.
+fn is_worth_another_try(code: RefusalCode) -> bool {
+    match code {
+        RefusalCode::NoLeader | RefusalCode::NotLeader | RefusalCode::NoAnswer => true,
+        RefusalCode::UnknownNode
+        | RefusalCode::UnknownShard
+        | RefusalCode::UnknownPlan
+        | RefusalCode::NotATaker
+        | RefusalCode::Cordoned
+        | RefusalCode::Full
+        | RefusalCode::ZoneRule
+        | RefusalCode::Pinned
+        | RefusalCode::Quarantined
+        | RefusalCode::Nowhere
+        | RefusalCode::NotAbortable
+        | RefusalCode::Paused
+        | RefusalCode::Malformed
+        | RefusalCode::Busy
+        | RefusalCode::Leaving => false,
+    }
+}

@@ -1,0 +1,206 @@
+//! Large worlds at random, with everything in them at once.
+
+use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
+
+use super::super::*;
+use super::world::{World, at, id};
+use crate::placement::{NodeState, Owner, OwnerRecord, Target, Weight};
+
+/// Numbers that look random, and are the same for the same seed.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+
+    fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+
+    fn size(&mut self, bound: u64) -> usize {
+        usize::try_from(self.below(bound)).expect("small")
+    }
+}
+
+/// Returns a world with zones, rules, capacities, cordons, pins, commands, owners and loads.
+#[allow(clippy::too_many_lines, reason = "a list of what can be in a world")]
+fn world(seed: u64) -> World {
+    let mut random = Random(seed | 1);
+    let bits = 3 + random.below(5);
+    let count = 1 + random.size(12);
+    let mut world = World::large(count, 1 << bits);
+    let shards: Vec<_> = world.view.meta.shard_count.shards().collect();
+    let has = |random: &mut Random| random.one_in(2);
+    let (zoned, limited, cordons) = (has(&mut random), has(&mut random), has(&mut random));
+    for number in 0..count {
+        let record = world.view.nodes.get_mut(&id(number)).expect("it is there");
+        if zoned && !random.one_in(6) {
+            record.zone = Some(["x", "y", "z"][random.size(3)].into());
+        }
+        if limited && !random.one_in(3) {
+            let most = 1 + random.below(3 * shards.len() as u64 / count as u64 + 1);
+            record
+                .labels
+                .insert(CAPACITY_LABEL.into(), most.to_string());
+        }
+        if random.one_in(5) {
+            record.weight =
+                Weight::from_thousandths(u32::try_from(random.below(4000)).expect("small"));
+        }
+        if random.one_in(6) {
+            record.state = NodeState::Draining;
+        }
+        if cordons && random.one_in(4) {
+            world.view.orders.cordoned.insert(id(number));
+        }
+    }
+    world.view.orders.paused = random.one_in(6);
+    if zoned {
+        for _ in 0..random.below(3) {
+            let (first, last) = (
+                random.size(shards.len() as u64),
+                random.size(shards.len() as u64),
+            );
+            world.settings.zone_rules.push(ZoneRule {
+                first: shards[first.min(last)],
+                last: shards[first.max(last)],
+                zone: ["x", "y", "w"][random.size(3)].into(),
+                strength: if random.one_in(2) {
+                    Strength::Hard
+                } else {
+                    Strength::Soft
+                },
+            });
+        }
+    }
+    if random.one_in(3) {
+        world.settings.pin_policy = PinPolicy::Wait;
+    }
+    let any_node = |random: &mut Random| id(random.size(count as u64 + 2));
+    for shard in &shards {
+        let node = (!random.one_in(8)).then(|| any_node(&mut random));
+        let owner = match random.below(4) {
+            0 => None,
+            1 => Some(any_node(&mut random)),
+            _ => node.clone(),
+        };
+        let incarnation = crate::ids::Incarnation::new(1);
+        let owner = owner.map(|node| Owner { node, incarnation });
+        let revision = crate::ids::Revision::new(2);
+        world.view.owners.set(
+            *shard,
+            OwnerRecord {
+                revision,
+                owner,
+                parcel: None,
+            },
+        );
+        let target = Target {
+            pinned: node.is_some() && random.one_in(12),
+            quarantined: random.one_in(30),
+            node,
+            cause: None,
+        };
+        world.view.targets.set(*shard, target);
+    }
+    for _ in 0..random.below(4) {
+        let command = match random.below(4) {
+            0 => Command::Move(any_node(&mut random)),
+            1 => Command::Pin(any_node(&mut random)),
+            2 => Command::Unpin,
+            _ => Command::Release,
+        };
+        let shard = shards[random.size(shards.len() as u64)];
+        world.commands.insert(shard, command);
+    }
+    if random.one_in(2) {
+        let hot = random.below(40);
+        for number in 0..count {
+            if random.one_in(8) {
+                continue;
+            }
+            let rates = |random: &mut Random| {
+                let order = random.below(hot.max(1));
+                ShardRates {
+                    calls_per_s: random.below(1 << order),
+                    ..ShardRates::default()
+                }
+            };
+            let report = LoadReport {
+                node: id(number),
+                load: NodeUse {
+                    cpu_permille: 700,
+                    memory_permille: 0,
+                },
+                shards: shards
+                    .iter()
+                    .map(|shard| (*shard, rates(&mut random)))
+                    .collect(),
+            };
+            world.loads.absorb(&report, at(super::LATER));
+        }
+    }
+    world
+}
+
+/// Plans and carries out, with every move done at once, until there is nothing to do.
+fn comes_to_rest(world: &mut World) {
+    let settings = world.settings.clone();
+    for round in 0..200 {
+        let now = at(super::LATER);
+        for window in 0..4 {
+            let seen = at(super::LATER - 40_000 + 10_000 * window);
+            world.memory.see(&world.view, &world.loads, &settings, seen);
+        }
+        let plan = world.plan_at(super::LATER);
+        assert_eq!(world.broken(&plan), [], "in round {round}");
+        if plan.is_empty() {
+            return;
+        }
+        for (shard, target) in &plan.targets {
+            let node = target
+                .node
+                .clone()
+                .filter(|node| world.view.nodes.contains_key(node));
+            let incarnation = crate::ids::Incarnation::new(1);
+            let owner = node.map(|node| Owner { node, incarnation });
+            let revision = crate::ids::Revision::new(3);
+            world.view.owners.set(
+                *shard,
+                OwnerRecord {
+                    revision,
+                    owner,
+                    parcel: None,
+                },
+            );
+        }
+        world.carry_out(&plan);
+        for shard in plan.targets.keys() {
+            world.commands.remove(shard);
+        }
+        world.memory.note(&plan, &settings, now);
+    }
+    panic!("never at rest: {:?}", world.plan_at(super::LATER).moves);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn s2_22_any_world_is_planned_without_breaking_an_invariant(seed in any::<u64>()) {
+        let world = world(seed);
+        let plan = world.plan_at(super::LATER);
+        prop_assert_eq!(world.broken(&plan), []);
+        prop_assert_eq!(&plan, &world.clone().plan_at(super::LATER), "the same again");
+    }
+
+    #[test]
+    fn p13_any_world_comes_to_rest(seed in any::<u64>()) {
+        comes_to_rest(&mut world(seed));
+    }
+}

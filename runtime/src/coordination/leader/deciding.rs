@@ -116,7 +116,11 @@ impl<'v> Deciding<'v, '_> {
         let mut draft = Draft::new(self.view, self.book, self.now);
         for step in overdue {
             let target = draft.target(step.shard);
-            draft.set(step.shard, step.instead(&target), Reason::Failure);
+            let instead = step.instead(&target);
+            let is_given_up = instead.is_some();
+            if let Some(instead) = instead {
+                draft.set(step.shard, instead, Reason::Failure);
+            }
             let (text, shard) = (step.to_string(), step.shard);
             let ordered = self
                 .book
@@ -124,7 +128,7 @@ impl<'v> Deciding<'v, '_> {
                 .find(|(_, ordered)| ordered.shard == shard);
             if let Some((plan, _)) = ordered {
                 draft.book.change(plan, |record| {
-                    if let Some(place) = record.place(shard) {
+                    if let Some(place) = record.place(shard).filter(|_| is_given_up) {
                         record.set_phase(place, MovePhase::Failed, self.now);
                     }
                     record.note(self.now, PlanEventKind::Stuck, &text);

@@ -156,7 +156,7 @@ impl Leader {
         Some(Wanted {
             waits: plan.again_at.is_some_and(|at| at <= soon),
             least: u32::try_from(least).unwrap_or(u32::MAX),
-            flags: flags_of(&plan, &seen),
+            flags: newly_quarantined(&plan, &seen),
             moves: [plan.moves, plan.pending].concat(),
             trigger: None,
         })
@@ -277,13 +277,12 @@ impl Leader {
     }
 }
 
-/// Returns the new targets of shards of which the planner changes more than the node.
-fn flags_of(plan: &Plan, view: &ClusterView) -> BTreeMap<ShardId, Target> {
-    let flags = |target: &Target| (target.pinned, target.quarantined);
+/// Returns the new targets of shards that are to be left alone. A pin is set by its move's wave.
+fn newly_quarantined(plan: &Plan, view: &ClusterView) -> BTreeMap<ShardId, Target> {
     let changed = plan
         .targets
         .iter()
-        .filter(|(shard, target)| flags(target) != flags(view.targets.get(**shard)));
+        .filter(|(shard, target)| target.quarantined && !view.targets.get(**shard).quarantined);
     changed
         .map(|(shard, target)| (*shard, target.clone()))
         .collect()

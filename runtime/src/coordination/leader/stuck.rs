@@ -44,6 +44,8 @@ pub(super) struct Stuck {
     /// Moves given up on their way to a node, and until when they count against it.
     against: BTreeMap<NodeId, (u32, Moment)>,
     resting: BTreeMap<ShardId, Rest>,
+    /// Moves that were reported, by where they go, and until when they are not again.
+    told: BTreeMap<(ShardId, NodeId), Moment>,
 }
 
 #[derive(Debug)]
@@ -78,16 +80,20 @@ impl Overdue {
         }
     }
 
-    /// Returns what the shard's target is to be instead.
-    pub(super) fn instead(&self, target: &Target) -> Target {
+    /// Returns what the shard's target is to be instead; `None` if an operator pinned it there: that
+    /// is not for the leader to change.
+    pub(super) fn instead(&self, target: &Target) -> Option<Target> {
+        if target.pinned {
+            return None;
+        }
         let node = match &self.leg {
             Leg::Leaving(owner) => Some(owner.node.clone()),
             Leg::Claiming => None,
         };
-        Target {
+        Some(Target {
             node,
             ..target.clone()
-        }
+        })
     }
 }
 
@@ -109,10 +115,7 @@ impl fmt::Display for Overdue {
 }
 
 impl Stuck {
-    /// Forgets what is over, and returns the moves that are overdue now.
-    ///
-    /// A shard whose owner drains, or is pinned to where it goes, is no longer listed once it was
-    /// reported: it has nowhere else to be.
+    /// Forgets what is over, and returns the moves that are overdue now and were not reported lately.
     pub(super) fn see(
         &mut self,
         flights: &Flights,
@@ -121,13 +124,15 @@ impl Stuck {
     ) -> Vec<Overdue> {
         self.excluded.retain(|_, exclusion| exclusion.until > now);
         self.against.retain(|_, (_, until)| *until > now);
+        self.told.retain(|_, until| *until > now);
         self.resting.retain(|shard, rest| {
             let owner = view.live_owner(*shard);
             rest.until > now && owner.is_some_and(|owner| owner.node == rest.owner)
         });
         let overdue = flights.iter().filter_map(|(shard, flight)| {
             let after = now.since(flight.since);
-            (after >= limit(flight) && !self.resting.contains_key(&shard)).then(|| Overdue {
+            let is_told = self.told.contains_key(&(shard, flight.to.clone()));
+            (after >= limit(flight) && !is_told).then(|| Overdue {
                 shard,
                 to: flight.to.clone(),
                 leg: flight.leg.clone(),
@@ -140,6 +145,8 @@ impl Stuck {
     /// Notes that these moves were given up.
     pub(super) fn note(&mut self, overdue: &[Overdue], now: Moment) {
         for step in overdue {
+            let way = (step.shard, step.to.clone());
+            self.told.insert(way, now.plus(RESTS_FOR));
             let against = match &step.leg {
                 Leg::Claiming => MOVES_AGAINST_NODE,
                 Leg::Leaving(owner) => {
@@ -210,11 +217,13 @@ impl Stuck {
     pub(super) fn next_at(&self, flights: &Flights) -> Option<Moment> {
         let ends = self.excluded.values().map(|exclusion| exclusion.until);
         let rests = self.resting.values().map(|rest| rest.until);
+        let told = self.told.values().copied();
+        let is_told = |shard, to: &NodeId| self.told.contains_key(&(shard, to.clone()));
         let moving = flights
             .iter()
-            .filter(|(shard, _)| !self.resting.contains_key(shard));
+            .filter(|(shard, flight)| !is_told(*shard, &flight.to));
         let limits = moving.map(|(_, flight)| flight.since.plus(limit(flight)));
-        ends.chain(rests).chain(limits).min()
+        ends.chain(rests).chain(told).chain(limits).min()
     }
 }
 

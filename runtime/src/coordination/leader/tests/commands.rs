@@ -323,6 +323,39 @@ async fn s2_what_an_owner_does_not_hand_over_stays_and_the_plan_says_so() {
     assert!(stuck, "{:?}", record.events);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pinned_shard_that_is_not_handed_over_is_reported_and_stays_pinned_to_its_node() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let shard = shard(&rig, 3);
+    let from = owner(&nodes[0], shard).expect("owned");
+    let holder = nodes
+        .iter()
+        .find(|node| node.id.as_str() == from)
+        .expect("it");
+    holder.host.stick(shard, true);
+    let to = another(&nodes, shard);
+    let pinned = Command::Pin {
+        shard,
+        node: Some(to.clone()),
+    };
+    let plan = order(&nodes[0], pinned)
+        .await
+        .expect("begun")
+        .plan
+        .expect("one");
+    tokio::time::sleep(LEAVING_LIMIT + Duration::from_secs(5)).await;
+    let target = nodes[0].view.current().targets.get(shard).clone();
+    assert_eq!((target.node.as_ref(), target.pinned), (Some(&to), true));
+    let stuck = |record: &crate::coordination::plans::PlanRecord| record.events.len();
+    assert_eq!(stuck(&record(&rig, plan.id).await), 1, "told once");
+    holder.host.stick(shard, false);
+    let there = |view: &ClusterView| view.live_owner(shard).is_some_and(|owner| owner.node == to);
+    nodes[0]
+        .sees("the shard where it is pinned to", there)
+        .await;
+}
+
 async fn last_plan(rig: &Rig) -> u64 {
     let listing = rig.store.list(&rig.keys.plans()).await.expect("no faults");
     let ids = listing

@@ -19,7 +19,7 @@ pub mod testing;
 
 pub use error::{CallError, Outcome};
 pub use node::{Node, NodeBuilder, StartError};
-pub use object::{Context, Methods, Object};
+pub use object::{Context, Methods, Object, Timer, TimerError, TimerInfo};
 pub use steading_macros::{Object, methods};
 pub use tasks::Tasks;
 

@@ -1,4 +1,4 @@
-//! What users implement, and what runs it: activations, mailboxes and turns.
+//! What users implement, and what runs it: activations, mailboxes, turns and timers.
 //!
 //! Knows the ids, the fence and `placement`'s values; never the store nor the network. Calls
 //! that this process cannot serve go out through [`RemoteCalls`], which `routing` implements.
@@ -20,6 +20,7 @@ mod method;
 mod path;
 mod registry;
 mod sweeper;
+mod timers;
 mod travel;
 mod turn;
 
@@ -33,6 +34,12 @@ pub use method::{
 };
 pub use path::{CALL_PATH_LEN_MAX, CallPath, PathTooLong};
 pub use registry::{MethodEntry, Registry};
+pub(crate) use timers::TICK_OUTCOMES;
+pub use timers::{
+    PackedTimer, TIMER_ARGS_LEN_MAX, TIMER_NAME_LEN_MAX, TIMER_PERIOD_MIN, TIMER_WAIT_MAX,
+    TIMERS_PER_OBJECT_MAX, Timer, TimerError, TimerInfo,
+};
+pub(crate) use travel::micros;
 pub use travel::{
     Arriving, Packed, Packing, ParcelSum, STAGED_BYTES_MAX, STAGED_FOR_MAX, STATE_BYTES_MAX,
     StageError, StateError, Summing,

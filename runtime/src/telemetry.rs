@@ -28,7 +28,7 @@ pub use coordination::{
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;
 pub(crate) use objects::TurnMetrics;
-pub use objects::{ObjectMetrics, TypeLabels};
+pub use objects::{ObjectMetrics, TickLabels, TypeLabels};
 pub(crate) use placement::{ClusterGauges, SpreadGauges, TellCluster};
 pub use placement::{PhaseLabels, PlacementMetrics};
 pub use routing::{CallLabels, CallMetrics, LinkMetrics, ParkingMetrics, RoutingMetrics};

@@ -20,6 +20,8 @@ mod nested;
 mod stored;
 #[path = "objects/stress.rs"]
 mod stress;
+#[path = "objects/timers.rs"]
+mod timers;
 #[path = "objects/travel.rs"]
 mod travel;
 #[path = "objects/turns.rs"]

@@ -4,10 +4,12 @@
 use crate::coordination::plans::MovePhase;
 use crate::coordination::reconciler::Stage;
 use crate::error::CallError;
+use crate::object::TICK_OUTCOMES;
 use crate::placement::planner::Reason;
 use crate::telemetry::{
     BatchLabels, CallLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, Metrics,
     MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
+    TickLabels,
 };
 
 /// What may come of writing a plan.
@@ -29,6 +31,10 @@ pub(super) fn begin_at_zero(metrics: &Metrics) {
     for phase in Stage::ALL.map(Stage::name) {
         let phases = &metrics.placement.oldest_in_phase_seconds;
         drop(phases.get_or_create(&PhaseLabels { phase }));
+    }
+    for outcome in TICK_OUTCOMES {
+        let ticks = &metrics.objects.timer_ticks;
+        drop(ticks.get_or_create(&TickLabels { outcome }));
     }
     for (code, _) in CallError::CODES {
         let failed = &metrics.routing.calls.failed;

@@ -10,26 +10,28 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::context::Context;
 use super::directory::{Slot, Stage};
 use super::envelope::{Queued, Refusal};
-use super::hosted::Hosted;
+use super::hosted::{Hosted, HostedType};
 use super::mailbox::{End, Mailbox, Next};
 use super::meter::{self, Sample};
+use super::timers::{Due, Timers};
 use super::travel::{Dormant, Packed, STATE_BYTES_MAX, StateError};
 use super::turn::{CallInfo, Held, Saved, fenced, panic_text};
-use super::{CALL_TIMEOUT_DEFAULT, CallPath, Caller, Object, ObjectInfo};
+use super::{CALL_TIMEOUT_DEFAULT, CallPath, Caller, Object, ObjectInfo, TimerError, timers};
 use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 use crate::ids::{ObjectKey, Token};
@@ -37,6 +39,7 @@ use crate::storage::StorageError;
 use crate::tasks::Tasks;
 
 mod calling;
+mod timing;
 
 pub(super) use calling::{Called, Tried};
 
@@ -58,6 +61,8 @@ pub(super) struct Activation<T> {
     discarded: AtomicBool,
     /// Its deactivation hook has run, though it is still here: its shard was to move.
     parted: AtomicBool,
+    /// It has timers, or had.
+    timed: AtomicBool,
 }
 
 /// An activation whose type is not known.
@@ -96,7 +101,17 @@ pub(super) trait Live: Any + fmt::Debug + Send + Sync {
     fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>>;
     /// Ends it without saving, and keeps running turns from storing and answering.
     fn discard(&self);
-    /// Begins its orderly end if it has not been used for its type's idle time.
+    /// The host's timers.
+    fn timers(&self) -> &Arc<Timers>;
+    /// Notes that it has timers, before it is given one.
+    fn note_timed(&self);
+    /// Whether it has ended.
+    fn is_over(&self) -> bool;
+    /// Returns the full name of a method, if the type has it and it can read these arguments.
+    fn readable(&self, method: &str, args: &[u8]) -> Result<&'static str, TimerError>;
+    /// Lets a tick of one of its timers wait for its turn.
+    fn tick(self: Arc<Self>, due: Due<Weak<dyn Live>>);
+    /// Begins its orderly end if it has not been used for its type's idle time, and has no timers.
     fn expire(self: Arc<Self>, now: u64) -> Option<BoxFuture<'static, ()>>;
 }
 
@@ -128,6 +143,7 @@ impl<T: Object> Activation<T> {
             mailbox: Mutex::new(mailbox),
             discarded: AtomicBool::new(false),
             parted: AtomicBool::new(false),
+            timed: AtomicBool::new(false),
         })
     }
 
@@ -150,13 +166,14 @@ impl<T: Object> Activation<T> {
     pub(super) async fn activate(self: Arc<Self>, info: CallInfo) {
         let arrived = self.slot.take_dormant(&self.key);
         let used = arrived.as_ref().map(|dormant| dormant.used);
-        let mut arrived = arrived.map(|dormant| state_of(dormant.state));
+        let mut arrived = arrived.map(|dormant| {
+            self.install(dormant.timers);
+            state_of(dormant.state)
+        });
         let made = AssertUnwindSafe(self.load_and_greet(&mut arrived, info)).catch_unwind();
         let made = made.await;
         if let (Some(state), Some(used)) = (arrived, used) {
-            let state = Box::new(state);
-            self.slot
-                .put_dormant(self.key.clone(), Dormant { state, used });
+            self.keep_for_later(state, used);
         }
         match made {
             Ok(Ok(end)) => self.activated(end),
@@ -440,6 +457,7 @@ impl<T: Object> Activation<T> {
             fresh = Some(activation);
         }
         drop(table);
+        drop(self.end_timers());
         if let Some(token) = remains.cancellation {
             token.cancel();
         }
@@ -596,6 +614,7 @@ impl<T: Object> Live for Activation<T> {
                     key,
                     state,
                     idle: Duration::from_millis(now.saturating_sub(used)),
+                    timers: timers::pack(self.kept_timers(), Instant::now()),
                 })),
                 Err(reason) => Err(StateError {
                     object: key,
@@ -615,10 +634,15 @@ impl<T: Object> Live for Activation<T> {
             let mut mailbox = self.mailbox.lock();
             (mailbox.take_last(), mailbox.used())
         };
+        let timers = self.end_timers();
         self.discard();
         let held = Arc::into_inner(held?)?;
         let state = Box::new(held.state);
-        Some(Dormant { state, used })
+        Some(Dormant {
+            state,
+            used,
+            timers,
+        })
     }
 
     fn end_paused(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
@@ -637,6 +661,7 @@ impl<T: Object> Live for Activation<T> {
     fn discard(&self) {
         self.discarded.store(true, Ordering::Release);
         let remains = self.mailbox.lock().finish();
+        drop(self.end_timers());
         if let Some(token) = remains.cancellation {
             token.cancel();
         }
@@ -645,11 +670,36 @@ impl<T: Object> Live for Activation<T> {
         }
     }
 
+    fn timers(&self) -> &Arc<Timers> {
+        &self.hosted.common.timers
+    }
+
+    fn note_timed(&self) {
+        self.timed.store(true, Ordering::Release);
+    }
+
+    fn is_over(&self) -> bool {
+        self.discarded.load(Ordering::Acquire) || self.mailbox.lock().is_over()
+    }
+
+    fn readable(&self, method: &str, args: &[u8]) -> Result<&'static str, TimerError> {
+        self.hosted.readable(method, args)
+    }
+
+    fn tick(self: Arc<Self>, due: Due<Weak<dyn Live>>) {
+        let method = self.hosted.method(due.spec.method);
+        let method = method.expect("it was there when the timer was set");
+        (method.tick)(&self, self.timers(), due);
+    }
+
     fn expire(self: Arc<Self>, now: u64) -> Option<BoxFuture<'static, ()>> {
         if self.hosted.is_auto_started(&self.key) {
             return None;
         }
         let used_before = now.checked_sub(self.hosted.idle_millis)?;
+        if self.has_timers() {
+            return None;
+        }
         let held = self.mailbox.lock().retire_if_idle(used_before)?;
         Some(Box::pin(self.retire(held)))
     }

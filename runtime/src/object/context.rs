@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activation::Live;
+use super::timers::{self, Timer, TimerError, TimerInfo};
 use super::turn::CallInfo;
 use super::{Object, ObjectRef};
 use crate::ids::{ObjectKey, Token};
@@ -74,6 +76,78 @@ impl Context {
         let path = self.info.path.then(self.key().clone());
         let caller = self.activation().caller();
         ObjectRef::within(caller, id.as_ref(), path, self.info.deadline).into()
+    }
+
+    /// Sets a timer of this object: a turn of one of its own methods that nobody calls for. A timer
+    /// of the same name is replaced. Holds at once, also if this turn fails, unless that ends the
+    /// activation.
+    ///
+    /// `args` are the method's arguments: `()`, a tuple in their order, or a struct or map with
+    /// their names. What the method returns is dropped; a panic ends the activation, as in any
+    /// turn. Its turn waits in the mailbox like a call, and its context has a deadline of 10 s.
+    ///
+    /// Timers live in memory, as the activation does, and end with it. They keep it from being idle.
+    /// When the shard is moved on purpose they go along, each with the time that is left of it,
+    /// if the object's state does; a crash loses them. An activation hook finds those that came
+    /// along, by [`Context::timer`].
+    ///
+    /// Costs a few hundred bytes and a place in the node's list of what is due; objects without
+    /// timers pay nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use serde::{Deserialize, Serialize};
+    /// use steading::{Context, Object, Timer, TimerError, methods};
+    ///
+    /// #[derive(Default, Serialize, Deserialize, Object)]
+    /// struct Basket {
+    ///     items: Vec<String>,
+    /// }
+    ///
+    /// #[methods]
+    /// impl Basket {
+    ///     fn put(&mut self, ctx: &Context, item: String) -> Result<(), String> {
+    ///         self.items.push(item);
+    ///         let limit = Timer::after(Duration::from_mins(30));
+    ///         let set = ctx.set_timer("abandoned", limit, "clear", ("too late",));
+    ///         set.map_err(|error| error.to_string())
+    ///     }
+    ///
+    ///     fn clear(&mut self, why: String) {
+    ///         println!("cleared: {why}");
+    ///         self.items.clear();
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError`] says which bound it is beyond, or that the method cannot be called so.
+    pub fn set_timer(
+        &self,
+        name: &str,
+        timer: Timer,
+        method: &str,
+        args: impl Serialize,
+    ) -> Result<(), TimerError> {
+        timers::set(self.activation(), name, timer, method, &args)
+    }
+
+    /// Cancels a timer of this object, and returns whether there was one. It never ticks again, also
+    /// if its tick was due already and waited for its turn.
+    pub fn cancel_timer(&self, name: &str) -> bool {
+        timers::cancel(&**self.activation(), name)
+    }
+
+    /// Returns one of this object's timers, if it has one of that name. One that ticks once is gone
+    /// when its turn begins.
+    pub fn timer(&self, name: &str) -> Option<TimerInfo> {
+        self.timers().into_iter().find(|timer| timer.name == name)
+    }
+
+    /// Lists this object's timers, in the order in which they were set.
+    pub fn timers(&self) -> Vec<TimerInfo> {
+        timers::list(&**self.activation())
     }
 
     /// Ends the activation after this turn. The next call activates the object again.

@@ -21,6 +21,7 @@ use super::hosted::{AUTO_CLUSTER_ID, Common, Hosted, HostedType};
 use super::load::{HostLoad, Seen, Windows};
 use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
+use super::timers::{self, Timers};
 use super::travel::{Arriving, Dormant, Packed, Packing, Staging, StateError};
 use super::{AutoStart, CallPath, EncodedCall, Object, Registry, RemoteCalls, closing};
 use crate::clock::{Clock, Moment};
@@ -36,6 +37,9 @@ use crate::telemetry::{CountTurns, HostCounts, Metrics};
 const WOKEN_AT_ONCE: usize = 64;
 /// Shards whose load is looked at before other tasks may run.
 const SLOTS_PER_YIELD: usize = 128;
+
+/// Objects whose activation failed that are tried again at a time.
+const RESTARTS_AT_ONCE: usize = 64;
 
 /// Most of the fullest shards that metrics name.
 const TOP_SHARDS: usize = 10;
@@ -117,7 +121,7 @@ pub struct ObjectInfo {
 
 impl Host {
     /// Makes a host with every shard closed. Must be called inside a tokio runtime, for it spawns
-    /// the sweeper that ends idle objects.
+    /// the sweeper that ends idle objects, and the task that lets timers tick.
     pub fn new(settings: HostSettings) -> Arc<Self> {
         let registry = settings.registry.clone();
         let host = Arc::new_cyclic(|host| Self::of(settings, host.clone()));
@@ -129,6 +133,8 @@ impl Host {
         let swept = Arc::downgrade(&host);
         let tasks = &host.common.tasks;
         tasks.spawn("sweeper", |shutdown| sweeper::run(swept, pace, shutdown));
+        let (timed, changed) = (Arc::downgrade(&host), host.common.timers.changed());
+        tasks.spawn("timers", |shutdown| timers::run(timed, changed, shutdown));
         debug!(types = ?registry.type_names(), "the host is ready");
         host
     }
@@ -144,6 +150,7 @@ impl Host {
             node: settings.node,
             layout: settings.layout,
             fence: settings.fence,
+            timers: Arc::new(Timers::new(settings.metrics.objects.clone())),
             storage: Arc::new(Metered::new(settings.storage, settings.metrics.clone())),
             payload_max: settings.payload_max,
             tasks: settings.tasks,
@@ -258,8 +265,10 @@ impl Host {
                 table.token = token;
                 self.unhold(&mut table);
                 let objects: Vec<_> = table.iter().cloned().collect();
+                let mut asleep: Vec<_> = table.dormant.keys().cloned().collect();
                 drop(table);
-                self.wake_later(slot, reopen(slot, objects));
+                asleep.extend(reopen(slot, objects));
+                self.wake_later(slot, asleep);
                 Opened::Again
             }
             Stage::Open => {
@@ -308,7 +317,11 @@ impl Host {
     }
 
     pub(super) fn restart_failed(&self) {
-        let failed = std::mem::take(&mut *self.common.restarts.lock());
+        let failed: Vec<_> = {
+            let mut restarts = self.common.restarts.lock();
+            let few = restarts.len().min(RESTARTS_AT_ONCE);
+            restarts.drain(..few).collect()
+        };
         for (slot, key) in failed {
             if let Some(hosted) = self.types.get(key.object_type()) {
                 hosted.clone().activate(&slot, &key);
@@ -373,6 +386,7 @@ impl Host {
                     key: key.clone(),
                     state,
                     idle: Duration::from_millis(now.saturating_sub(dormant.used)),
+                    timers: timers::pack(dormant.timers.clone(), Instant::now()),
                 }),
                 Err(reason) => Err(StateError {
                     object: key.clone(),
@@ -404,7 +418,14 @@ impl Host {
         let state = hosted.unpack(&packed.state).map_err(refuse)?;
         let idle = super::hosted::millis(packed.idle);
         let used = self.common.now().saturating_sub(idle);
-        Ok(Dormant { state, used })
+        let readable = |method: &str, args: &[u8]| hosted.readable(method, args);
+        let timers = timers::unpack(&packed.timers, Instant::now(), readable);
+        let timers = timers.map_err(|error| refuse(format!("a timer of it: {error}")))?;
+        Ok(Dormant {
+            state,
+            used,
+            timers,
+        })
     }
 
     async fn close_slot(&self, slot: &Arc<Slot>, limit: Duration) -> Closing {

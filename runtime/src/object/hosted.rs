@@ -20,11 +20,12 @@ use super::directory::Slot;
 use super::envelope::late_start;
 use super::mailbox::{Gate, Hold};
 use super::meter::SampleSink;
+use super::timers::Timers;
 use super::travel::Dormant;
 use super::turn::{CallInfo, panic_text};
 use super::{
     AutoStart, CallPath, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method,
-    MethodEntry, Methods, Object, RemoteCalls, TypeSettings,
+    MethodEntry, Methods, Object, RemoteCalls, TimerError, TypeSettings,
 };
 use crate::clock::Clock;
 use crate::error::CallError;
@@ -50,7 +51,8 @@ pub(super) struct Common {
     pub(super) remote: OnceLock<Weak<dyn RemoteCalls>>,
     /// Milliseconds since the host's start, as of the sweeper's last tick.
     pub(super) millis: AtomicU64,
-    /// Auto-started objects whose activation failed, to be tried again.
+    pub(super) timers: Arc<Timers>,
+    /// Objects that are to live without being called, whose activation failed: to be tried again.
     pub(super) restarts: Mutex<Vec<(Arc<Slot>, ObjectKey)>>,
 }
 
@@ -111,6 +113,8 @@ pub(super) trait HostedType: Any + fmt::Debug + Send + Sync {
     fn activate(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey);
     /// Reads state that comes with a shard.
     fn unpack(&self, state: &[u8]) -> Result<Box<dyn Any + Send + Sync>, String>;
+    /// Returns the full name of a method, if the type has it and it can read these arguments.
+    fn readable(&self, method: &str, args: &[u8]) -> Result<&'static str, TimerError>;
     /// Writes state that came with a shard, for its next journey.
     fn repack(&self, dormant: &Dormant) -> Result<Bytes, String>;
     /// Makes an activation of state that came with a shard, or returns it if that takes loading
@@ -266,6 +270,11 @@ impl<T: Object> Hosted<T> {
         }
     }
 
+    /// Returns a method of the type.
+    pub(super) fn method(&self, name: &str) -> Option<&MethodEntry<T>> {
+        self.methods.get(name)
+    }
+
     /// Whether making an activation takes more than making the state.
     pub(super) fn wakes_slowly(&self) -> bool {
         T::STATE.is_some() || self.activate.is_some()
@@ -380,6 +389,14 @@ impl<T: Object> HostedType for Hosted<T> {
         Ok(Box::new(read?))
     }
 
+    fn readable(&self, method: &str, args: &[u8]) -> Result<&'static str, TimerError> {
+        let unknown = || TimerError::UnknownMethod(format!("{}.{method}", self.name));
+        let entry = self.method(method).ok_or_else(unknown)?;
+        let reads = (entry.reads)(args);
+        reads.map_err(|why| TimerError::BadArguments(format!("{}.{method}: {why}", self.name)))?;
+        Ok(entry.name)
+    }
+
     fn repack(&self, dormant: &Dormant) -> Result<Bytes, String> {
         let codec = T::TRAVEL.ok_or("its type does not travel")?;
         let state = dormant.state.downcast_ref::<T>();
@@ -403,6 +420,8 @@ impl<T: Object> HostedType for Hosted<T> {
             table.insert(activation.clone());
             drop(table);
             self.common.metrics.objects.activations.inc();
+            let live: Arc<dyn Live> = activation.clone();
+            self.common.timers.install(&live, dormant.timers);
             activation.begin_with(state_of(dormant.state), dormant.used);
         }
         None

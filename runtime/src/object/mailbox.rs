@@ -396,6 +396,11 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         }
     }
 
+    /// Whether no turn ever starts again.
+    pub(super) fn is_over(&self) -> bool {
+        self.gate == Gate::Gone
+    }
+
     /// Whether no turn runs, or the activation is over and its turns count no more.
     pub(super) fn is_quiet(&self) -> bool {
         self.gate == Gate::Gone || (!self.alone && self.readers == 0)

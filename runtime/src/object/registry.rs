@@ -3,25 +3,30 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::activation::Called;
+use super::activation::{Activation, Called, Live};
 use super::directory::Slot;
 use super::encoding::{decode_args, encode_reply};
 use super::hosted::{Common, Hosted, HostedType};
+use super::timers::{Due, Timers, tick};
 use super::turn::CallInfo;
-use super::{Dispatch, EncodedCall, Method, Methods, Object};
+use super::{Dispatch, EncodedCall, Format, Method, Methods, Object};
 use crate::error::CallError;
 
 type Run<T> = fn(Arc<Hosted<T>>, Arc<Slot>, EncodedCall) -> BoxFuture<'static, Dispatch>;
+type LetTick<T> = fn(&Arc<Activation<T>>, &Arc<Timers>, Due<Weak<dyn Live>>);
 
 /// A method of `T` without its argument types.
 pub struct MethodEntry<T> {
     pub(super) name: &'static str,
     pub(super) run: Run<T>,
+    /// Whether it can read these arguments, written as `MessagePack`.
+    pub(super) reads: fn(&[u8]) -> Result<(), String>,
+    pub(super) tick: LetTick<T>,
 }
 
 impl<T: Object> MethodEntry<T> {
@@ -30,6 +35,8 @@ impl<T: Object> MethodEntry<T> {
         Self {
             name: M::NAME,
             run: |hosted, slot, call| run::<M>(hosted, slot, call).boxed(),
+            reads: reads::<M>,
+            tick: tick::<M>,
         }
     }
 }
@@ -61,6 +68,11 @@ async fn run<M: Method>(
         Called::Done(Err(error)) => Dispatch::Done(Err(error)),
         Called::NotHere(_) | Called::Stale(_) => Dispatch::NotHere(call),
     }
+}
+
+fn reads<M: Method>(args: &[u8]) -> Result<(), String> {
+    let read = catch_unwind(|| decode_args::<M>(Format::MessagePack, args).map(drop));
+    read.unwrap_or_else(|_| Err("reading them panicked".to_owned()))
 }
 
 fn bad_arguments(call: &EncodedCall, why: &str) -> Dispatch {

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::activation::Live;
 use super::host::Host;
+use super::timers::{Kept, PackedTimer};
 use crate::ids::{ObjectKey, ShardId};
 use crate::placement::Parcel;
 
@@ -51,6 +52,15 @@ pub struct Packed {
     pub state: Bytes,
     /// Time since its last turn ended.
     pub idle: Duration,
+    /// Its timers.
+    pub timers: Vec<PackedTimer>,
+}
+
+impl Packed {
+    /// Returns about how many bytes it takes, beside its key.
+    pub(crate) fn len(&self) -> usize {
+        self.state.len() + self.timers.iter().map(PackedTimer::len).sum::<usize>()
+    }
 }
 
 /// What sender and receiver must have counted alike.
@@ -62,6 +72,11 @@ pub struct ParcelSum {
     pub bytes: u64,
     /// FNV-1a 64 of each key and state, one after the other.
     pub checksum: u64,
+    /// How many timers.
+    pub timers: u64,
+    /// FNV-1a 64 of each timer, one after the other; 0 if there is none. Nodes of a version without
+    /// timers neither send nor check these two.
+    pub timers_checksum: u64,
 }
 
 /// Adds up a parcel as it comes by.
@@ -70,6 +85,8 @@ pub struct Summing {
     objects: u64,
     bytes: u64,
     hasher: FnvHasher,
+    timers: u64,
+    timers_hasher: FnvHasher,
 }
 
 impl Summing {
@@ -81,6 +98,20 @@ impl Summing {
             self.hasher.write(part.as_bytes());
         }
         self.hasher.write(&packed.state);
+        for timer in &packed.timers {
+            self.add_timer(timer);
+        }
+    }
+
+    fn add_timer(&mut self, timer: &PackedTimer) {
+        self.timers += 1;
+        let hasher = &mut self.timers_hasher;
+        for part in [timer.name.as_bytes(), timer.method.as_bytes(), &timer.args] {
+            hasher.write(part);
+            hasher.write(&[0xff]);
+        }
+        hasher.write(&micros(timer.remaining).to_le_bytes());
+        hasher.write(&timer.period.map_or(0, micros).to_le_bytes());
     }
 
     /// Returns the sum so far.
@@ -89,6 +120,11 @@ impl Summing {
             objects: self.objects,
             bytes: self.bytes,
             checksum: self.hasher.finish(),
+            timers: self.timers,
+            timers_checksum: match self.timers {
+                0 => 0,
+                _ => self.timers_hasher.finish(),
+            },
         }
     }
 }
@@ -97,6 +133,11 @@ impl std::fmt::Debug for Summing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.sum().fmt(f)
     }
+}
+
+/// Returns a time as it travels: in microseconds.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Why an object's state cannot leave, or not be taken in.
@@ -115,6 +156,8 @@ pub(super) struct Dormant {
     pub(super) state: Box<dyn Any + Send + Sync>,
     /// When its last turn ended, in the host's milliseconds.
     pub(super) used: u64,
+    /// Its timers, which tick once it is awake.
+    pub(super) timers: Vec<Kept>,
 }
 
 impl std::fmt::Debug for Dormant {
@@ -295,10 +338,10 @@ impl Arriving {
     ///
     /// [`StageError`] if it cannot be read, or there is no room. The parcel must be given up.
     pub fn take(&mut self, packed: &Packed) -> Result<(), StageError> {
-        if !self.host.staging().reserve(packed.state.len()) {
+        if !self.host.staging().reserve(packed.len()) {
             return Err(StageError::Full);
         }
-        self.bytes += packed.state.len();
+        self.bytes += packed.len();
         self.summing.add(packed);
         let dormant = self.host.unpack(packed)?;
         self.objects.push((packed.key.clone(), dormant));

@@ -8,22 +8,23 @@ use parking_lot::Mutex;
 use steading_proto::v1::piece::Piece as Content;
 use steading_proto::v1::receipt::Receipt as Said;
 use steading_proto::v1::transfer_client::TransferClient;
-use steading_proto::v1::{self as wire, ObjectState, ParcelName, Piece, States};
+use steading_proto::v1::{self as wire, ObjectState, ParcelName, Piece, States, TimerState};
 use tonic::Request;
 use tonic::transport::Channel;
+use tracing::warn;
 
 use super::Router;
 use super::channel;
 use super::handshake::Greeting;
 use crate::ids::{Incarnation, NodeId, ObjectKey, ShardId};
-use crate::object::{Packed, Packing, ParcelSum, StateError, Summing};
+use crate::object::{Packed, PackedTimer, Packing, ParcelSum, StateError, Summing, micros};
 use crate::placement::{Owner, Parcel};
 
 /// State goes in pieces of about this many bytes; a larger state has one of its own.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Room for what stands around the state in a message.
-pub(super) const PIECE_OVERHEAD: usize = 64 << 10;
+/// Room for what stands around the state in a message, the timers of its object included.
+pub(super) const PIECE_OVERHEAD: usize = 512 << 10;
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,24 +76,26 @@ impl Router {
         let Some(first) = packing.next().await else {
             return Ok(Transferred::Nothing);
         };
-        let (failed, sending) = (Arc::default(), Summing::default());
+        let outcome = Arc::new(Mutex::new(Ok(ParcelSum::default())));
         let pieces = Pieces {
             name: Some((shard, parcel)),
             next: Some(first?),
             packing,
-            summing: sending,
-            failed: Arc::clone(&failed),
+            summing: Summing::default(),
+            outcome: outcome.clone(),
             over: false,
         };
         let mut request = Request::new(pieces.into_stream());
         let (greeting, mut client) = self.transfer_client(to).await?;
         greeting.write(request.metadata_mut());
         let answer = client.send(request).await;
-        if let Some(error) = failed.lock().take() {
-            return Err(TransferError::State(error));
-        }
+        let sent = outcome.lock().clone()?;
         match answer {
-            Ok(receipt) => read_receipt(to, receipt.into_inner()),
+            Ok(receipt) => {
+                let staged = read_receipt(to, receipt.into_inner())?;
+                warn_of_lost_timers(shard, to, sent, staged);
+                Ok(staged)
+            }
             Err(status) => {
                 self.forget_channel(to).await;
                 let why = status.message().to_owned();
@@ -143,8 +146,8 @@ struct Pieces {
     next: Option<Packed>,
     packing: Packing,
     summing: Summing,
-    /// Where the reason stands if the stream ends early.
-    failed: Arc<Mutex<Option<StateError>>>,
+    /// Where the sum stands when the stream has ended, or the reason if that was early.
+    outcome: Arc<Mutex<Result<ParcelSum, StateError>>>,
     over: bool,
 }
 
@@ -172,24 +175,26 @@ impl Pieces {
         }
         let Some(first) = self.next.take() else {
             self.over = true;
-            return Some(Content::Sum(wire_sum(self.summing.sum())));
+            let sum = self.summing.sum();
+            *self.outcome.lock() = Ok(sum);
+            return Some(Content::Sum(wire_sum(sum)));
         };
         let (mut objects, mut bytes) = (Vec::new(), 0);
         let mut packed = first;
         loop {
-            bytes += packed.state.len();
+            bytes += packed.len();
             self.summing.add(&packed);
             objects.push(object_state(packed));
             match self.packing.next().await {
                 None => break,
-                Some(Ok(next)) if bytes + next.state.len() > PIECE_BYTES => {
+                Some(Ok(next)) if bytes + next.len() > PIECE_BYTES => {
                     self.next = Some(next);
                     break;
                 }
                 Some(Ok(next)) => packed = next,
                 Some(Err(error)) => {
                     // Without a sum the receiver drops what came.
-                    *self.failed.lock() = Some(error);
+                    *self.outcome.lock() = Err(error);
                     self.over = true;
                     return None;
                 }
@@ -205,6 +210,17 @@ fn object_state(packed: Packed) -> ObjectState {
         id: packed.key.id().into(),
         state: packed.state,
         idle_ms: u64::try_from(packed.idle.as_millis()).unwrap_or(u64::MAX),
+        timers: packed.timers.into_iter().map(timer_state).collect(),
+    }
+}
+
+fn timer_state(timer: PackedTimer) -> TimerState {
+    TimerState {
+        name: timer.name,
+        method: timer.method,
+        args: timer.args,
+        remaining_us: micros(timer.remaining),
+        period_us: timer.period.map_or(0, micros),
     }
 }
 
@@ -213,6 +229,8 @@ pub(super) fn wire_sum(sum: ParcelSum) -> wire::ParcelSum {
         objects: sum.objects,
         bytes: sum.bytes,
         checksum: sum.checksum,
+        timers: sum.timers,
+        timers_checksum: sum.timers_checksum,
     }
 }
 
@@ -221,6 +239,21 @@ pub(super) fn read_sum(sum: wire::ParcelSum) -> ParcelSum {
         objects: sum.objects,
         bytes: sum.bytes,
         checksum: sum.checksum,
+        timers: sum.timers,
+        timers_checksum: sum.timers_checksum,
+    }
+}
+
+/// A node of a version without timers stages the state and drops them. That is told, but does not
+/// keep the shard here: else no such node could ever be upgraded, or be gone back to.
+fn warn_of_lost_timers(shard: ShardId, to: &Owner, sent: ParcelSum, staged: Transferred) {
+    let took = match staged {
+        Transferred::Staged(sum) => sum.timers,
+        Transferred::Nothing => 0,
+    };
+    if took < sent.timers {
+        let lost = sent.timers - took;
+        warn!(%shard, to = %to.node, lost, "the new owner does not know timers: they are lost");
     }
 }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use steading_proto::v1::piece::Piece as Content;
 use steading_proto::v1::receipt::Receipt as Said;
 use steading_proto::v1::transfer_server::Transfer;
-use steading_proto::v1::{ObjectState, ParcelName, Piece, Receipt, Refusal};
+use steading_proto::v1::{ObjectState, ParcelName, Piece, Receipt, Refusal, TimerState};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Router;
 use super::handshake::Greeting;
 use super::transfer::{read_sum, wire_sum};
 use crate::ids::{ObjectKey, Revision, ShardId};
-use crate::object::{Arriving, Packed, StageError};
+use crate::object::{Arriving, Packed, PackedTimer, StageError};
 use crate::placement::{NodeState, Parcel};
 
 /// Takes in what other nodes send ahead.
@@ -103,12 +103,23 @@ fn take(
             key: key.map_err(|error| Status::invalid_argument(error.to_string()))?,
             state: object.state,
             idle: Duration::from_millis(object.idle_ms),
+            timers: object.timers.into_iter().map(packed_timer).collect(),
         };
         if let Err(error) = arriving.take(&packed) {
             return Ok(Err(error));
         }
     }
     Ok(Ok(()))
+}
+
+fn packed_timer(timer: TimerState) -> PackedTimer {
+    PackedTimer {
+        name: timer.name,
+        method: timer.method,
+        args: timer.args,
+        remaining: Duration::from_micros(timer.remaining_us),
+        period: (timer.period_us > 0).then(|| Duration::from_micros(timer.period_us)),
+    }
 }
 
 fn refused(error: &StageError) -> Receipt {

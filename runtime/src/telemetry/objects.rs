@@ -32,6 +32,10 @@ pub struct ObjectMetrics {
     pub lock_overdue: Counter,
     /// Shards that opened without the state that was to come with them.
     pub parcels_missing: Counter,
+    /// Timers of objects that are set now.
+    pub timers: Gauge,
+    /// Ticks of timers by how they ended.
+    pub timer_ticks: Family<TickLabels, Counter>,
     /// Seconds from the beginning of a turn to its end, by type. Only of the turns that are timed:
     /// its count is not that of all turns.
     pub turn_seconds: Family<TypeLabels, Histogram, fn() -> Histogram>,
@@ -49,6 +53,14 @@ pub struct TypeLabels {
     pub object_type: Arc<str>,
 }
 
+/// The labels of how a tick of a timer ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TickLabels {
+    /// `ran`; `failed`: its turn panicked or could not be stored; `put_off`: it could not have its
+    /// turn now, and tries again.
+    pub outcome: &'static str,
+}
+
 impl ObjectMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.0001, 4.0, 10));
@@ -62,6 +74,8 @@ impl ObjectMetrics {
             lock_hold_seconds: seconds(),
             lock_overdue: Counter::default(),
             parcels_missing: Counter::default(),
+            timers: Gauge::default(),
+            timer_ticks: Family::default(),
             turn_seconds: Family::new_with_constructor(turn_histogram as _),
             turns_estimated: Family::default(),
             turn_cpu_seconds: Family::default(),
@@ -73,6 +87,12 @@ impl ObjectMetrics {
             "parcels_missing",
             "Shards that opened without the state that was to come with them",
             m.parcels_missing,
+        );
+        registry.register("timers", "Timers of objects that are set", m.timers);
+        registry.register(
+            "timer_ticks",
+            "Ticks of timers by how they ended; one that was put off tries again",
+            m.timer_ticks,
         );
         registry.register(
             "turn_seconds",

@@ -12,9 +12,9 @@ use steading::{Context, Object, methods};
 
 use crate::world::{Counter, Faulty, Lazy, Probe, Saved, World, shard, token, until};
 
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
-const PARCEL: Parcel = Parcel {
+pub(crate) const PARCEL: Parcel = Parcel {
     revision: Revision::new(1),
     attempt: 7,
 };
@@ -92,17 +92,20 @@ fn not_13<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 }
 
 /// Two hosts: shards are open on the first.
-struct Pair {
-    old: World,
-    new: World,
+pub(crate) struct Pair {
+    pub(crate) old: World,
+    pub(crate) new: World,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(MemoryStorage::new(), MemoryStorage::new())
     }
 
-    fn with(old: impl steading::storage::Storage, new: impl steading::storage::Storage) -> Self {
+    pub(crate) fn with(
+        old: impl steading::storage::Storage,
+        new: impl steading::storage::Storage,
+    ) -> Self {
         Self {
             old: World::with(old),
             new: World::closed(new),
@@ -110,24 +113,24 @@ impl Pair {
     }
 
     /// Closes shard 3 on the old host and sends its state to the new one.
-    async fn send(&self) -> Result<ParcelSum, StageError> {
+    pub(crate) async fn send(&self) -> Result<ParcelSum, StageError> {
         assert_eq!(self.old.host.close(shard(3), LIMIT).await, Closing::Closed);
         send(&self.old, &self.new).await
     }
 
     /// Makes the new host the owner.
-    fn hand_over(&self) {
+    pub(crate) fn hand_over(&self) {
         self.old.host.let_go(shard(3));
         self.new.host.open_with(shard(3), token(9), Some(PARCEL));
     }
 
-    async fn moved(&self) {
+    pub(crate) async fn moved(&self) {
         self.send().await.expect("it is staged");
         self.hand_over();
     }
 }
 
-async fn send(from: &World, to: &World) -> Result<ParcelSum, StageError> {
+pub(crate) async fn send(from: &World, to: &World) -> Result<ParcelSum, StageError> {
     let mut packing = from.host.pack(shard(3));
     let mut arriving = to.host.arriving(shard(3), PARCEL);
     let mut summing = Summing::default();
@@ -341,6 +344,7 @@ async fn what_differs_from_what_was_sent_is_not_staged() {
         key: format!("Counter/{id}").parse().expect("a good key"),
         state: state.to_vec().into(),
         idle: Duration::ZERO,
+        timers: Vec::new(),
     };
     let (a, b) = (
         packed("a", b"\x81\xa5total\x01"),
@@ -369,6 +373,7 @@ async fn what_is_staged_is_bounded_and_not_kept_for_ever() {
         key: "Text/t".parse().expect("a good key"),
         state: text_of(60 << 20).into(),
         idle: Duration::ZERO,
+        timers: Vec::new(),
     };
     let stage = |host: &std::sync::Arc<Host>, number: u32| {
         let mut arriving = host.arriving(shard(number), PARCEL);

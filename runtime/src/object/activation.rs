@@ -156,6 +156,9 @@ impl<T: Object> Activation<T> {
             self.hosted.common.tasks.spawn_work(work);
             return;
         }
+        if let Some(dormant) = self.slot.take_dormant(&self.key) {
+            return self.begin_with(dormant);
+        }
         match catch_unwind(T::create) {
             Ok(state) => self.activated(ready(state, None)),
             Err(panic) => self.fail(&panic_text(&*panic)),
@@ -182,9 +185,11 @@ impl<T: Object> Activation<T> {
         }
     }
 
-    /// Begins with this state, at rest since `used`.
-    pub(super) fn begin_with(self: &Arc<Self>, state: T, used: u64) {
-        let next = self.mailbox.lock().leave_alone(ready(state, None), used);
+    /// Begins with state that came with the shard.
+    pub(super) fn begin_with(self: &Arc<Self>, dormant: Dormant) {
+        self.install(dormant.timers);
+        let end = ready(state_of(dormant.state), None);
+        let next = self.mailbox.lock().leave_alone(end, dormant.used);
         self.act(next);
     }
 
@@ -736,7 +741,7 @@ pub(super) enum SaveError {
 }
 
 /// Returns the state of an object of this type.
-pub(super) fn state_of<T: Object>(state: Box<dyn Any + Send + Sync>) -> T {
+fn state_of<T: Object>(state: Box<dyn Any + Send + Sync>) -> T {
     let state = state.downcast();
     *state.expect("state was read by the type that it belongs to")
 }

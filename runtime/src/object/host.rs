@@ -17,7 +17,7 @@ use tracing::{debug, error, warn};
 use super::activation::Live;
 use super::directory::{Slot, Stage, Table};
 use super::encoding::check_args;
-use super::hosted::{AUTO_CLUSTER_ID, Common, Hosted, HostedType};
+use super::hosted::{AUTO_CLUSTER_ID, Adopted, Common, Hosted, HostedType};
 use super::load::{HostLoad, Seen, Windows};
 use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
@@ -199,30 +199,29 @@ impl Host {
     pub fn open_with(self: &Arc<Self>, shard: ShardId, token: Token, parcel: Option<Parcel>) {
         let slot = &self.slots[shard.index()];
         let staged = self.staging.take(shard, parcel);
-        match self.open_slot(slot, token) {
+        let is_missing = staged.is_none();
+        match self.open_slot(slot, token, staged.unwrap_or_default()) {
             Opened::Anew => {
-                match (parcel, staged) {
-                    (_, Some(objects)) => self.take_in(slot, objects),
-                    (Some(parcel), None) => {
-                        error!(%shard, ?parcel, "the state that came with the shard is not here");
-                        self.common.metrics.objects.parcels_missing.inc();
-                    }
-                    (None, None) => {}
+                if let (Some(parcel), true) = (parcel, is_missing) {
+                    error!(%shard, ?parcel, "the state that came with the shard is not here");
+                    self.common.metrics.objects.parcels_missing.inc();
                 }
+                self.take_in(slot);
                 self.auto_start(slot);
             }
             Opened::Again | Opened::Not => {}
         }
     }
 
-    /// Makes the objects whose state came with the shard.
-    fn take_in(self: &Arc<Self>, slot: &Arc<Slot>, objects: Vec<(ObjectKey, Dormant)>) {
+    /// Makes the objects whose state came with the shard, but for those that a call has woken
+    /// meanwhile.
+    fn take_in(self: &Arc<Self>, slot: &Arc<Slot>) {
+        let keys: Vec<ObjectKey> = slot.table.read().dormant.keys().cloned().collect();
         let mut asleep = Vec::new();
-        for (key, dormant) in objects {
+        for key in keys {
             let hosted = self.types.get(key.object_type());
             let hosted = hosted.expect("its state was read by its type").clone();
-            if let Some(dormant) = hosted.adopt(slot, &key, dormant) {
-                slot.put_dormant(key.clone(), dormant);
+            if hosted.adopt(slot, &key) == Adopted::Sleeps {
                 asleep.push(key);
             }
         }
@@ -240,13 +239,20 @@ impl Host {
     /// Opens the place of the objects that are bound to this node, under the token of its
     /// incarnation: when the node is registered.
     pub fn open_node_bound(self: &Arc<Self>, token: Token) {
-        match self.open_slot(&self.node_bound, token) {
+        match self.open_slot(&self.node_bound, token, Vec::new()) {
             Opened::Anew => self.auto_start(&self.node_bound),
             Opened::Again | Opened::Not => {}
         }
     }
 
-    fn open_slot(self: &Arc<Self>, slot: &Arc<Slot>, token: Token) -> Opened {
+    /// Opens a slot, with the state that came with it if it was closed: no call may find the shard
+    /// open and that state not there, or the object would begin anew.
+    fn open_slot(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        token: Token,
+        arrived: Vec<(ObjectKey, Dormant)>,
+    ) -> Opened {
         let mut table = slot.table.write();
         if token < table.token {
             let (shard, known) = (slot.shard, table.token);
@@ -255,6 +261,7 @@ impl Host {
         }
         match table.stage {
             Stage::Closed => {
+                table.dormant.extend(arrived);
                 table.stage = Stage::Open;
                 table.token = token;
                 table.round += 1;

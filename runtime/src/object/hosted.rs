@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::activation::{Activation, Called, Live, state_of};
+use super::activation::{Activation, Called, Live};
 use super::chore::{Answer, Chore, Task, finished};
 use super::directory::Slot;
 use super::envelope::late_start;
@@ -100,6 +100,17 @@ impl fmt::Debug for Common {
     }
 }
 
+/// What became of state that came with a shard when its shard was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// It is live.
+    Lives,
+    /// It is to be woken: that takes time.
+    Sleeps,
+    /// A call was faster, or the shard is not open any more.
+    Otherwise,
+}
+
 /// A type whose name alone is known.
 pub(super) trait HostedType: Any + fmt::Debug + Send + Sync {
     fn settings(&self) -> &TypeSettings;
@@ -117,14 +128,9 @@ pub(super) trait HostedType: Any + fmt::Debug + Send + Sync {
     fn readable(&self, method: &str, args: &[u8]) -> Result<&'static str, TimerError>;
     /// Writes state that came with a shard, for its next journey.
     fn repack(&self, dormant: &Dormant) -> Result<Bytes, String>;
-    /// Makes an activation of state that came with a shard, or returns it if that takes loading
-    /// or a hook.
-    fn adopt(
-        self: Arc<Self>,
-        slot: &Arc<Slot>,
-        key: &ObjectKey,
-        dormant: Dormant,
-    ) -> Option<Dormant>;
+    /// Makes an activation of state that came with a shard, if that takes neither loading nor a
+    /// hook.
+    fn adopt(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey) -> Adopted;
     /// Activates an object whose state came with the shard, and waits for that.
     fn wake(self: Arc<Self>, slot: Arc<Slot>, key: ObjectKey) -> BoxFuture<'static, ()>;
     /// Ends in order an object whose state came with the shard and was never woken.
@@ -404,27 +410,24 @@ impl<T: Object> HostedType for Hosted<T> {
         (codec.encode)(state).map(Bytes::from)
     }
 
-    fn adopt(
-        self: Arc<Self>,
-        slot: &Arc<Slot>,
-        key: &ObjectKey,
-        dormant: Dormant,
-    ) -> Option<Dormant> {
+    fn adopt(self: Arc<Self>, slot: &Arc<Slot>, key: &ObjectKey) -> Adopted {
         if self.wakes_slowly() {
-            return Some(dormant);
+            return Adopted::Sleeps;
         }
         let mut table = slot.table.write();
-        if table.find(key).is_none() {
-            let key = key.with_type_name(&self.name);
-            let activation = Activation::new(key, table.token, slot.clone(), self.clone());
-            table.insert(activation.clone());
-            drop(table);
-            self.common.metrics.objects.activations.inc();
-            let live: Arc<dyn Live> = activation.clone();
-            self.common.timers.install(&live, dormant.timers);
-            activation.begin_with(state_of(dormant.state), dormant.used);
+        if !table.is_open() || table.find(key).is_some() {
+            return Adopted::Otherwise; // Its activation takes the state, or the shard goes on.
         }
-        None
+        let Some(dormant) = table.dormant.remove(key) else {
+            return Adopted::Otherwise;
+        };
+        let key = key.with_type_name(&self.name);
+        let activation = Activation::new(key, table.token, slot.clone(), self.clone());
+        table.insert(activation.clone());
+        drop(table);
+        self.common.metrics.objects.activations.inc();
+        activation.begin_with(dormant);
+        Adopted::Lives
     }
 
     fn wake(self: Arc<Self>, slot: Arc<Slot>, key: ObjectKey) -> BoxFuture<'static, ()> {

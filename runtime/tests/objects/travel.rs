@@ -164,6 +164,47 @@ async fn n16_state_without_storage_goes_along() {
     }
 }
 
+/// So many objects that taking them in takes a while.
+const MANY: i64 = 20_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n16_a_call_that_comes_while_the_shard_is_taken_in_finds_the_state() {
+    let new = World::closed(MemoryStorage::new());
+    let mut arriving = new.host.arriving(shard(3), PARCEL);
+    let mut summing = Summing::default();
+    for n in 0..MANY {
+        let packed = Packed {
+            key: format!("Counter/shard#3/{n:05}")
+                .parse()
+                .expect("a good key"),
+            state: b"\x81\xa5total\x07".to_vec().into(),
+            idle: Duration::ZERO,
+            timers: Vec::new(),
+        };
+        summing.add(&packed);
+        arriving.take(&packed).expect("readable");
+    }
+    arriving.finish(summing.sum()).expect("all of it came");
+    // The last ones are called again and again until the shard is open.
+    let last = (MANY - 100..MANY).map(|n| new.object::<Counter>(&format!("shard#3/{n:05}")));
+    let last: Vec<_> = last.collect();
+    let calls = new.tasks.spawn_work(async move {
+        let mut totals = Vec::new();
+        for counter in last {
+            totals.push(loop {
+                match counter.add(1).await {
+                    Ok(total) => break total,
+                    Err(_) => std::hint::spin_loop(), // It is not open yet.
+                }
+            });
+        }
+        totals
+    });
+    tokio::task::yield_now().await;
+    new.host.open_with(shard(3), token(9), Some(PARCEL));
+    assert_eq!(calls.await.expect("no panic"), vec![8; 100]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_transient_or_not_serializable_begins_anew() {
     assert!(Local::TRAVEL.is_none(), "by its attribute");

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,10 +47,10 @@ use crate::coordination::membership::MembershipState;
 use crate::coordination::watcher::WatchState;
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey};
+use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey, ShardId};
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
 use crate::placement::planner::Loads;
-use crate::placement::{ClusterView, NodeRecord, NodeState, Spans};
+use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState, Spans};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
 pub use crate::routing::{NodeLoad, NodeReport};
@@ -94,6 +94,10 @@ struct Shared {
     reports: Mutex<Arc<BTreeMap<NodeId, NodeReport>>>,
     /// What the planner weighs: made of those reports.
     loads: watch::Sender<Arc<Loads>>,
+    /// What came with shards lately, by those reports.
+    arrivals: watch::Sender<Arc<BTreeMap<ShardId, Arrival>>>,
+    /// Told when nodes should be asked for their reports at once.
+    ask_nodes: Arc<Notify>,
     /// Set once by whoever stops the node first.
     stopping: watch::Sender<Stopping>,
     /// Since when an operator has had the node drain.

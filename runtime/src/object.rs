@@ -4,6 +4,7 @@
 //! that this process cannot serve go out through [`RemoteCalls`], which `routing` implements.
 
 mod activation;
+mod arrivals;
 mod chore;
 mod closing;
 mod context;

@@ -3,6 +3,7 @@
 //! Pure: nothing here knows tokio, the store or a clock; `now` is an argument where it matters.
 //! Iteration is in a fixed order everywhere, so the same input gives the same output.
 
+mod arrival;
 mod balance;
 pub mod checker;
 pub mod ownership;
@@ -11,6 +12,7 @@ mod shard_table;
 mod spans;
 mod view;
 
+pub use arrival::Arrival;
 pub use balance::{Balance, Spread, spread};
 pub use shard_table::ShardTable;
 pub use spans::Spans;

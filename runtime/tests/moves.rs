@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
+use steading::coordination::plans::PlanCheck;
+use steading::object::ObjectQuery;
+use steading::placement::planner::Reason;
 use steading::placement::{ClusterView, Weight};
 use steading::testing::TestCluster;
 use steading::{CallError, Node, Object, methods};
@@ -135,4 +138,65 @@ async fn s2_54_no_call_fails_and_nothing_is_lost_while_all_nodes_restart_one_by_
     }
     load.end().await;
     finish(cluster).await;
+}
+
+/// Stays behind when its shard moves, and is not counted.
+#[derive(Default, Object)]
+#[object(transient)]
+struct Fleeting {
+    calls: u32,
+}
+
+#[methods]
+impl Fleeting {
+    fn call(&mut self) {
+        self.calls += 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s0_24_a_plan_tells_how_many_objects_were_sent_and_taken_in() {
+    let builder = TestCluster::builder().nodes(3).register::<Tally>();
+    let mut cluster = builder.register::<Fleeting>().start().await;
+    cluster.settled().await;
+    for i in 0..300 {
+        let (node, id) = (cluster.node("n1"), format!("t{i}"));
+        node.object::<Tally>(&id).add(1).await.expect("a call");
+        node.object::<Fleeting>(&id).call().await.expect("a call");
+    }
+    cluster.add("n4").await;
+    cluster
+        .wait_until("n4 owns its share", |view| owned_by(view, "n4") == 16)
+        .await;
+    let n4 = cluster.node("n4");
+    let of_n4 = ObjectQuery {
+        limit: 1000,
+        ..ObjectQuery::default()
+    };
+    let moved = n4.objects(&of_n4, Some(n4.id())).await.expect("it tells");
+    assert!(moved.len() > 30, "about a quarter: {}", moved.len());
+    let check = counted(n4, Reason::Join).await;
+    assert_eq!(check.checked, 16);
+    let sums = (check.objects_before, check.objects_after);
+    assert_eq!(sums, (Some(moved.len() as u64), Some(moved.len() as u64)));
+    // Who takes over from the dead gets no state, so there is nothing to compare.
+    cluster.crash("n4").await;
+    cluster.settled().await;
+    let check = counted(cluster.node("n1"), Reason::Failure).await;
+    let sums = (check.objects_before, check.objects_after);
+    assert_eq!((check.checked, sums), (16, (Some(0), Some(0))));
+}
+
+/// Waits until the objects of the newest plan of this reason are counted.
+async fn counted(node: &Node, reason: Reason) -> PlanCheck {
+    for _ in 0..1000 {
+        let plans = node.cluster().plans().await.expect("the store answers");
+        let newest = plans.iter().find(|plan| plan.reason == reason);
+        let check = newest.and_then(|plan| plan.check);
+        if let Some(check) = check.filter(|check| check.objects_after.is_some()) {
+            return check;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the objects of no {reason:?} plan were counted");
 }

@@ -332,6 +332,9 @@ fn print_plan(plan: &PlanInfo) {
     if let Some(ends_at) = &plan.ends_at {
         output::line(format_args!("  ends     about {ends_at}"));
     }
+    if let Some(text) = checked(plan) {
+        output::line(format_args!("  check    {text}"));
+    }
     for event in &plan.events {
         output::line(format_args!(
             "  {}  {}: {}",
@@ -356,6 +359,21 @@ fn print_plan(plan: &PlanInfo) {
     {
         output::line(format_args!("  and {more} more"));
     }
+}
+
+/// Says what a look at the shards of a plan showed after its end.
+fn checked(plan: &PlanInfo) -> Option<String> {
+    let shards = if plan.as_planned? {
+        "as planned"
+    } else {
+        "not as planned: see the leader's log"
+    };
+    Some(match (plan.objects_before, plan.objects_after) {
+        (Some(sent), Some(taken)) => {
+            format!("{shards}; {sent} objects sent, {taken} taken in")
+        }
+        (None, _) | (_, None) => format!("{shards}; objects not counted"),
+    })
 }
 
 /// Waits for the end of a plan, with a bar on a terminal.

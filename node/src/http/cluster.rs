@@ -437,6 +437,7 @@ mod tests {
                 ..NodeLoad::default()
             },
             shards: BTreeMap::from([(shard, load)]),
+            arrivals: BTreeMap::new(),
         }
     }
 

@@ -44,6 +44,13 @@ pub struct PlanInfo {
     pub events: Vec<EventInfo>,
     /// Whether a look at its shards after its last move found all as planned; none before that.
     pub as_planned: Option<bool>,
+    /// Objects whose state the old owners sent with its shards, as they counted them; none until the
+    /// new owners have told, a second or so after the last move.
+    #[serde(default)]
+    pub objects_before: Option<u64>,
+    /// Objects whose state the new owners have taken in, as they counted them.
+    #[serde(default)]
+    pub objects_after: Option<u64>,
 }
 
 /// How many moves of a plan are in which phase.
@@ -144,6 +151,8 @@ impl PlanInfo {
                 })
                 .collect(),
             as_planned: plan.check.map(|check| check.is_good()),
+            objects_before: plan.check.and_then(|check| check.objects_before),
+            objects_after: plan.check.and_then(|check| check.objects_after),
         }
     }
 

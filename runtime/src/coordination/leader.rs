@@ -33,6 +33,7 @@
 mod book;
 mod changes;
 mod commanding;
+mod counting;
 mod deciding;
 mod draft;
 mod flights;
@@ -48,11 +49,12 @@ mod wall;
 mod waves;
 mod writing;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -70,9 +72,9 @@ use super::membership::Identity;
 use super::store::{Compare, Op, Store, Txn};
 use super::{Rights, SharedView};
 use crate::clock::{Clock, Moment};
-use crate::ids::{Revision, Term};
+use crate::ids::{Revision, ShardId, Term};
 use crate::placement::planner::{Advice, Loads, Memory, PlanSettings};
-use crate::placement::{ClusterView, NodeRecord, NodeState};
+use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState};
 use crate::telemetry::{Metrics, SkipLabels};
 
 pub use self::handle::LeaderHandle;
@@ -98,6 +100,10 @@ pub struct LeaderParts {
     pub settings: PlanSettings,
     /// What each shard costs its owner, as nodes report it.
     pub loads: watch::Receiver<Arc<Loads>>,
+    /// What came with shards, as nodes report it.
+    pub arrivals: watch::Receiver<Arc<BTreeMap<ShardId, Arrival>>>,
+    /// Told when nodes should report soon.
+    pub ask_nodes: Arc<Notify>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
 }
@@ -162,6 +168,7 @@ impl Leader {
                 () = shutdown.cancelled() => break,
                 () = self.parts.rights.changed() => self.settled = None,
                 Ok(()) = self.parts.loads.changed() => self.settled = None,
+                Ok(()) = self.parts.arrivals.changed() => {}
                 Ok(()) = self.news.changed() => {}
                 Some(asked) = self.asked.recv() => self.take_in(asked),
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
@@ -185,8 +192,13 @@ impl Leader {
         let due = book.and_then(Book::due_at);
         let flights = self.reign.as_ref().map(|reign| &reign.flights);
         let overdue = flights.and_then(|flights| self.stuck.next_at(flights));
+        let counting = self
+            .reign
+            .as_ref()
+            .and_then(|reign| reign.counting.next_at());
         let now = self.parts.clock.now();
         let wakes = due.into_iter().chain(self.again_at).chain(overdue);
+        let wakes = wakes.chain(counting);
         let wakes = wakes.map(|at| Instant::now() + at.since(now));
         match rested {
             // Nothing is done before that, so nothing else may wake the task again and again.

@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::ids::{NodeId, PlanId, Revision, ShardId, Term};
+use crate::placement::Arrival;
 use crate::placement::planner::Reason;
 
 /// Most moves of a plan that the store lists one by one; of the others it has counts.
@@ -154,10 +155,14 @@ pub struct PlanCheck {
     pub not_owned: u32,
     /// Of those, the ones whose token did not grow, though the owner changed.
     pub old_token: u32,
-    /// Live objects of the moved shards before, as reported then; `None` without reports.
+    /// Objects whose state the old owners sent with those shards, as they counted them. Objects
+    /// that stay behind, and those of owners that died, are none of them. `None` until all new
+    /// owners have told, a moment after the last move.
     pub objects_before: Option<u64>,
-    /// The same after; `None` until the new owners have reported.
+    /// Objects whose state the new owners have taken in, as they counted them.
     pub objects_after: Option<u64>,
+    /// Of those shards, the ones that opened without the state that had been sent.
+    pub parcels_missing: u32,
 }
 
 impl PlanRecord {
@@ -348,12 +353,17 @@ impl MoveCounts {
 impl PlanCheck {
     /// Whether all is as planned, as far as is known.
     pub fn is_good(&self) -> bool {
-        let lost_objects = match (self.objects_before, self.objects_after) {
-            // Objects come and go meanwhile; all of them gone at once do not.
-            (Some(before), Some(after)) => before > 0 && after == 0,
-            (None, _) | (_, None) => false,
-        };
-        self.not_owned == 0 && self.old_token == 0 && !lost_objects
+        let is_known = self.objects_before.is_some() && self.objects_after.is_some();
+        let differs = is_known && self.objects_before != self.objects_after;
+        self.not_owned == 0 && self.old_token == 0 && self.parcels_missing == 0 && !differs
+    }
+
+    /// Takes in what came with its shards.
+    pub(super) fn count(&mut self, arrivals: &[Arrival]) {
+        let missing = arrivals.iter().filter(|came| came.sent.is_none()).count();
+        self.parcels_missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        self.objects_before = Some(arrivals.iter().filter_map(|came| came.sent).sum());
+        self.objects_after = Some(arrivals.iter().map(|came| came.taken).sum());
     }
 }
 
@@ -457,7 +467,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_check_is_bad_if_an_owner_a_token_or_all_objects_are_not_as_planned() {
+    fn a_check_is_bad_if_an_owner_a_token_or_an_object_is_not_as_planned() {
         let good = PlanCheck {
             checked: 3,
             ..Default::default()
@@ -467,9 +477,16 @@ pub(super) mod tests {
             objects_after: after,
             ..good
         };
-        assert!(good.is_good() && objects(Some(9), Some(7)).is_good());
+        assert!(good.is_good() && objects(Some(9), Some(9)).is_good());
         assert!(objects(Some(9), None).is_good() && objects(Some(0), Some(0)).is_good());
-        assert!(!objects(Some(9), Some(0)).is_good());
+        assert!(!objects(Some(9), Some(8)).is_good() && !objects(Some(8), Some(9)).is_good());
+        assert!(
+            !PlanCheck {
+                parcels_missing: 1,
+                ..good
+            }
+            .is_good()
+        );
         assert!(
             !PlanCheck {
                 not_owned: 1,

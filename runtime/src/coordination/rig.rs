@@ -135,6 +135,8 @@ impl Rig {
             clock: self.clock,
             settings: PlanSettings::default(),
             loads: watch::Sender::default().subscribe(),
+            arrivals: watch::Sender::default().subscribe(),
+            ask_nodes: Arc::default(),
             metrics: metrics.clone(),
         });
         let (reconciler, handle) = Reconciler::new(ReconcilerParts {

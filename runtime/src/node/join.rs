@@ -222,6 +222,8 @@ impl Node {
             clock: fence.clock(),
             settings: joining.plan_settings,
             loads: self.shared.loads.subscribe(),
+            arrivals: self.shared.arrivals.subscribe(),
+            ask_nodes: self.shared.ask_nodes.clone(),
             metrics: metrics.clone(),
         });
         let (plans_store, plans_keys) = (store.clone(), keys.clone());

@@ -110,6 +110,8 @@ impl Node {
             spans: Mutex::default(),
             reports: Mutex::default(),
             loads: watch::Sender::default(),
+            arrivals: watch::Sender::default(),
+            ask_nodes: Arc::default(),
             stopping: watch::Sender::new(Stopping::No),
             draining: watch::Sender::new(None),
             hurry: CancellationToken::new(),

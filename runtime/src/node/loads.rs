@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Node, Shared, weigh};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, ShardId};
+use crate::placement::Arrival;
 use crate::placement::planner::Loads;
 use crate::routing::NodeReport;
 use crate::telemetry::process;
@@ -34,14 +35,17 @@ pub(super) async fn end_windows(node: Node, shutdown: CancellationToken) -> Resu
     }
 }
 
-/// Asks all nodes once a window what they report, as long as this node leads, until `shutdown`.
-/// A node that does not answer in two seconds is left out.
+/// Asks all nodes once a window what they report, as long as this node leads, until `shutdown`; and
+/// at once when the leader wants to know what came with shards. A node that does not answer in two seconds is left out.
 pub(super) async fn gather(node: Node, shutdown: CancellationToken) -> Result<(), Infallible> {
     let mut tick = interval(LOAD_WINDOW);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let gathered = async {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = node.shared.ask_nodes.notified() => {}
+            }
             if node.shared.leads(&node.view()) {
                 node.reports().await
             } else {
@@ -66,6 +70,15 @@ impl Shared {
         if reports.is_empty() {
             return;
         }
+        let arrivals = reports.values().flat_map(|report| &report.arrivals);
+        let mut newest: BTreeMap<ShardId, Arrival> = BTreeMap::new();
+        for (shard, arrival) in arrivals {
+            let known = newest.entry(*shard).or_insert(*arrival);
+            if arrival.revision > known.revision {
+                *known = *arrival;
+            }
+        }
+        self.arrivals.send_replace(Arc::new(newest));
         let mut loads = Loads::clone(&self.loads.borrow());
         let (view, now) = (self.view.current(), self.fence.clock().now());
         weigh::absorb(&mut loads, reports, &before, &view, now);

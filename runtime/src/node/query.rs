@@ -11,8 +11,9 @@ use steading_proto::v1::{self as proto, ListObjectsRequest, ReportRequest};
 use tonic::transport::{Channel, Endpoint};
 
 use super::Node;
-use crate::ids::{Incarnation, InvalidNodeId, NodeId, ShardId};
+use crate::ids::{Incarnation, InvalidNodeId, NodeId, Revision, ShardId};
 use crate::object::{ObjectInfo, ObjectQuery, ShardLoad};
+use crate::placement::Arrival;
 use crate::routing::network::Network;
 use crate::routing::{NodeLoad, NodeReport};
 
@@ -160,6 +161,7 @@ impl PeerAdmin {
             by_shard: by_shard.collect(),
             load: report.load.map(read_load).unwrap_or_default(),
             shards: report.shards.into_iter().map(read_shard).collect(),
+            arrivals: report.arrivals.iter().map(read_arrival).collect(),
         })
     }
 
@@ -215,6 +217,15 @@ fn read_load(load: proto::NodeLoad) -> NodeLoad {
         waits: load.waits,
         refusals: load.refusals,
     }
+}
+
+fn read_arrival(arrival: &proto::Arrival) -> (ShardId, Arrival) {
+    let read = Arrival {
+        revision: Revision::new(arrival.revision),
+        sent: arrival.sent,
+        taken: arrival.taken,
+    };
+    (ShardId::from_wire(arrival.shard), read)
 }
 
 fn read_shard(load: proto::ShardLoad) -> (ShardId, ShardLoad) {

@@ -48,6 +48,7 @@ impl Shared {
                 refusals: load.refusals,
             },
             shards: load.shards.clone(),
+            arrivals: self.host.arrivals(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::activation::Live;
+use super::arrivals::Arrivals;
 use super::directory::{Slot, Stage, Table};
 use super::encoding::check_args;
 use super::hosted::{AUTO_CLUSTER_ID, Adopted, Common, Hosted, HostedType};
@@ -28,7 +29,7 @@ use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId, Token};
-use crate::placement::Parcel;
+use crate::placement::{Arrival, Parcel};
 use crate::storage::{Metered, Storage};
 use crate::tasks::Tasks;
 use crate::telemetry::{CountTurns, HostCounts, Metrics};
@@ -71,6 +72,7 @@ pub struct Host {
     slots: Box<[Arc<Slot>]>,
     node_bound: Arc<Slot>,
     staging: Staging,
+    arrivals: Arrivals,
     pub(super) types: BTreeMap<&'static str, Arc<dyn HostedType>>,
     windows: Windows,
 }
@@ -171,6 +173,7 @@ impl Host {
             slots,
             node_bound,
             staging: Staging::default(),
+            arrivals: Arrivals::default(),
             types,
             windows: Windows::new(Instant::now()),
         }
@@ -199,18 +202,44 @@ impl Host {
     pub fn open_with(self: &Arc<Self>, shard: ShardId, token: Token, parcel: Option<Parcel>) {
         let slot = &self.slots[shard.index()];
         let staged = self.staging.take(shard, parcel);
-        let is_missing = staged.is_none();
-        match self.open_slot(slot, token, staged.unwrap_or_default()) {
-            Opened::Anew => {
-                if let (Some(parcel), true) = (parcel, is_missing) {
-                    error!(%shard, ?parcel, "the state that came with the shard is not here");
-                    self.common.metrics.objects.parcels_missing.inc();
+        let (sent, objects) = match staged {
+            Some((sum, objects)) => (Some(sum.objects), objects),
+            None => (None, Vec::new()),
+        };
+        match self.open_slot(slot, token, objects) {
+            Opened::Anew(taken) => {
+                if let Some(parcel) = parcel {
+                    self.note_arrival(shard, parcel, token, (sent, taken));
                 }
                 self.take_in(slot);
                 self.auto_start(slot);
             }
             Opened::Again | Opened::Not => {}
         }
+    }
+
+    fn note_arrival(
+        &self,
+        shard: ShardId,
+        parcel: Parcel,
+        token: Token,
+        (sent, taken): (Option<u64>, usize),
+    ) {
+        if sent.is_none() {
+            error!(%shard, ?parcel, "the state that came with the shard is not here");
+            self.common.metrics.objects.parcels_missing.inc();
+        }
+        let arrival = Arrival {
+            revision: token.revision(),
+            sent,
+            taken: taken as u64,
+        };
+        self.arrivals.note(shard, arrival);
+    }
+
+    /// Returns what came with shards that were opened in the last minute.
+    pub fn arrivals(&self) -> BTreeMap<ShardId, Arrival> {
+        self.arrivals.recent()
     }
 
     /// Makes the objects whose state came with the shard, but for those that a call has woken
@@ -240,7 +269,7 @@ impl Host {
     /// incarnation: when the node is registered.
     pub fn open_node_bound(self: &Arc<Self>, token: Token) {
         match self.open_slot(&self.node_bound, token, Vec::new()) {
-            Opened::Anew => self.auto_start(&self.node_bound),
+            Opened::Anew(_) => self.auto_start(&self.node_bound),
             Opened::Again | Opened::Not => {}
         }
     }
@@ -265,7 +294,7 @@ impl Host {
                 table.stage = Stage::Open;
                 table.token = token;
                 table.round += 1;
-                Opened::Anew
+                Opened::Anew(table.dormant.len())
             }
             Stage::Sealed => {
                 table.stage = Stage::Open;
@@ -610,8 +639,8 @@ impl Host {
 
 /// What became of opening a slot.
 enum Opened {
-    /// It was closed, and without objects.
-    Anew,
+    /// It was closed, and without objects but for so many that came with it.
+    Anew(usize),
     /// It was open, or goes on with the objects that it had.
     Again,
     /// It cannot be opened now.

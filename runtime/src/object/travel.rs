@@ -242,23 +242,26 @@ struct Shelf {
 #[derive(Debug)]
 struct Staged {
     parcel: Parcel,
+    /// What the sender counted.
+    sent: ParcelSum,
     objects: Vec<(ObjectKey, Dormant)>,
     bytes: usize,
     since: Instant,
 }
 
 impl Staging {
-    /// Takes what is staged for a shard under this name, and drops whatever else is.
+    /// Takes what is staged for a shard under this name, with what the sender counted, and drops
+    /// whatever else is.
     pub(super) fn take(
         &self,
         shard: ShardId,
         parcel: Option<Parcel>,
-    ) -> Option<Vec<(ObjectKey, Dormant)>> {
+    ) -> Option<(ParcelSum, Vec<(ObjectKey, Dormant)>)> {
         let mut shelf = self.0.lock();
         let staged = shelf.shards.remove(&shard)?;
         shelf.bytes -= staged.bytes;
         drop(shelf); // Dropping state runs code of users.
-        (Some(staged.parcel) == parcel).then_some(staged.objects)
+        (Some(staged.parcel) == parcel).then_some((staged.sent, staged.objects))
     }
 
     /// Drops everything: the life that it was sent to is over.
@@ -360,6 +363,7 @@ impl Arriving {
         }
         let staged = Staged {
             parcel: self.parcel,
+            sent,
             objects: std::mem::take(&mut self.objects),
             bytes: std::mem::take(&mut self.bytes),
             since: Instant::now(),

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{NodeLoad, NodeReport, Router};
 use crate::ids::{Incarnation, ObjectKey, ShardId};
 use crate::object::{self, ObjectQuery, ShardLoad};
+use crate::placement::Arrival;
 
 /// How many objects are listed if the request does not say.
 const LIMIT_DEFAULT: usize = 100;
@@ -85,6 +86,11 @@ fn written(report: &NodeReport) -> proto::NodeReport {
         shards: shards
             .map(|(shard, load)| written_shard(*shard, load))
             .collect(),
+        arrivals: report
+            .arrivals
+            .iter()
+            .map(|(shard, arrival)| written_arrival(*shard, arrival))
+            .collect(),
     }
 }
 
@@ -110,6 +116,15 @@ fn written_shard(shard: ShardId, load: &ShardLoad) -> proto::ShardLoad {
         cpu_ns: nanos(load.cpu),
         objects: load.objects,
         state_bytes: load.state_bytes,
+    }
+}
+
+fn written_arrival(shard: ShardId, arrival: &Arrival) -> proto::Arrival {
+    proto::Arrival {
+        shard: shard.get(),
+        revision: arrival.revision.get(),
+        sent: arrival.sent,
+        taken: arrival.taken,
     }
 }
 

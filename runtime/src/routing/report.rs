@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::ids::{Incarnation, NodeId, ShardId};
 use crate::object::ShardLoad;
+use crate::placement::Arrival;
 
 /// What a node hosts and how busy it is, by its own count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct NodeReport {
     pub load: NodeLoad,
     /// What its shards cost in that window, those at rest left out.
     pub shards: BTreeMap<ShardId, ShardLoad>,
+    /// What came with shards that it opened in the last minute.
+    pub arrivals: BTreeMap<ShardId, Arrival>,
 }
 
 /// How busy a node was in a window of load.

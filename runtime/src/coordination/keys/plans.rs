@@ -82,6 +82,7 @@ struct CheckValue {
     objects_before: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     objects_after: Option<u64>,
+    parcels_missing: u32,
 }
 
 /// Writes a plan, no longer than the store should hold.
@@ -287,6 +288,7 @@ impl From<PlanCheck> for CheckValue {
             old_token,
             objects_before,
             objects_after,
+            parcels_missing,
         } = check;
         Self {
             checked,
@@ -294,6 +296,7 @@ impl From<PlanCheck> for CheckValue {
             old_token,
             objects_before,
             objects_after,
+            parcels_missing,
         }
     }
 }
@@ -306,6 +309,7 @@ impl From<CheckValue> for PlanCheck {
             old_token,
             objects_before,
             objects_after,
+            parcels_missing,
         } = check;
         Self {
             checked,
@@ -313,6 +317,7 @@ impl From<CheckValue> for PlanCheck {
             old_token,
             objects_before,
             objects_after,
+            parcels_missing,
         }
     }
 }
@@ -348,9 +353,25 @@ mod tests {
         plan.check = Some(PlanCheck {
             checked: 1,
             objects_before: Some(3),
+            parcels_missing: 2,
             ..Default::default()
         });
         assert_eq!(read(&plan), Ok(plan));
+    }
+
+    #[test]
+    fn a_check_of_an_older_version_is_read() {
+        let old = r#"{"checked":3,"not_owned":1,"old_token":0,"objects_before":7}"#;
+        let check: CheckValue = serde_json::from_str(old).expect("readable");
+        assert_eq!(
+            PlanCheck::from(check),
+            PlanCheck {
+                checked: 3,
+                not_owned: 1,
+                objects_before: Some(7),
+                ..Default::default()
+            }
+        );
     }
 
     #[test]

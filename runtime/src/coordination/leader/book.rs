@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::counting::handed_over;
 use super::flights::Touched;
 use super::waves::Basis;
 use crate::clock::Moment;
@@ -307,6 +308,9 @@ fn checked(record: &PlanRecord, view: &ClusterView) -> PlanCheck {
         check.not_owned += u32::from(!owned);
         let grown = view.owners.get(step.shard).revision > step.before;
         check.old_token += u32::from(!grown);
+    }
+    if handed_over(record, view).next().is_none() {
+        check.count(&[]); // Nothing came, and nobody has to be asked.
     }
     check
 }

@@ -36,6 +36,7 @@ impl Leader {
             return;
         }
         self.follow(&view);
+        self.count(&view);
         if self.give_up_overdue(&view, me).await || self.obey_next(&view, me).await {
             return;
         }
@@ -83,6 +84,17 @@ impl Leader {
         reign.seen = Some(view.clone());
         for step in &ended {
             self.count_ended(step);
+        }
+    }
+
+    /// Takes in what came with the shards of plans that have ended, and asks for what is missing.
+    fn count(&mut self, view: &ClusterView) {
+        let now = self.parts.clock.now();
+        let arrivals = self.parts.arrivals.borrow_and_update().clone();
+        if let Some(reign) = &mut self.reign
+            && reign.counting.see(view, &arrivals, now)
+        {
+            self.parts.ask_nodes.notify_one();
         }
     }
 
@@ -254,7 +266,10 @@ impl Leader {
         let seen = self.stuck.around(view);
         let deciding = self.deciding(&seen, reign, book, me, now);
         let draft = deciding.next(wanted);
-        let records = draft.book.due(now);
+        let mut records = draft.book.due(now);
+        let counted = reign.counting.counted().into_iter();
+        let kept = counted.filter(|record| book.keeps(record.id));
+        records.written.extend(kept);
         if !draft.changes_the_cluster() {
             if wanted.is_some() {
                 self.settled = Some(view.clone());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::book::{Book, Records};
+use super::counting::Counting;
 use super::draft::Draft;
 use super::flights::Flights;
 use crate::coordination::keys::{self, Keys};
@@ -27,6 +28,8 @@ pub(super) struct Reign {
     /// write of unknown outcome landed after all.
     pub(super) book: Option<Book>,
     pub(super) flights: Flights,
+    /// Plans that have ended, whose objects are not counted yet.
+    pub(super) counting: Counting,
     /// The view that plans and flights were last followed to.
     pub(super) seen: Option<Arc<ClusterView>>,
 }
@@ -41,6 +44,7 @@ impl Reign {
             must_see: began,
             book: None,
             flights: Flights::default(),
+            counting: Counting::default(),
             seen: None,
         }
     }

@@ -46,7 +46,7 @@ impl Leader {
         }
         let outcome = match result {
             Ok(reply) if reply.succeeded => {
-                self.note_written(draft, records, &reply);
+                self.note_written(draft, records, &reply, view);
                 "written"
             }
             Ok(reply) => self.note_refused(&reply, me),
@@ -71,7 +71,13 @@ impl Leader {
         }
     }
 
-    fn note_written(&mut self, draft: Draft<'_>, records: &Records, reply: &TxnReply) {
+    fn note_written(
+        &mut self,
+        draft: Draft<'_>,
+        records: &Records,
+        reply: &TxnReply,
+        view: &ClusterView,
+    ) {
         let now = self.parts.clock.now();
         let begun = draft.begun();
         let moves = Plan {
@@ -86,12 +92,15 @@ impl Leader {
         if let Some(plan) = &begun {
             self.note_begun(plan);
         }
-        for record in records
-            .written
-            .iter()
-            .filter(|record| record.ended_at.is_some())
-        {
-            self.note_ended(record);
+        let ended = records.written.iter();
+        for record in ended.filter(|record| record.ended_at.is_some()) {
+            let reign = self.reign.as_mut().expect("only a leader writes plans");
+            if reign.counting.written(record.id) {
+                note_check(record);
+            } else {
+                reign.counting.begin(record, view, now);
+                self.note_ended(record);
+            }
         }
     }
 
@@ -129,12 +138,7 @@ impl Leader {
         let PlanRecord { id, waves, .. } = plan;
         let (reason, outcome) = (plan.reason.as_str(), plan.outcome.as_str());
         let (took, moves) = (plan.took(), plan.counts().total());
-        match &plan.check {
-            Some(check) if !check.is_good() => {
-                warn!(plan = %id, ?check, "the shards of a plan are not as it left them");
-            }
-            Some(_) | None => {}
-        }
+        note_check(plan);
         info!(plan = %id, reason, outcome, moves, waves, ?took, "a plan ended");
     }
 
@@ -172,6 +176,16 @@ impl Leader {
             .plans
             .get_or_create(&labels)
             .inc();
+    }
+}
+
+/// Tells if a plan's shards are not as they should be.
+fn note_check(plan: &PlanRecord) {
+    match &plan.check {
+        Some(check) if !check.is_good() => {
+            warn!(plan = %plan.id, ?check, "the shards of a plan are not as it left them");
+        }
+        Some(_) | None => {}
     }
 }
 

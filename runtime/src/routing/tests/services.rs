@@ -160,6 +160,7 @@ impl Reports for Told {
                 ..NodeLoad::default()
             },
             shards: BTreeMap::from([(shard(3), load)]),
+            arrivals: BTreeMap::new(),
         })
     }
 }

@@ -8,6 +8,9 @@ use steading::placement::planner::{PinPolicy, PlanSettings, Strategy, Strength, 
 
 use super::{SettingsError, refused, values};
 
+/// The shortest limit of a move's phase: less would give up moves that only take their time.
+const MOVE_LIMIT_MIN: Duration = Duration::from_secs(1);
+
 /// How the leader plans. Every node of a cluster should say the same, since each may lead.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
@@ -224,6 +227,27 @@ pub struct PlannerSettings {
         value_parser = values::part
     )]
     pub quarantine_share: u32,
+
+    /// How long an owner may take to hand a shard over before the move is given up and reported, and
+    /// the shard left where it is for a while.
+    #[arg(
+        long,
+        env = "STEADING_LEAVING_LIMIT",
+        value_name = "DURATION",
+        default_value = "1m",
+        value_parser = values::duration
+    )]
+    pub leaving_limit: Duration,
+
+    /// How long a node may take to claim a shard that nobody owns before the shard goes to another.
+    #[arg(
+        long,
+        env = "STEADING_CLAIMING_LIMIT",
+        value_name = "DURATION",
+        default_value = "15s",
+        value_parser = values::duration
+    )]
+    pub claiming_limit: Duration,
 }
 
 /// What is balanced.
@@ -251,6 +275,14 @@ impl PlannerSettings {
                 "load_window",
                 "it must be longer than nothing".into(),
             ));
+        }
+        for (setting, limit) in [
+            ("leaving_limit", self.leaving_limit),
+            ("claiming_limit", self.claiming_limit),
+        ] {
+            if limit < MOVE_LIMIT_MIN {
+                return Err(refused(setting, "it must be at least 1s".into()));
+            }
         }
         if self.imbalance_threshold > self.load_act {
             let why = "it must be no more than `load_act`";
@@ -301,6 +333,8 @@ impl PlannerSettings {
             quarantine_deaths: self.quarantine_deaths,
             quarantine_within: self.quarantine_within,
             quarantine_share_max_permille: self.quarantine_share,
+            leaving_limit: self.leaving_limit,
+            claiming_limit: self.claiming_limit,
         })
     }
 

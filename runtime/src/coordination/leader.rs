@@ -139,12 +139,12 @@ impl Leader {
         let leader = Self {
             news: parts.view.subscribe(),
             wall: Wall::beside(parts.clock),
+            stuck: Stuck::new(&parts.settings),
             parts,
             changes: Changes::default(),
             memory: Memory::default(),
             asks: Asks::default(),
             asked,
-            stuck: Stuck::default(),
             advice: Vec::new(),
             reign: None,
             settled: None,

@@ -18,15 +18,8 @@ use super::insight::Excluded;
 use super::waves::takes_shards;
 use crate::clock::Moment;
 use crate::ids::{NodeId, ShardId};
+use crate::placement::planner::PlanSettings;
 use crate::placement::{ClusterView, Target};
-
-/// How long an owner may take to hand a shard over: longer than its own limits for closing the
-/// shard and sending the state, and than a few retries.
-pub(super) const LEAVING_LIMIT: Duration = Duration::from_mins(1);
-
-/// How long a node may take to claim a shard that nobody owns; the take-over of a dead owner's
-/// shard takes milliseconds.
-pub(super) const CLAIMING_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a node gets no shards after it did not act.
 const EXCLUDED_FOR: Duration = Duration::from_mins(1);
@@ -38,14 +31,22 @@ const RESTS_FOR: Duration = Duration::from_mins(2);
 const MOVES_AGAINST_NODE: u32 = 3;
 
 /// What did not act in time, and is planned around.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stuck {
+    limits: Limits,
     excluded: BTreeMap<NodeId, Exclusion>,
     /// Moves given up on their way to a node, and until when they count against it.
     against: BTreeMap<NodeId, (u32, Moment)>,
     resting: BTreeMap<ShardId, Rest>,
     /// Moves that were reported, by where they go, and until when they are not again.
     told: BTreeMap<(ShardId, NodeId), Moment>,
+}
+
+/// How long a move may be on each of its legs.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    leaving: Duration,
+    claiming: Duration,
 }
 
 #[derive(Debug)]
@@ -114,7 +115,30 @@ impl fmt::Display for Overdue {
     }
 }
 
+impl Limits {
+    fn of(self, flight: &Flight) -> Duration {
+        match flight.leg {
+            Leg::Leaving(_) => self.leaving,
+            Leg::Claiming => self.claiming,
+        }
+    }
+}
+
 impl Stuck {
+    /// Begins with nothing that is stuck.
+    pub(super) fn new(settings: &PlanSettings) -> Self {
+        Self {
+            limits: Limits {
+                leaving: settings.leaving_limit,
+                claiming: settings.claiming_limit,
+            },
+            excluded: BTreeMap::new(),
+            against: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
     /// Forgets what is over, and returns the moves that are overdue now and were not reported lately.
     pub(super) fn see(
         &mut self,
@@ -132,7 +156,7 @@ impl Stuck {
         let overdue = flights.iter().filter_map(|(shard, flight)| {
             let after = now.since(flight.since);
             let is_told = self.told.contains_key(&(shard, flight.to.clone()));
-            (after >= limit(flight) && !is_told).then(|| Overdue {
+            (after >= self.limits.of(flight) && !is_told).then(|| Overdue {
                 shard,
                 to: flight.to.clone(),
                 leg: flight.leg.clone(),
@@ -222,14 +246,7 @@ impl Stuck {
         let moving = flights
             .iter()
             .filter(|(shard, flight)| !is_told(*shard, &flight.to));
-        let limits = moving.map(|(_, flight)| flight.since.plus(limit(flight)));
+        let limits = moving.map(|(_, flight)| flight.since.plus(self.limits.of(flight)));
         ends.chain(rests).chain(told).chain(limits).min()
-    }
-}
-
-fn limit(flight: &Flight) -> Duration {
-    match flight.leg {
-        Leg::Leaving(_) => LEAVING_LIMIT,
-        Leg::Claiming => CLAIMING_LIMIT,
     }
 }

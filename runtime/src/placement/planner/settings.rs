@@ -73,6 +73,16 @@ pub struct PlanSettings {
     ///
     /// Where more shards than that lost their owners so, it is not the shards that kill them.
     pub quarantine_share_max_permille: u32,
+    /// How long an owner may take to hand a shard over before the move is given up and reported, and
+    /// the shard left where it is for two minutes. Default: 1 min.
+    ///
+    /// Shorter than the drain timeout, it also ends moves that only wait for a slow turn.
+    pub leaving_limit: Duration,
+    /// How long a target may take to claim a shard that nobody owns before the shard goes to another
+    /// node, and this one gets none for a minute. Default: 15 s.
+    ///
+    /// A claim takes milliseconds; a node that is silent for longer than its lease is gone anyhow.
+    pub claiming_limit: Duration,
 }
 
 impl Default for PlanSettings {
@@ -99,6 +109,8 @@ impl Default for PlanSettings {
             quarantine_deaths: 3,
             quarantine_within: Duration::from_secs(30),
             quarantine_share_max_permille: 50,
+            leaving_limit: Duration::from_mins(1),
+            claiming_limit: Duration::from_secs(15),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
-use crate::coordination::leader::stuck::{CLAIMING_LIMIT, LEAVING_LIMIT};
 use crate::coordination::plans::PlanOutcome;
 use crate::coordination::rig::node as id;
 use crate::ids::{PlanId, ShardId};
+use crate::placement::planner::PlanSettings;
 
 /// How long an operator waits.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -269,10 +269,11 @@ async fn s2_what_a_node_does_not_claim_goes_to_another() {
     let rig = Rig::new(16);
     let nodes = settled_three(&rig).await;
     // It registers and takes shards, but nothing of it ever claims one.
+    let limits = PlanSettings::default();
     let _idle = rig.join("d", Runs::LeaderOnly).await;
     tokio::time::sleep(JOINS).await;
     nodes[2].crash().await;
-    tokio::time::sleep(CLAIMING_LIMIT + LEAVING_LIMIT + LONG).await;
+    tokio::time::sleep(limits.claiming_limit + limits.leaving_limit + LONG).await;
     let view = nodes[0].view.current();
     let unowned = rig
         .count
@@ -306,7 +307,7 @@ async fn s2_what_an_owner_does_not_hand_over_stays_and_the_plan_says_so() {
         .expect("begun")
         .plan
         .expect("one");
-    tokio::time::sleep(LEAVING_LIMIT + Duration::from_secs(5)).await;
+    tokio::time::sleep(PlanSettings::default().leaving_limit + Duration::from_secs(5)).await;
     let record = record(&rig, plan.id).await;
     let view = nodes[0].view.current();
     let target = view.targets.get(shard);
@@ -344,7 +345,7 @@ async fn a_pinned_shard_that_is_not_handed_over_is_reported_and_stays_pinned_to_
         .expect("begun")
         .plan
         .expect("one");
-    tokio::time::sleep(LEAVING_LIMIT + Duration::from_secs(5)).await;
+    tokio::time::sleep(PlanSettings::default().leaving_limit + Duration::from_secs(5)).await;
     let target = nodes[0].view.current().targets.get(shard).clone();
     assert_eq!((target.node.as_ref(), target.pinned), (Some(&to), true));
     let stuck = |record: &crate::coordination::plans::PlanRecord| record.events.len();

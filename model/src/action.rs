@@ -23,6 +23,9 @@ pub(crate) enum Action {
     Suspend(usize),
     /// A process finds its life to stand, and opens its fence.
     Resume(usize),
+    /// A machine that was suspended wakes, and its clock does not know that time has passed. Only
+    /// where that rule is broken: the real clock makes it find its fence closed.
+    Wake(usize),
     /// A process crashes, or learns that its lease is lost.
     Die(usize),
     /// A process begins another life.
@@ -109,6 +112,9 @@ impl World {
         }
         if !process.fence_open && self.store.lives[process.name] == process.life {
             actions.push(Action::Resume(index));
+        }
+        if !process.fence_open && bounds.broken == Broken::ClockStopsInSuspend {
+            actions.push(Action::Wake(index));
         }
         if !process.fence_open && self.store.lives[process.name] != process.life {
             actions.push(Action::Die(index)); // It learns what happened.

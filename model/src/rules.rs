@@ -5,9 +5,9 @@
 //! `the_first_deadline_counts_from_the_send_of_the_grant`. A reply that were taken for the answer
 //! to the latest send: `a_stream_is_dropped_with_its_late_replies`. A node key that were put over
 //! another: `a_key_of_another_process_is_never_written_over`. All of them are tests of
-//! `coordination::membership`, and all come to the same here: [`Broken::Fence`]. So does a clock
-//! that stopped in suspend; no test can suspend its machine, and `clock::tests` only shows that
-//! the clock goes forward. That real storage refuses old tokens is
+//! `coordination::membership`, and all come to the same here: [`Broken::Fence`]. What a clock that
+//! stops in suspend does is [`Broken::ClockStopsInSuspend`]; that the real one does not stop is
+//! `boot_time_counts_suspend` in `clock`. That real storage refuses old tokens is
 //! `a_lower_token_is_refused_from_the_load_on`, for every storage.
 
 /// A rule that a world does without.
@@ -33,6 +33,9 @@ pub(crate) enum Broken {
     UncheckedForward,
     /// The lease may end while its owner serves, as with each broken rule of the fence.
     Fence,
+    /// The clock of the fence stops while the machine is suspended, so that whoever wakes goes on
+    /// without having asked, though its lease may have ended meanwhile.
+    ClockStopsInSuspend,
     /// A release without an answer counts as failed.
     UnknownReleaseIsFailure,
     /// So does a hand-over.

@@ -132,7 +132,7 @@ fn p7_no_two_owners_in_larger_worlds() {
 }
 
 /// Each broken rule, the worlds that notice it, and what they notice first.
-const NOTICED: [(Broken, Bounds, &str); 23] = [
+const NOTICED: [(Broken, Bounds, &str); 24] = [
     (Broken::GuardOfRelease, DOUBTFUL, OWNER_SERVES),
     (Broken::GuardOfHandOver, DOUBTFUL, OWNER_SERVES),
     (Broken::GuardOfTakeOver, DOUBTFUL_AND_TROUBLED, OWNER_SERVES),
@@ -146,6 +146,7 @@ const NOTICED: [(Broken, Bounds, &str); 23] = [
         OWNER_SERVES,
     ),
     (Broken::Fence, TROUBLED, OWNER_SERVES),
+    (Broken::ClockStopsInSuspend, TROUBLED, OWNER_SERVES),
     (Broken::UnknownReleaseIsFailure, DOUBTFUL, OWNER_SERVES),
     (Broken::UnknownHandOverIsFailure, DOUBTFUL, OWNER_SERVES),
     (Broken::UnknownHandOverIsSuccess, SMALL, OWNER_SERVES),
@@ -205,4 +206,12 @@ fn every_broken_rule_is_noticed() {
         }
     }
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+}
+
+#[test]
+fn every_broken_rule_is_in_the_table_of_the_readme() {
+    let table = include_str!("../README.md");
+    for (broken, ..) in NOTICED {
+        assert!(table.contains(&format!("`{broken:?}`")), "{broken:?}");
+    }
 }

@@ -124,6 +124,7 @@ impl World {
                 self.processes[process].fence_open = false;
             }
             Action::Resume(process) => self.resume(process, bounds),
+            Action::Wake(process) => self.processes[process].fence_open = true,
             Action::Die(process) => self.die(process, bounds),
             Action::Join(process) => self.join(process),
             Action::JoinAs(process, name) => {

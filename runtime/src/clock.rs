@@ -118,6 +118,47 @@ mod tests {
         assert!(Clock::Boot.now() >= before && before > Moment::START);
     }
 
+    /// What the next test runs where it was suspended.
+    #[test]
+    #[ignore = "does nothing but tell the time"]
+    fn tells_boot_time() {
+        println!("boot time: {}", Clock::Boot.now().nanos());
+    }
+
+    /// In a time namespace of its own the system's boot time is a day ahead, and the time without
+    /// suspend is not: as if the machine had been suspended for a day.
+    #[test]
+    fn boot_time_counts_suspend() {
+        const DAY: Duration = Duration::from_hours(24);
+        let suspended = |program: &str, arguments: &[&str]| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--time"]);
+            command.args(["--boottime", &DAY.as_secs().to_string()]);
+            command.args(["--", program]).args(arguments);
+            command
+                .output()
+                .ok()
+                .filter(|output| output.status.success())
+        };
+        if suspended("true", &[]).is_none() {
+            println!("not shown: this system allows no time namespace");
+            return;
+        }
+        let this = std::env::current_exe().expect("a test runs");
+        let test = "clock::tests::tells_boot_time";
+        let arguments = ["--exact", test, "--ignored", "--nocapture"];
+        let before = Clock::Boot.now();
+        let output = suspended(this.to_str().expect("UTF-8"), &arguments).expect("it runs");
+        let told = String::from_utf8(output.stdout).expect("UTF-8");
+        let told = told.split("boot time: ").nth(1).expect("the time");
+        let told = told.split_whitespace().next().expect("the time");
+        let then = Moment::from_nanos(told.parse().expect("a number"));
+        assert!(
+            then.since(before) >= DAY,
+            "{then:?} is not a day after {before:?}"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_moment_is_the_same_instant_there_and_back() {
         let clock = Clock::tokio();

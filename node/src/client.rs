@@ -5,6 +5,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Response, Url};
 use serde::de::DeserializeOwned;
+use steading::coordination::commands::MOVES_MAX;
 
 use crate::exit::Exit;
 use crate::http::Problem;
@@ -44,6 +45,9 @@ pub(crate) enum AskError {
     /// Neither the number of a shard nor a range of them.
     #[error("`{0}` is no shard: write a number such as 17, or a range such as 16-31")]
     Shards(String),
+    /// More shards than one command takes.
+    #[error("a command moves at most {MOVES_MAX} shards, and there are more in `{0}`")]
+    TooManyShards(String),
     /// An ID that no URL can hold.
     #[error("`{0}` cannot be asked for by HTTP: URLs take it for a step in their path")]
     DotSegment(String),
@@ -62,9 +66,11 @@ impl AskError {
     /// Returns the process's exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Address(_) | Self::Argument(_) | Self::Shards(_) | Self::DotSegment(_) => {
-                Exit::Usage
-            }
+            Self::Address(_)
+            | Self::Argument(_)
+            | Self::Shards(_)
+            | Self::TooManyShards(_)
+            | Self::DotSegment(_) => Exit::Usage,
             Self::Unreachable(..) | Self::NotSteading(..) => Exit::Unreachable,
             Self::Problem(_) => Exit::Refused,
         }

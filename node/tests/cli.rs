@@ -37,6 +37,8 @@ fn check(arguments: &[&str], code: i32, says: &str) {
 fn v4_wrong_usage_is_2_and_names_what_is_wrong() {
     check(&[], 2, "Usage");
     check(&["fly"], 2, "fly");
+    check(&["move", "a", "5-2"], 2, "`5-2` is no shard");
+    check(&["move", "a", "0-4000000000"], 2, "at most 1024 shards");
     check(&["node"], 2, "`etcd` is not set");
     check(
         &["node", "--etcd", "a:1", "--lease-ttl", "1h"],

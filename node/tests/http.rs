@@ -88,7 +88,9 @@ async fn bad_input_gets_a_typed_problem_and_the_node_lives() {
     let server = Server::start().await;
     let long = format!("/v1/objects/Counter/{}/total", "x".repeat(1025));
     let large = format!(r#"{{"n": 1, "more": "{}"}}"#, "x".repeat(5 << 20));
-    let cases: [(&str, &str, u16, &str); 20] = [
+    let twice =
+        json!({"moves": [{"shard": 1, "node": "a"}, {"shard": 1, "node": "a"}]}).to_string();
+    let cases: [(&str, &str, u16, &str); 31] = [
         ("/v1/objects/Nothing/c1/add", "{}", 404, "unknown_type"),
         (
             "/v1/objects/Counter/c1/multiply",
@@ -139,6 +141,18 @@ async fn bad_input_gets_a_typed_problem_and_the_node_lives() {
             "invalid_id",
         ),
         ("/v1/objects/Counter/a/b/total", "", 404, "not_found"),
+        // Operators' commands.
+        ("/v1/shards/1/pin", "[]", 400, "bad_request"),
+        ("/v1/shards/1/pin", &large, 413, "too_large"),
+        ("/v1/shards/1/move", "{}", 400, "bad_request"),
+        ("/v1/shards/9999/move", "{}", 404, "not_found"),
+        ("/v1/plans", "[true]", 400, "bad_request"),
+        ("/v1/plans", &large, 413, "too_large"),
+        ("/v1/moves", "", 400, "bad_request"),
+        ("/v1/moves", &twice, 400, "malformed"),
+        ("/v1/nodes/zz/drain", "", 404, "unknown_node"),
+        ("/v1/nodes/%20/drain", "", 400, "bad_request"),
+        ("/v1/plans/-1/abort", "", 400, "bad_request"),
     ];
     for (path, body, status, code) in cases {
         let (got, problem) = server.post(path, body).await;

@@ -227,6 +227,18 @@ async fn s2_1_moves_that_wait_for_turns_are_told_with_their_phase_and_age() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s2_11_what_the_last_node_releases_is_timed() {
+    let mut cluster = cluster(1).await;
+    call(&cluster, 64).await;
+    let last = cluster.node("n1").clone();
+    cluster.stop("n1").await;
+    let told = last.metrics().encode().expect("it can be written");
+    let released = read(&told).find(|(name, _)| name == "steading_release_seconds_count");
+    assert_eq!(released.map(|(_, count)| count), Some(64.0));
+    finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn s2_19_the_load_of_nodes_is_known_after_a_window() {
     let cluster = cluster(2).await;
     for _ in 0..4 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
+use steading::coordination::commands::RefusalCode;
 use steading::coordination::plans::PlanCheck;
 use steading::object::ObjectQuery;
 use steading::placement::planner::Reason;
@@ -123,6 +124,28 @@ async fn n7_no_call_fails_and_nothing_is_lost_while_a_node_drains() {
         load.end().await;
         finish(cluster).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_not_drained_by_command_where_nobody_would_take_its_shards() {
+    let mut cluster = cluster(2).await;
+    let [n1, n2, gate] = ["n1", "n2", "gate"].map(|name| cluster.node(name).clone());
+    let operator = gate.cluster();
+    let cordoned = operator.cordon(n2.id().clone()).await.expect("carried out");
+    assert!(cordoned.changed);
+    let knows = |view: &ClusterView| view.orders.cordoned.contains(n2.id());
+    cluster.wait_until("the cordon is known", knows).await;
+    let refusal = operator.drain(n1.id()).await.expect_err("n2 takes nothing");
+    assert_eq!(refusal.code, RefusalCode::NotATaker, "{}", refusal.detail);
+    operator
+        .uncordon(n2.id().clone())
+        .await
+        .expect("carried out");
+    let free = |view: &ClusterView| !view.orders.cordoned.contains(n2.id());
+    cluster.wait_until("it takes shards again", free).await;
+    assert!(operator.drain(n1.id()).await.expect("it can").changed);
+    n1.drained().await;
+    finish(cluster).await;
 }
 
 #[tokio::test(start_paused = true)]

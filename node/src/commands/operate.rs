@@ -1,11 +1,13 @@
 //! Operators' commands, and plans.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
+use steading::coordination::commands::MOVES_MAX;
 use steading::ids::NodeId;
 
 use crate::args::AskArgs;
@@ -173,9 +175,18 @@ pub(crate) async fn operate(command: &Operate, json: bool) -> Result<Exit, AskEr
             give(&path, &json!({}), &now(ask), json).await
         }
         Operate::Move { node, shards, how } => {
-            let shards = shards.iter().map(|text| shards_of(text));
-            let shards: Vec<u32> = shards.collect::<Result<Vec<_>, _>>()?.concat();
-            let moves = shards.into_iter().map(|shard| MoveTo {
+            let ranges = shards.iter().map(|text| shards_of(text));
+            let ranges = ranges.collect::<Result<Vec<_>, _>>()?;
+            // Before they are written out, which could fill the memory.
+            let count: u64 = ranges
+                .iter()
+                .map(|of| u64::from(of.end() - of.start()) + 1)
+                .sum();
+            if count > MOVES_MAX as u64 {
+                return Err(AskError::TooManyShards(shards.join(" ")));
+            }
+            let shards = ranges.into_iter().flatten();
+            let moves = shards.map(|shard| MoveTo {
                 shard,
                 node: node.to_string(),
             });
@@ -205,10 +216,10 @@ fn now(ask: &AskArgs) -> How {
 }
 
 /// Reads `17` or `16-31`.
-fn shards_of(text: &str) -> Result<Vec<u32>, AskError> {
+fn shards_of(text: &str) -> Result<RangeInclusive<u32>, AskError> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if first <= last => Ok((first..=last).collect()),
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
         _ => Err(AskError::Shards(text.to_owned())),
     }
 }

@@ -262,6 +262,12 @@ fn waits_for(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -
             let again = insight.and_then(|insight| insight.again_in);
             let again = again.filter(|again| *again > Duration::from_millis(1));
             waits.extend(again.map(|again| format!("the next plan, in {again:.1?}")));
+            let is_placed = shard
+                .target
+                .as_deref()
+                .is_some_and(|node| is_live(view, node));
+            let advice = insight.map(|insight| insight.advice.as_slice());
+            waits.extend(advice.filter(|_| !is_placed).into_iter().flatten().cloned());
         }
     }
     waits

@@ -1,14 +1,17 @@
 //! Operators' commands, and plans. Every command may be given again.
 
+use std::fmt;
+
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use steading::coordination::commands::{Command, Done, Refusal, RefusalCode};
 use steading::ids::{NodeId, PlanId, ShardId};
+use steading::object::PAYLOAD_LEN_MAX;
 use steading::placement::planner::Strategy;
 use utoipa::ToSchema;
 
@@ -78,6 +81,7 @@ pub struct Abort {
 
 type Answered = Result<Json<Answer>, Problem>;
 type PathOf<T> = Result<Path<T>, PathRejection>;
+type BodyOf = Result<Bytes, BytesRejection>;
 
 /// Pins a shard to a node, or to where it is.
 #[utoipa::path(
@@ -94,10 +98,10 @@ type PathOf<T> = Result<Path<T>, PathRejection>;
 pub(super) async fn pin(
     State(served): State<Served>,
     path: PathOf<String>,
-    body: Bytes,
+    body: BodyOf,
 ) -> Answered {
     let shard = shard_of(path, &served)?;
-    let whereto: Whereto = read(&body)?;
+    let whereto: Whereto = read(body)?;
     let node = whereto.node.as_deref().map(node_named).transpose()?;
     order(&served, Command::Pin { shard, node }).await
 }
@@ -122,10 +126,10 @@ pub(super) async fn unpin(State(served): State<Served>, path: PathOf<String>) ->
 pub(super) async fn move_one(
     State(served): State<Served>,
     path: PathOf<String>,
-    body: Bytes,
+    body: BodyOf,
 ) -> Answered {
     let shard = shard_of(path, &served)?;
-    let whereto: Whereto = read(&body)?;
+    let whereto: Whereto = read(body)?;
     let node = whereto.node.as_deref().map(node_named).transpose()?;
     let node = node.ok_or_else(|| Problem::bad_request("`node` is missing".into()))?;
     let moves = vec![(shard, node)];
@@ -137,8 +141,8 @@ pub(super) async fn move_one(
     post, path = "/v1/moves", tag = "commands", request_body = Moves,
     responses((status = 200, body = Answer))
 )]
-pub(super) async fn move_many(State(served): State<Served>, body: Bytes) -> Answered {
-    let moves: Moves = read(&body)?;
+pub(super) async fn move_many(State(served): State<Served>, body: BodyOf) -> Answered {
+    let moves: Moves = read(body)?;
     let view = served.node.view();
     let moves = moves.moves.iter().map(|step| {
         let shard = ShardId::new(step.shard, view.meta.shard_count)
@@ -270,8 +274,8 @@ pub(super) async fn plan(
     post, path = "/v1/plans", tag = "plans", request_body = NewPlan,
     responses((status = 200, body = Answer))
 )]
-pub(super) async fn rebalance(State(served): State<Served>, body: Bytes) -> Answered {
-    let NewPlan { dry_run, strategy } = read(&body)?;
+pub(super) async fn rebalance(State(served): State<Served>, body: BodyOf) -> Answered {
+    let NewPlan { dry_run, strategy } = read(body)?;
     let strategy = strategy.map(|name| {
         Strategy::named(&name)
             .ok_or_else(|| Problem::bad_request(format!("`{name}` is not `count` or `load`")))
@@ -289,10 +293,10 @@ pub(super) async fn rebalance(State(served): State<Served>, body: Bytes) -> Answ
 pub(super) async fn abort(
     State(served): State<Served>,
     path: PathOf<String>,
-    body: Bytes,
+    body: BodyOf,
 ) -> Answered {
     let plan = plan_of(path)?;
-    let Abort { reverse } = read(&body)?;
+    let Abort { reverse } = read(body)?;
     order(&served, Command::Abort { plan, reverse }).await
 }
 
@@ -309,10 +313,27 @@ fn answer(answer: Result<Done, Refusal>) -> Answered {
     }))
 }
 
-/// Reads a body; an empty one stands for all defaults.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
+/// Reads a body, which is a JSON object; an empty one stands for all defaults.
+fn read<T: DeserializeOwned>(body: BodyOf) -> Result<T, Problem> {
+    let body = body.map_err(|error| unread(&error))?;
+    let bad = |why: &dyn fmt::Display| Problem::bad_request(format!("the body: {why}"));
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => serde_json::from_slice(b"{}").map_err(|error| bad(&error)),
+        Some(b'{') => serde_json::from_slice(&body).map_err(|error| bad(&error)),
+        // An array would pass for the fields in their order.
+        Some(_) => Err(bad(&"it must be a JSON object, or empty")),
+    }
+}
+
+fn unread(error: &BytesRejection) -> Problem {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let most = format!("a body has at most {PAYLOAD_LEN_MAX} bytes");
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Problem::new(status, "too_large", "Body too large", most)
+        }
+        _ => Problem::bad_request(error.body_text()),
+    }
 }
 
 fn segment<T>(path: PathOf<T>) -> Result<T, Problem> {
@@ -382,5 +403,42 @@ impl From<Refusal> for Problem {
             outcome: outcome.as_str().into(),
             ..Self::new(status, refusal.code.as_str(), title, refusal.detail)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused<T: DeserializeOwned>(body: &'static str) -> String {
+        let problem = read::<T>(Ok(Bytes::from_static(body.as_bytes())));
+        let problem = problem.err().unwrap_or_else(|| panic!("`{body}` is read"));
+        assert_eq!(
+            (problem.status, problem.code.as_str()),
+            (400, "bad_request")
+        );
+        problem.detail
+    }
+
+    #[test]
+    fn a_body_is_an_object_or_nothing() {
+        let read = |body: &'static str| read::<Whereto>(Ok(Bytes::from_static(body.as_bytes())));
+        for good in ["", " \n", "{}", r#" {"node": "a"} "#] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in ["[]", r#"["a"]"#, "null", "5", r#""a""#, "x"] {
+            let why = refused::<Whereto>(bad);
+            assert_eq!(why, "the body: it must be a JSON object, or empty", "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_of_the_body() {
+        let why = refused::<NewPlan>(r#"{"dryrun": true}"#);
+        assert!(why.starts_with("the body: unknown field `dryrun`"), "{why}");
+        let why = refused::<Moves>("");
+        assert!(why.starts_with("the body: missing field `moves`"), "{why}");
+        let why = refused::<Abort>(r#"{"reverse": "#);
+        assert!(why.starts_with("the body: EOF"), "{why}");
     }
 }

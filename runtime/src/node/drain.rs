@@ -3,10 +3,11 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use super::leave::somebody_can_take_over;
+use super::leave::can_take_over;
 use super::{Node, Stopping};
 use crate::coordination::commands::{Done, Refusal, RefusalCode};
-use crate::placement::NodeState;
+use crate::ids::NodeId;
+use crate::placement::{ClusterView, NodeState};
 
 impl Node {
     /// Lets the node hand its shards over while it serves. Whoever runs the node stops it once
@@ -27,7 +28,7 @@ impl Node {
                 "the node has not joined",
             ));
         };
-        if !self.shared.gate && !somebody_can_take_over(&self.view(), self.id()) {
+        if !self.shared.gate && !somebody_takes(&self.view(), self.id()) {
             let detail = format!("no other node takes shards, so {} cannot drain", self.id());
             return Err(Refusal::new(RefusalCode::NotATaker, detail));
         }
@@ -85,4 +86,11 @@ impl Node {
             }
         }
     }
+}
+
+/// Whether another node takes shards as things stand: one that is cordoned does not, though it may
+/// be let do so before a node that leaves by itself has waited in vain.
+fn somebody_takes(view: &ClusterView, leaving: &NodeId) -> bool {
+    let mut others = can_take_over(view, leaving);
+    others.any(|node| !view.orders.cordoned.contains(node))
 }

@@ -126,9 +126,18 @@ impl Node {
     }
 }
 
-/// Whether another node than `leaving` takes shards.
-pub(super) fn somebody_can_take_over(view: &ClusterView, leaving: &NodeId) -> bool {
-    view.nodes.iter().any(|(node, record)| {
-        node != leaving && record.state == NodeState::Active && !record.weight.is_gate()
-    })
+/// Whether another node than `leaving` takes shards, or may be let do so.
+fn somebody_can_take_over(view: &ClusterView, leaving: &NodeId) -> bool {
+    can_take_over(view, leaving).next().is_some()
+}
+
+/// Returns the nodes beside `leaving` that take shards, or would if they were not cordoned.
+pub(super) fn can_take_over<'v>(
+    view: &'v ClusterView,
+    leaving: &'v NodeId,
+) -> impl Iterator<Item = &'v NodeId> {
+    let others = view.nodes.iter().filter(move |(node, record)| {
+        *node != leaving && record.state == NodeState::Active && !record.weight.is_gate()
+    });
+    others.map(|(node, _)| node)
 }

@@ -132,9 +132,18 @@ impl<'v> Deciding<'v, '_> {
         moves: &[(ShardId, NodeId)],
     ) -> Result<Done, Refusal> {
         let wanted: BTreeMap<ShardId, NodeId> = moves.iter().cloned().collect();
-        if moves.is_empty() || moves.len() > MOVES_MAX || wanted.len() < moves.len() {
-            let detail = format!("a command moves 1 to {MOVES_MAX} shards, each to one node");
-            return Err(Refusal::new(RefusalCode::Malformed, detail));
+        let malformed = |detail: String| Err(Refusal::new(RefusalCode::Malformed, detail));
+        if moves.is_empty() {
+            return Ok(Done::already("there is nothing to move"));
+        }
+        if moves.len() > MOVES_MAX {
+            let (most, named) = (MOVES_MAX, moves.len());
+            return malformed(format!(
+                "a command moves at most {most} shards, not {named}"
+            ));
+        }
+        if wanted.len() < moves.len() {
+            return malformed("a command names each shard once".into());
         }
         let there = |shard: &ShardId, node: &NodeId| {
             self.view.targets.get(*shard).node.as_ref() == Some(node)

@@ -256,7 +256,7 @@ impl fmt::Display for Advice {
             Self::CapacityExhausted { shards } => {
                 write!(
                     f,
-                    "{shards} shards find no room: start a node, or raise capacities"
+                    "{shards} shards find no room: start or uncordon a node, or raise capacities"
                 )
             }
             Self::CapacityNear { used_permille } => {

@@ -81,8 +81,6 @@ async fn what_cannot_be_is_refused_with_the_reason_and_changes_nothing() {
         moves: vec![(one, id("b")), (one, id("c"))],
     };
     assert_eq!(code(a, twice).await, Some(RefusalCode::Malformed));
-    let none = Command::Move { moves: Vec::new() };
-    assert_eq!(code(a, none).await, Some(RefusalCode::Malformed));
     let plan = PlanId::new(1);
     let abort = Command::Abort {
         plan,
@@ -249,6 +247,16 @@ async fn an_aborted_plan_cancels_what_waits_and_moves_back_what_moved_if_asked()
         assert!(!order(&nodes[0], abort).await.expect("it has ended").changed);
         drop(d);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_19_a_command_about_nothing_changes_nothing() {
+    let rig = Rig::new(16);
+    let nodes = settled_three(&rig).await;
+    let before = last_plan(&rig).await;
+    let nothing = Command::Move { moves: Vec::new() };
+    assert!(!order(&nodes[0], nothing).await.expect("it is so").changed);
+    assert_eq!(last_plan(&rig).await, before, "no plan came of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -257,7 +257,7 @@ mod capacity {
     #[test]
     fn s1_40_what_finds_no_room_is_named_and_what_is_served_stays() {
         let (none, near) = (
-            "2 shards find no room: start a node, or raise capacities",
+            "2 shards find no room: start or uncordon a node, or raise capacities",
             "100.0 % of the nodes' capacity is used",
         );
         check(&mut World::new("a#1 b#1", "----"), "ab--", &[none, near]);
@@ -269,7 +269,7 @@ mod capacity {
     #[test]
     fn what_nobody_serves_gets_the_last_room() {
         let (none, near) = (
-            "2 shards find no room: start a node, or raise capacities",
+            "2 shards find no room: start or uncordon a node, or raise capacities",
             "100.0 % of the nodes' capacity is used",
         );
         check(&mut World::new("a#1 b#1 c!", "ccz-"), "ccab", &[none, near]);
@@ -285,7 +285,7 @@ mod capacity {
     fn cordoned_nodes_keep_what_they_have_and_get_nothing() {
         check(&mut World::new("a^ b c", "aaa-----"), "aaabcbcb", &[]);
         check(&mut World::new("a^ b", "zzbb"), "bbbb", &[]);
-        let said = "2 shards find no room: start a node, or raise capacities";
+        let said = "2 shards find no room: start or uncordon a node, or raise capacities";
         check(&mut World::new("a^ b^", "zzbb"), "zzbb", &[said]);
     }
 }

@@ -22,6 +22,8 @@ pub struct Cluster {
     prefix: String,
     shard_count: u32,
     lease_ttl: Duration,
+    /// What nodes run; `None`: the stock program, which is built when it is first needed.
+    program: Option<PathBuf>,
     client: reqwest::Client,
 }
 
@@ -62,6 +64,7 @@ impl Cluster {
             prefix: format!("/{name}/"),
             shard_count: 64,
             lease_ttl: Duration::from_secs(2),
+            program: None,
             client: client.build().expect("a client"),
         }
     }
@@ -81,6 +84,15 @@ impl Cluster {
         Self { lease_ttl, ..self }
     }
 
+    /// Sets the program that nodes run, instead of the stock one.
+    #[must_use]
+    pub fn program(self, program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: Some(program.into()),
+            ..self
+        }
+    }
+
     /// Returns how long a lease lasts.
     pub fn lease_ttl(&self) -> Duration {
         self.lease_ttl
@@ -93,10 +105,22 @@ impl Cluster {
 
     /// Starts a node, which need not be listening yet.
     pub fn launch(&self, id: &str, more: &[&str]) -> Node {
+        self.launch_as("node", id, more)
+    }
+
+    /// Starts a gate, which hosts nothing, and waits until it is ready.
+    pub async fn gate(&self, id: &str) -> Node {
+        let mut gate = self.launch_as("gate", id, &[]);
+        gate.listens().await;
+        gate.is_ready().await;
+        gate
+    }
+
+    fn launch_as(&self, role: &str, id: &str, more: &[&str]) -> Node {
         let ttl = format!("{}s", self.lease_ttl.as_secs());
         let shards = self.shard_count.to_string();
         let mut args = vec![
-            "node",
+            role,
             "--json",
             "--node-id",
             id,
@@ -117,9 +141,10 @@ impl Cluster {
             args.extend(["--http-listen", "127.0.0.1:0"]);
         }
         args.extend(more);
+        let program = self.program.as_deref().unwrap_or_else(|| steading());
         Node {
             id: id.into(),
-            process: Process::start(id, steading(), args),
+            process: Process::start(id, program, args),
             http: String::new(),
             client: self.client.clone(),
         }
@@ -134,7 +159,12 @@ impl Cluster {
 
     /// Starts nodes all at once and waits until each is ready.
     pub async fn ready<const N: usize>(&self, ids: [&str; N]) -> [Node; N] {
-        let mut nodes = ids.map(|id| self.launch(id, &[]));
+        self.ready_with(ids, &[]).await
+    }
+
+    /// The same, with more settings.
+    pub async fn ready_with<const N: usize>(&self, ids: [&str; N], more: &[&str]) -> [Node; N] {
+        let mut nodes = ids.map(|id| self.launch(id, more));
         for node in &mut nodes {
             node.listens().await;
         }
@@ -213,6 +243,13 @@ impl Node {
                 && shards["moving"] == 0
         })
         .await;
+    }
+
+    /// Waits until it has written something that contains this.
+    pub async fn says(&self, what: &str) {
+        let goal = format!("{} says: {what}", self.id);
+        let said = |line: &str| line.contains(what).then_some(());
+        self.process.line(&goal, said).await;
     }
 
     async fn wants(&self, path: &str, wished: impl Fn(&Answer) -> bool) -> Result<Value, String> {
@@ -326,9 +363,14 @@ impl Node {
         self.process.first_child()
     }
 
-    /// Asks it to end, as a service manager does, and waits until it has.
-    pub async fn terminate(&self) -> ExitStatus {
+    /// Asks it to end, as a service manager does.
+    pub fn ask_to_end(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn terminate(&self) -> ExitStatus {
+        self.ask_to_end();
         self.process.end().await
     }
 

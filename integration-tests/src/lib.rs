@@ -3,6 +3,9 @@
 pub mod cluster;
 pub mod etcd;
 pub mod history;
+pub mod load;
+pub mod objects;
+pub mod operator;
 pub mod process;
 pub mod proxy;
 mod wait;

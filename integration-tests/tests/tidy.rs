@@ -276,3 +276,32 @@ fn parts_are_found_in_code() {
         ["object", "routing"]
     );
 }
+
+/// Pages that name tests, as `name_of_the_test`, or `beginning_of_it_…`.
+const PAGES_OF_TESTS: &[&str] = &["docs/coverage.md", "model/README.md"];
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let sources = all_sources();
+    let functions: Vec<&str> = sources
+        .iter()
+        .flat_map(|source| source.text.lines())
+        .filter_map(|line| line.split_once("fn ")?.1.split(['(', '<']).next())
+        .collect();
+    let mut unknown = Vec::new();
+    for page in PAGES_OF_TESTS {
+        let text = fs::read_to_string(root().join(page)).expect("a page");
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_test = |name: &&str| name.contains('_') && !name.contains([' ', '/', '.', '-']);
+        for name in quoted.filter(is_test) {
+            let exists = match name.strip_suffix('…') {
+                Some(start) => functions.iter().any(|function| function.starts_with(start)),
+                None => functions.contains(&name),
+            };
+            if !exists {
+                unknown.push(format!("{page}: no test {name}"));
+            }
+        }
+    }
+    assert_none(&unknown);
+}

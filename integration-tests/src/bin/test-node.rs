@@ -1,0 +1,17 @@
+//! The program of the tests: the stock one, with objects that the tests need beside its own.
+
+use std::process::ExitCode;
+
+use steading_integration_tests::objects::{Holder, Scratch, Tally, now};
+use steading_node::App;
+use steading_node::samples::Counter;
+
+fn main() -> ExitCode {
+    App::new()
+        .register::<Counter>()
+        .register::<Tally>()
+        .register::<Scratch>()
+        .register::<Holder>()
+        .register::<now::Changed>()
+        .run()
+}

@@ -306,7 +306,8 @@ impl ShardId {
     /// FNV-1a 64 of the parts' bytes, one after the other, then `finalise`, then modulo the
     /// count. Part of the storage format: any change moves every object (ADR-0001).
     pub(crate) fn of_key(parts: &[&str], count: ShardCount) -> Self {
-        let number = hash_of(parts) % u64::from(count.0);
+        // The count is a power of two, so its low bits are the remainder, without a division.
+        let number = hash_of(parts) & u64::from(count.0 - 1);
         Self(u32::try_from(number).expect("a remainder is below the count"))
     }
 }

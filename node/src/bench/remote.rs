@@ -105,7 +105,8 @@ pub(super) async fn measure(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
     for (callers, times) in CASES {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
-            let object = |i: usize| gate.object::<Tally>(format!("node#other/{i}"));
+            // The other node owns every shard: the caller is a gate.
+            let object = |i: usize| gate.object::<Tally>(format!("object-{i:09}"));
             let each = |i: usize| ObjectCaller {
                 objects: (0..10).map(|k| object(i * 10 + k)).collect(),
             };

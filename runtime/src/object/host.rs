@@ -523,13 +523,23 @@ impl Host {
     ///
     /// Cancel safety: as for a typed call, a turn that has begun runs to its end.
     pub async fn dispatch(self: &Arc<Self>, call: EncodedCall) -> Dispatch {
+        match call.key.place(&self.common.layout) {
+            Ok(place) => self.dispatch_at(&place, call).await,
+            Err(error) => Dispatch::Done(Err(CallError::InvalidId(error.to_string()))),
+        }
+    }
+
+    /// Does the same for a caller that knows already where objects of the call's key live.
+    pub(crate) async fn dispatch_at(
+        self: &Arc<Self>,
+        place: &Place,
+        call: EncodedCall,
+    ) -> Dispatch {
         if let Err(error) = check_args(&call.args, self.common.payload_max) {
             return Dispatch::Done(Err(error));
         }
-        let slot = match self.slot_of(&call.key) {
-            Ok(Some(slot)) => slot.clone(),
-            Ok(None) => return Dispatch::NotHere(call),
-            Err(error) => return Dispatch::Done(Err(CallError::InvalidId(error.to_string()))),
+        let Some(slot) = self.slot_at(place).cloned() else {
+            return Dispatch::NotHere(call);
         };
         match self.types.get(call.key.object_type()) {
             Some(hosted) => hosted.clone().dispatch(slot, call).await,

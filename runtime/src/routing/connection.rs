@@ -298,10 +298,13 @@ impl Connection {
 
     /// Takes in a batch of answers.
     fn take_in(&self, batch: &Bytes) -> Result<(), frame::FrameError> {
-        let mut wakers = Vec::new();
+        // Read before the lock is taken, for callers need that too.
+        let frames: Vec<_> = frame::frames(batch, Instant::now()).collect();
+        let mut wakers = Vec::with_capacity(frames.len());
+        let mut read = Ok(());
         let mut state = self.state.lock();
         state.failures = 0;
-        for frame in frame::frames(batch, Instant::now()) {
+        for frame in frames {
             match frame {
                 Ok(Frame::Answer(id, answer)) => wakers.extend(state.queue.answer(id, answer)),
                 Ok(Frame::Closing) => {
@@ -312,16 +315,12 @@ impl Connection {
                 Ok(Frame::Call(..) | Frame::Unknown) => {
                     self.way.metrics.unknown_frames.inc();
                 }
-                Err(error) => {
-                    drop(state);
-                    wakers.into_iter().for_each(Waker::wake);
-                    return Err(error);
-                }
+                Err(error) => read = Err(error), // The last one, then.
             }
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        Ok(())
+        read
     }
 
     /// Ends calls as their deadlines pass. One timer serves all calls of the connection.

@@ -181,13 +181,13 @@ impl Inner {
             }
             // Nobody as far as is known: the host may know better, for it is the first to.
             (Origin::Here, Destination::Here | Destination::Nobody) => {
-                match self.dispatch(call, &mut turn.baton).await {
+                match self.dispatch(call, place, &mut turn.baton).await {
                     Ok(answer) => Attempt::Ended(answer),
                     Err(call) => Attempt::Again(call, self.not_here(place, entry)),
                 }
             }
             (Origin::There { known, forwarded }, destination) => {
-                let call = match self.dispatch(call, &mut turn.baton).await {
+                let call = match self.dispatch(call, place, &mut turn.baton).await {
                     Ok(answer) => return Attempt::Ended(answer),
                     Err(call) => call,
                 };
@@ -214,9 +214,10 @@ impl Inner {
     async fn dispatch(
         &self,
         call: EncodedCall,
+        place: &Place,
         baton: &mut Option<Baton>,
     ) -> Result<Answer, EncodedCall> {
-        let mut running = pin!(self.settings.host.dispatch(call));
+        let mut running = pin!(self.settings.host.dispatch_at(place, call));
         let dispatched = match futures::poll!(running.as_mut()) {
             Poll::Ready(dispatched) => dispatched,
             Poll::Pending => {

@@ -18,6 +18,7 @@ mod join;
 mod launch;
 mod leave;
 mod loads;
+mod observer;
 mod operator;
 mod query;
 mod readiness;
@@ -39,7 +40,8 @@ use tokio_util::sync::CancellationToken;
 pub use builder::NodeBuilder;
 pub use cluster::Cluster;
 pub use error::StartError;
-pub use query::QueryError;
+pub use observer::{ObserveError, ObservedStore, Observer, ObserverSettings, Plans};
+pub use query::{MethodInfo, QueryError, TypeInfo};
 pub use readiness::{Condition, ConditionState, Readiness};
 
 use crate::coordination::SharedView;
@@ -56,6 +58,7 @@ use crate::routing::{Location, Router};
 pub use crate::routing::{NodeLoad, NodeReport};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
+use cluster::Way;
 use join::Taking;
 use readiness::{Facts, Tracker};
 
@@ -176,7 +179,9 @@ impl Node {
 
     /// Returns the cluster as operators see it, by way of this node.
     pub fn cluster(&self) -> Cluster {
-        Cluster { node: self.clone() }
+        Cluster {
+            way: Way::Node(self.clone()),
+        }
     }
 
     /// Returns the node's metrics.

@@ -30,11 +30,12 @@ pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};
 pub use handle::{CALL_TIMEOUT_DEFAULT, Caller, ObjectRef, RemoteCalls};
 pub use host::{Closing, Dispatch, Host, HostSettings, ObjectInfo, ObjectQuery};
 pub use load::{HostLoad, ShardLoad};
+pub use meter::MethodTimes;
 pub use method::{
     Access, AutoStart, Body, Hook, Method, Methods, Object, StateCodec, TypeSettings,
 };
 pub use path::{CALL_PATH_LEN_MAX, CallPath, PathTooLong};
-pub use registry::{MethodEntry, Registry};
+pub use registry::{MethodEntry, MethodFacts, Registry};
 pub(crate) use timers::TICK_OUTCOMES;
 pub use timers::{
     PackedTimer, TIMER_ARGS_LEN_MAX, TIMER_NAME_LEN_MAX, TIMER_PERIOD_MIN, TIMER_WAIT_MAX,

@@ -438,6 +438,7 @@ mod tests {
             },
             shards: BTreeMap::from([(shard, load)]),
             arrivals: BTreeMap::new(),
+            sent: BTreeMap::new(),
         }
     }
 

@@ -163,6 +163,7 @@ impl Wanted {
                 shard,
                 limit,
                 after,
+                prefix: None,
             },
             node,
         ))

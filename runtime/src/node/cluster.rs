@@ -1,23 +1,27 @@
-//! What operators do with a cluster, by way of any of its nodes.
+//! What operators do with a cluster, by way of any of its nodes or of an observer.
 //!
 //! Commands are carried out by the leader; the asked node passes them on. A command that finds no
 //! leader, or one that has just lost the lead, is tried again until its time is up: each says what
 //! should be, so trying again does no harm.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
-use super::Node;
+use super::join::Taking;
+use super::{Node, Observer};
 use super::operator::OperatorClient;
 use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
 use crate::coordination::keys::{self, Keys};
 use crate::coordination::leader::Insight;
 use crate::coordination::plans::PlanRecord;
-use crate::coordination::store::StoreError;
+use crate::coordination::store::{Store, StoreError};
 use crate::ids::{NodeId, PlanId, ShardId};
+use crate::placement::ClusterView;
 use crate::placement::planner::Strategy;
+use crate::routing::network::Network;
 
 /// How long a command may take, from the moment it was given.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,14 +32,64 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first and the longest pause before a command is passed on again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// A cluster, as operators see it. A cheap handle; made by [`Node::cluster`].
+/// A cluster, as operators see it. A cheap handle; made by [`Node::cluster`] or
+/// [`Observer::cluster`].
 ///
 /// Every command is idempotent, takes at most ten seconds, and is answered with what is so now or a
 /// typed [`Refusal`]. After [`RefusalCode::NoAnswer`], and if the future is dropped, it may have
 /// been carried out, or may yet be.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    pub(super) node: Node,
+    pub(super) way: Way,
+}
+
+/// Through whom a cluster is seen, and told what to do.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    Node(Node),
+    Observer(Observer),
+}
+
+impl Way {
+    /// The name under which commands are passed on.
+    fn name(&self) -> &NodeId {
+        match self {
+            Self::Node(node) => node.id(),
+            Self::Observer(observer) => observer.name(),
+        }
+    }
+
+    fn view(&self) -> Arc<ClusterView> {
+        match self {
+            Self::Node(node) => node.view(),
+            Self::Observer(observer) => observer.view(),
+        }
+    }
+
+    fn network(&self) -> &Arc<dyn Network> {
+        match self {
+            Self::Node(node) => &node.shared.network,
+            Self::Observer(observer) => observer.network(),
+        }
+    }
+
+    /// What takes part in the cluster here, if this node is the one that is meant.
+    fn is_node(&self, meant: &NodeId) -> Option<&Node> {
+        match self {
+            Self::Node(node) if node.id() == meant => Some(node),
+            Self::Node(_) | Self::Observer(_) => None,
+        }
+    }
+
+    fn store(&self) -> Option<(&Arc<dyn Store>, &Keys)> {
+        match self {
+            Self::Node(node) => {
+                let taking = node.shared.taking.get()?;
+                Some((&taking.store, &taking.keys))
+            }
+            Self::Observer(observer) => Some(observer.store()),
+        }
+    }
 }
 
 impl Cluster {
@@ -186,14 +240,11 @@ impl Cluster {
     }
 
     async fn order_once(&self, command: Command, limit: Duration) -> Result<Done, Refusal> {
-        let via = self.node.id().clone();
-        match self.leader() {
-            None => Err(Refusal::not_leader(None)),
-            Some(leader) if leader == via => match self.node.shared.taking.get() {
-                Some(taking) => taking.leader.order(command, via, limit).await,
-                None => Err(Refusal::not_leader(None)),
-            },
-            Some(leader) => self.client(&leader)?.order(command, &via, limit).await,
+        let via = self.way.name().clone();
+        let leader = self.leader().ok_or_else(|| Refusal::not_leader(None))?;
+        match self.way.is_node(&leader) {
+            Some(node) => taking(node)?.leader.order(command, via, limit).await,
+            None => self.client(&leader)?.order(command, &via, limit).await,
         }
     }
 
@@ -204,13 +255,10 @@ impl Cluster {
     ///
     /// [`Refusal`] if nobody leads, or the leader does not answer within two seconds.
     pub async fn insight(&self, shard: Option<ShardId>) -> Result<Insight, Refusal> {
-        match self.leader() {
-            None => Err(Refusal::not_leader(None)),
-            Some(leader) if leader == *self.node.id() => match self.node.shared.taking.get() {
-                Some(taking) => taking.leader.insight(shard, QUESTION_TIMEOUT).await,
-                None => Err(Refusal::not_leader(None)),
-            },
-            Some(leader) => self.client(&leader)?.ask(shard, QUESTION_TIMEOUT).await,
+        let leader = self.leader().ok_or_else(|| Refusal::not_leader(None))?;
+        match self.way.is_node(&leader) {
+            Some(node) => taking(node)?.leader.insight(shard, QUESTION_TIMEOUT).await,
+            None => self.client(&leader)?.ask(shard, QUESTION_TIMEOUT).await,
         }
     }
 
@@ -221,11 +269,10 @@ impl Cluster {
     ///
     /// [`StoreError`].
     pub async fn plans(&self) -> Result<Vec<PlanRecord>, StoreError> {
-        let Some(taking) = self.node.shared.taking.get() else {
+        let Some((store, keys)) = self.way.store() else {
             return Ok(Vec::new());
         };
-        let (store, keys): (_, &Keys) = (&taking.store, &taking.keys);
-        let count = self.node.view().meta.shard_count;
+        let count = self.way.view().meta.shard_count;
         let listing = store.list(&keys.plans()).await?;
         let read = listing.entries.iter();
         let mut plans: Vec<_> = read
@@ -236,34 +283,35 @@ impl Cluster {
     }
 
     async fn drain_or_undo(&self, node: &NodeId, undo: bool) -> Result<Done, Refusal> {
-        if node == self.node.id() {
-            return if undo {
-                self.node.undrain()
-            } else {
-                self.node.drain()
-            };
+        match (self.way.is_node(node), undo) {
+            (Some(node), true) => node.undrain(),
+            (Some(node), false) => node.drain(),
+            (None, _) => self.client(node)?.drain(self.way.name(), undo).await,
         }
-        self.client(node)?.drain(self.node.id(), undo).await
     }
 
     fn leader(&self) -> Option<NodeId> {
-        let view = self.node.view();
+        let view = self.way.view();
         view.leader.as_ref().map(|leader| leader.node.clone())
     }
 
     fn client(&self, node: &NodeId) -> Result<OperatorClient, Refusal> {
-        let view = self.node.view();
+        let view = self.way.view();
         let record = view.nodes.get(node).ok_or_else(|| {
             let detail = format!("there is no live node {node}");
             Refusal::new(RefusalCode::UnknownNode, detail)
         })?;
-        let network = self.node.shared.network.clone();
         Ok(OperatorClient::new(
-            network,
+            self.way.network().clone(),
             &record.grpc,
             view.meta.shard_count,
         ))
     }
+}
+
+fn taking(node: &Node) -> Result<&Taking, Refusal> {
+    let taking = node.shared.taking.get();
+    taking.ok_or_else(|| Refusal::not_leader(None))
 }
 
 /// Whether another leader, or the same a little later, may answer otherwise.

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use hyper_util::rt::TokioIo;
 use steading_proto::v1::admin_client::AdminClient;
-use steading_proto::v1::{self as proto, ListObjectsRequest, ReportRequest};
+use steading_proto::v1::objects_client::ObjectsClient;
+use steading_proto::v1::{
+    self as proto, CallRequest, ListObjectsRequest, ListTypesRequest, MetricsRequest, ReportRequest,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use super::Node;
-use crate::ids::{Incarnation, InvalidNodeId, NodeId, Revision, ShardId};
-use crate::object::{ObjectInfo, ObjectQuery, ShardLoad};
+use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardId};
+use crate::object::{MethodTimes, ObjectInfo, ObjectQuery, ShardLoad};
 use crate::placement::Arrival;
 use crate::routing::network::Network;
 use crate::routing::{NodeLoad, NodeReport};
@@ -35,6 +39,9 @@ pub enum QueryError {
         /// What went wrong.
         reason: String,
     },
+    /// The call that it was to make failed.
+    #[error("the call failed: {0}")]
+    CallFailed(String),
     /// It answered something that this version does not understand.
     #[error("{address} answers nonsense: {reason}")]
     Nonsense {
@@ -120,26 +127,61 @@ impl Node {
     }
 }
 
-/// Another node's admin service. Connects for each question: they are rare.
+/// A type that a node hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeInfo {
+    /// Its registered name.
+    pub name: String,
+    /// Its methods, by name.
+    pub methods: Vec<MethodInfo>,
+}
+
+/// A method of a type that a node hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodInfo {
+    /// Its name.
+    pub name: String,
+    /// The names of its arguments, in order.
+    pub arguments: Vec<String>,
+    /// Whether it leaves the state as it is.
+    pub read_only: bool,
+    /// What its turns took that this node timed.
+    pub times: MethodTimes,
+}
+
+/// Another node's admin service.
 pub(super) struct PeerAdmin {
     client: AdminClient<Channel>,
+    channel: Channel,
     address: String,
 }
 
+/// Returns a channel to the node at `address`, which connects when it is used and again when it
+/// broke.
+pub(super) fn channel_to(network: Arc<dyn Network>, address: &str) -> Channel {
+    let target = address.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let (network, target) = (network.clone(), target.clone());
+        async move { network.connect(&target).await.map(TokioIo::new) }
+    });
+    // The connector alone decides where to; the address here is only the `:authority`.
+    let endpoint = Endpoint::from_static("http://peer")
+        .connect_timeout(ANSWER_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT);
+    endpoint.connect_with_connector_lazy(connector)
+}
+
 impl PeerAdmin {
+    /// Connects for one question: nodes ask each other rarely.
     pub(super) fn new(network: Arc<dyn Network>, address: String) -> Self {
-        let target = address.clone();
-        let connector = tower::service_fn(move |_| {
-            let (network, target) = (network.clone(), target.clone());
-            async move { network.connect(&target).await.map(TokioIo::new) }
-        });
-        // The connector alone decides where to; the address here is only the `:authority`.
-        let endpoint = Endpoint::from_static("http://peer")
-            .connect_timeout(ANSWER_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT);
-        let channel = endpoint.connect_with_connector_lazy(connector);
+        Self::over(channel_to(network, &address), address)
+    }
+
+    /// Asks over a channel that is kept.
+    pub(super) fn over(channel: Channel, address: String) -> Self {
         Self {
-            client: AdminClient::new(channel),
+            client: AdminClient::new(channel.clone()),
+            channel,
             address,
         }
     }
@@ -162,15 +204,47 @@ impl PeerAdmin {
             load: report.load.map(read_load).unwrap_or_default(),
             shards: report.shards.into_iter().map(read_shard).collect(),
             arrivals: report.arrivals.iter().map(read_arrival).collect(),
+            sent: report.sent.into_iter().filter_map(read_sent).collect(),
         })
     }
 
-    async fn objects(mut self, query: &ObjectQuery) -> Result<Vec<ObjectInfo>, QueryError> {
+    pub(super) async fn metrics(mut self) -> Result<String, QueryError> {
+        let answer = self.client.metrics(MetricsRequest {}).await;
+        let reply = answer.map_err(|status| self.no_answer(&status))?;
+        Ok(reply.into_inner().text)
+    }
+
+    pub(super) async fn types(mut self) -> Result<Vec<TypeInfo>, QueryError> {
+        let answer = self.client.list_types(ListTypesRequest {}).await;
+        let reply = answer.map_err(|status| self.no_answer(&status))?;
+        let types = reply.into_inner().types.into_iter();
+        Ok(types.map(read_type).collect())
+    }
+
+    pub(super) async fn call(
+        self,
+        key: &ObjectKey,
+        method: &str,
+        json: Bytes,
+    ) -> Result<Bytes, QueryError> {
+        let request = CallRequest {
+            r#type: key.object_type().into(),
+            id: key.id().into(),
+            method: method.into(),
+            json,
+        };
+        let answer = ObjectsClient::new(self.channel.clone()).call(request).await;
+        let reply = answer.map_err(|status| QueryError::CallFailed(status.message().into()))?;
+        Ok(reply.into_inner().json)
+    }
+
+    pub(super) async fn objects(mut self, query: &ObjectQuery) -> Result<Vec<ObjectInfo>, QueryError> {
         let request = ListObjectsRequest {
             r#type: query.object_type.clone(),
             shard: query.shard.map(ShardId::get),
             limit: u32::try_from(query.limit).unwrap_or(u32::MAX),
             after: query.after.as_ref().map(ToString::to_string),
+            prefix: query.prefix.clone(),
         };
         let answer = self.client.list_objects(request).await;
         let reply = answer
@@ -184,6 +258,8 @@ impl PeerAdmin {
                 shard: object.shard.map(ShardId::from_wire),
                 waiting: object.waiting as usize,
                 idle: Duration::from_millis(object.idle_ms),
+                method: object.method,
+                state_bytes: object.state_bytes,
             })
         };
         reply.objects.into_iter().map(read).collect()
@@ -201,6 +277,27 @@ impl PeerAdmin {
             address: self.address.clone(),
             reason,
         }
+    }
+}
+
+fn read_sent(sent: proto::PeerCalls) -> Option<(NodeId, u64)> {
+    Some((NodeId::new(&sent.node).ok()?, sent.calls))
+}
+
+fn read_type(hosted: proto::TypeInfo) -> TypeInfo {
+    let methods = hosted.methods.into_iter().map(|method| MethodInfo {
+        name: method.name,
+        arguments: method.arguments,
+        read_only: method.read_only,
+        times: MethodTimes {
+            timed: method.timed,
+            total: Duration::from_nanos(method.timed_ns),
+            longest: Duration::from_nanos(method.longest_ns),
+        },
+    });
+    TypeInfo {
+        name: hosted.name,
+        methods: methods.collect(),
     }
 }
 

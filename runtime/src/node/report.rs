@@ -49,6 +49,7 @@ impl Shared {
             },
             shards: load.shards.clone(),
             arrivals: self.host.arrivals(),
+            sent: self.router.sent(),
         }
     }
 }

@@ -480,10 +480,11 @@ impl<T: Object> Activation<T> {
 
     /// Begins to time the turn that begins now, if it is one of those that are timed.
     #[inline]
-    pub(super) fn sample(&self) -> Option<Box<Sample>> {
+    pub(super) fn sample(&self, method: &'static str) -> Option<Box<Sample>> {
         let now = self.hosted.common.now();
         let is_due = self.slot.meter.is_due(now) || meter::is_timing();
-        is_due.then(|| Box::new(Sample::begin(self.slot.clone(), self.hosted.clone(), now)))
+        let begin = || Sample::begin(self.slot.clone(), self.hosted.clone(), method, now);
+        is_due.then(|| Box::new(begin()))
     }
 
     /// Reads the clock of the fence.
@@ -555,14 +556,13 @@ impl<T: Object> Live for Activation<T> {
             shard: self.slot.shard,
             waiting: mailbox.waiting(),
             idle: Duration::from_millis(idle_millis),
+            method: mailbox.running().into(),
+            state_bytes: saved_len(&mailbox) as u64,
         }
     }
 
     fn state_len(&self) -> usize {
-        let mailbox = self.mailbox.lock();
-        let saved = mailbox.state().and_then(|held| held.saved.as_ref());
-        let bytes = saved.and_then(|saved| saved.bytes.as_ref());
-        bytes.map_or(0, Vec::len)
+        saved_len(&self.mailbox.lock())
     }
 
     fn running(&self) -> &'static str {
@@ -708,6 +708,13 @@ impl<T: Object> Live for Activation<T> {
         let held = self.mailbox.lock().retire_if_idle(used_before)?;
         Some(Box::pin(self.retire(held)))
     }
+}
+
+/// How many bytes storage has of the state in a mailbox, as far as that is known now.
+fn saved_len<T: Object>(mailbox: &Mailbox<State<T>, Arc<dyn Queued<T>>>) -> usize {
+    let saved = mailbox.state().and_then(|held| held.saved.as_ref());
+    let bytes = saved.and_then(|saved| saved.bytes.as_ref());
+    bytes.map_or(0, Vec::len)
 }
 
 impl<T> fmt::Debug for Activation<T> {

@@ -24,7 +24,9 @@ use super::mailbox::Hold;
 use super::sweeper::{self, Pace};
 use super::timers::{self, Timers};
 use super::travel::{Arriving, Dormant, Packed, Packing, Staging, StateError};
-use super::{AutoStart, CallPath, EncodedCall, Object, Registry, RemoteCalls, closing};
+use super::{
+    AutoStart, CallPath, EncodedCall, MethodFacts, Object, Registry, RemoteCalls, closing,
+};
 use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 use crate::fence::Fence;
@@ -106,6 +108,8 @@ pub struct ObjectQuery {
     pub limit: usize,
     /// Only after this one, in order of type and ID.
     pub after: Option<ObjectKey>,
+    /// Only with an ID that begins with this.
+    pub prefix: Option<String>,
 }
 
 /// A live object.
@@ -119,6 +123,10 @@ pub struct ObjectInfo {
     pub waiting: usize,
     /// Time since its last turn ended; zero while one runs.
     pub idle: Duration,
+    /// The method whose turn began last; empty: none has.
+    pub method: String,
+    /// Bytes of its state as it was last saved or loaded; zero for state that is never written.
+    pub state_bytes: u64,
 }
 
 impl Host {
@@ -188,6 +196,14 @@ impl Host {
     /// Returns the names of the types it hosts, sorted.
     pub fn type_names(&self) -> Vec<&'static str> {
         self.types.keys().copied().collect()
+    }
+
+    /// Returns the types it hosts with their methods, both in order of their names.
+    pub fn types(&self) -> Vec<(&'static str, Vec<MethodFacts>)> {
+        let types = self.types.iter();
+        types
+            .map(|(name, hosted)| (*name, hosted.methods()))
+            .collect()
     }
 
     /// Opens a shard under a token, and starts the objects that live there without being called.
@@ -695,7 +711,11 @@ fn is_wanted(query: &ObjectQuery, key: &ObjectKey) -> bool {
         .object_type
         .as_ref()
         .is_none_or(|name| name == key.object_type());
-    type_fits && query.after.as_ref().is_none_or(|after| key > after)
+    let prefix_fits = query
+        .prefix
+        .as_ref()
+        .is_none_or(|prefix| key.id().starts_with(prefix));
+    type_fits && prefix_fits && query.after.as_ref().is_none_or(|after| key > after)
 }
 
 /// An object in order of its key.

@@ -1,7 +1,7 @@
 //! A type as one host runs it: its settings, hooks and methods, and the way to its activations.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,13 +19,13 @@ use super::chore::{Answer, Chore, Task, finished};
 use super::directory::Slot;
 use super::envelope::late_start;
 use super::mailbox::{Gate, Hold};
-use super::meter::SampleSink;
+use super::meter::{MethodTimes, SampleSink};
 use super::timers::Timers;
 use super::travel::Dormant;
 use super::turn::{CallInfo, panic_text};
 use super::{
     AutoStart, CallPath, Caller, DEACTIVATE, DELETE, Dispatch, EncodedCall, Hook, Host, Method,
-    MethodEntry, Methods, Object, RemoteCalls, TimerError, TypeSettings,
+    MethodEntry, MethodFacts, Methods, Object, RemoteCalls, TimerError, TypeSettings,
 };
 use crate::clock::Clock;
 use crate::error::CallError;
@@ -114,6 +114,8 @@ pub(super) enum Adopted {
 /// A type whose name alone is known.
 pub(super) trait HostedType: Any + fmt::Debug + Send + Sync {
     fn settings(&self) -> &TypeSettings;
+    /// Tells of its methods, in order of their names.
+    fn methods(&self) -> Vec<MethodFacts>;
     /// Runs a call whose arguments are bytes.
     fn dispatch(
         self: Arc<Self>,
@@ -158,6 +160,8 @@ pub(super) struct Hosted<T> {
     dirty: Mutex<Vec<Weak<Activation<T>>>>,
     saved_at: AtomicU64,
     turns: TurnMetrics,
+    /// What the turns of each method took that were timed.
+    times: Mutex<BTreeMap<&'static str, MethodTimes>>,
 }
 
 impl<T: Methods> Hosted<T> {
@@ -177,6 +181,7 @@ impl<T: Methods> Hosted<T> {
             methods: methods.collect(),
             dirty: Mutex::new(Vec::new()),
             saved_at: AtomicU64::new(0),
+            times: Mutex::default(),
         })
     }
 }
@@ -341,6 +346,17 @@ impl<T: Object> HostedType for Hosted<T> {
         &self.settings
     }
 
+    fn methods(&self) -> Vec<MethodFacts> {
+        let times = self.times.lock();
+        let mut facts: Vec<_> = self
+            .methods
+            .values()
+            .map(|entry| entry.facts(times.get(entry.name).copied().unwrap_or_default()))
+            .collect();
+        facts.sort_by_key(|facts| facts.name);
+        facts
+    }
+
     fn dispatch(
         self: Arc<Self>,
         slot: Arc<Slot>,
@@ -474,8 +490,9 @@ impl<T: Object> HostedType for Hosted<T> {
 }
 
 impl<T: Object> SampleSink for Hosted<T> {
-    fn note(&self, wall: Duration, cpu: Duration, stands_for: u64) {
+    fn note(&self, method: &'static str, wall: Duration, cpu: Duration, stands_for: u64) {
         self.turns.note(wall, cpu, stands_for);
+        self.times.lock().entry(method).or_default().note(wall);
     }
 }
 

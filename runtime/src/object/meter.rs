@@ -133,27 +133,53 @@ pub(super) fn is_timing() -> bool {
 
 /// Where the samples of one type of objects are told, beside their shard.
 pub(super) trait SampleSink: Send + Sync {
-    /// A turn took so long on the clock of the wall, and stands for so many.
-    fn note(&self, wall: Duration, cpu: Duration, stands_for: u64);
+    /// A turn of a method took so long on the clock of the wall, and stands for so many.
+    fn note(&self, method: &'static str, wall: Duration, cpu: Duration, stands_for: u64);
+}
+
+/// What the turns of a method took that were timed, waiting inside them included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MethodTimes {
+    /// How many were timed: one in 1024 of each shard, and the first of each second.
+    pub timed: u64,
+    /// How long they took together.
+    pub total: Duration,
+    /// How long the longest took.
+    pub longest: Duration,
+}
+
+impl MethodTimes {
+    pub(super) fn note(&mut self, wall: Duration) {
+        self.timed += 1;
+        self.total += wall;
+        self.longest = self.longest.max(wall);
+    }
 }
 
 /// A turn that is timed, until it is dropped.
 pub(super) struct Sample {
     slot: Arc<Slot>,
     sink: Arc<dyn SampleSink>,
+    method: &'static str,
     began: Instant,
     cpu: Duration,
 }
 
 impl Sample {
     #[cold]
-    pub(super) fn begin(slot: Arc<Slot>, sink: Arc<dyn SampleSink>, millis: u64) -> Self {
+    pub(super) fn begin(
+        slot: Arc<Slot>,
+        sink: Arc<dyn SampleSink>,
+        method: &'static str,
+        millis: u64,
+    ) -> Self {
         slot.meter
             .period
             .store(millis >> PERIOD_BITS, Ordering::Relaxed);
         Self {
             slot,
             sink,
+            method,
             began: Instant::now(),
             cpu: Duration::ZERO,
         }
@@ -173,7 +199,8 @@ impl Sample {
 impl Drop for Sample {
     fn drop(&mut self) {
         let stands_for = self.slot.meter.take_sample(self.cpu);
-        self.sink.note(self.began.elapsed(), self.cpu, stands_for);
+        let wall = self.began.elapsed();
+        self.sink.note(self.method, wall, self.cpu, stands_for);
     }
 }
 
@@ -228,7 +255,7 @@ mod tests {
     struct Noted(Mutex<Vec<(Duration, u64)>>);
 
     impl SampleSink for Noted {
-        fn note(&self, _: Duration, cpu: Duration, stands_for: u64) {
+        fn note(&self, _: &'static str, _: Duration, cpu: Duration, stands_for: u64) {
             self.0.lock().push((cpu, stands_for));
         }
     }
@@ -250,7 +277,7 @@ mod tests {
     }
 
     fn timed_at(millis: u64, slot: &Arc<Slot>, work: impl FnOnce()) {
-        let mut sample = Sample::begin(slot.clone(), Arc::new(Noted::default()), millis);
+        let mut sample = Sample::begin(slot.clone(), Arc::new(Noted::default()), "work", millis);
         let stretch = sample.stretch();
         work();
         drop(stretch);
@@ -331,7 +358,7 @@ mod tests {
             for _ in 1..turns {
                 slot.meter.count_turn(false);
             }
-            drop(Sample::begin(slot.clone(), noted.clone(), 0));
+            drop(Sample::begin(slot.clone(), noted.clone(), "work", 0));
             slot.meter.count_turn(false);
         }
         let stood: Vec<_> = noted.0.lock().iter().map(|(_, turns)| *turns).collect();

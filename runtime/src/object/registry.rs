@@ -14,7 +14,7 @@ use super::encoding::{decode_args, encode_reply};
 use super::hosted::{Common, Hosted, HostedType};
 use super::timers::{Due, Timers, tick};
 use super::turn::CallInfo;
-use super::{Dispatch, EncodedCall, Format, Method, Methods, Object};
+use super::{Access, Dispatch, EncodedCall, Format, Method, MethodTimes, Methods, Object};
 use crate::error::CallError;
 
 type Run<T> = fn(Arc<Hosted<T>>, Arc<Slot>, EncodedCall) -> BoxFuture<'static, Dispatch>;
@@ -23,10 +23,25 @@ type LetTick<T> = fn(&Arc<Activation<T>>, &Arc<Timers>, Due<Weak<dyn Live>>);
 /// A method of `T` without its argument types.
 pub struct MethodEntry<T> {
     pub(super) name: &'static str,
+    arguments: &'static [&'static str],
+    access: Access,
     pub(super) run: Run<T>,
     /// Whether it can read these arguments, written as `MessagePack`.
     pub(super) reads: fn(&[u8]) -> Result<(), String>,
     pub(super) tick: LetTick<T>,
+}
+
+/// A method as people are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MethodFacts {
+    /// Its name.
+    pub name: &'static str,
+    /// The names of its arguments, in order.
+    pub arguments: &'static [&'static str],
+    /// Whether it may change the state.
+    pub access: Access,
+    /// What its turns took here that were timed.
+    pub times: MethodTimes,
 }
 
 impl<T: Object> MethodEntry<T> {
@@ -34,9 +49,23 @@ impl<T: Object> MethodEntry<T> {
     pub fn of<M: Method<Object = T>>() -> Self {
         Self {
             name: M::NAME,
+            arguments: M::ARGUMENTS,
+            access: M::BODY.access(),
             run: |hosted, slot, call| run::<M>(hosted, slot, call).boxed(),
             reads: reads::<M>,
             tick: tick::<M>,
+        }
+    }
+}
+
+impl<T> MethodEntry<T> {
+    /// Tells of it, with what its turns took.
+    pub(super) fn facts(&self, times: MethodTimes) -> MethodFacts {
+        MethodFacts {
+            name: self.name,
+            arguments: self.arguments,
+            access: self.access,
+            times,
         }
     }
 }

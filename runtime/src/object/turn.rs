@@ -78,7 +78,7 @@ pub(super) fn begin<M: Method>(
     } else {
         Context::unused(info)
     };
-    let mut sample = activation.sample();
+    let mut sample = activation.sample(M::NAME);
     if is_brief::<M>() {
         let _stretch = sample.as_mut().map(|sample| sample.stretch());
         return Begun::Ended(plain(activation, held, &context, method));

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use steading_proto::v1::admin_server::Admin;
 use steading_proto::v1::{
-    self as proto, ListObjectsReply, ListObjectsRequest, ObjectInfo, ReportRequest,
+    self as proto, ListObjectsReply, ListObjectsRequest, ListTypesReply, ListTypesRequest,
+    MetricsReply, MetricsRequest, ObjectInfo, ReportRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -48,6 +49,26 @@ impl Admin for AdminService {
         let objects = objects.iter().map(|found| info(found, node)).collect();
         Ok(Response::new(ListObjectsReply { objects }))
     }
+
+    async fn metrics(&self, _: Request<MetricsRequest>) -> Result<Response<MetricsReply>, Status> {
+        let text = self.0.inner.settings.metrics.encode();
+        let text = text.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(MetricsReply { text }))
+    }
+
+    async fn list_types(
+        &self,
+        _: Request<ListTypesRequest>,
+    ) -> Result<Response<ListTypesReply>, Status> {
+        let types = self.0.inner.settings.host.types().into_iter();
+        let types = types.map(|(name, methods)| proto::TypeInfo {
+            name: name.into(),
+            methods: methods.into_iter().map(written_method).collect(),
+        });
+        Ok(Response::new(ListTypesReply {
+            types: types.collect(),
+        }))
+    }
 }
 
 impl AdminService {
@@ -58,6 +79,7 @@ impl AdminService {
         let after = request.after.map(|key| key.parse::<ObjectKey>());
         Ok(ObjectQuery {
             object_type: request.r#type,
+            prefix: request.prefix,
             shard: shard
                 .transpose()
                 .map_err(|error| refuse(error.to_string()))?,
@@ -91,6 +113,25 @@ fn written(report: &NodeReport) -> proto::NodeReport {
             .iter()
             .map(|(shard, arrival)| written_arrival(*shard, arrival))
             .collect(),
+        sent: report
+            .sent
+            .iter()
+            .map(|(node, calls)| proto::PeerCalls {
+                node: node.to_string(),
+                calls: *calls,
+            })
+            .collect(),
+    }
+}
+
+fn written_method(method: object::MethodFacts) -> proto::MethodInfo {
+    proto::MethodInfo {
+        name: method.name.into(),
+        arguments: method.arguments.iter().map(ToString::to_string).collect(),
+        read_only: method.access == object::Access::Shared,
+        timed: method.times.timed,
+        timed_ns: nanos(method.times.total),
+        longest_ns: nanos(method.times.longest),
     }
 }
 
@@ -140,5 +181,7 @@ fn info(found: &object::ObjectInfo, node: &str) -> ObjectInfo {
         node: node.into(),
         waiting: u32::try_from(found.waiting).unwrap_or(u32::MAX),
         idle_ms: u64::try_from(found.idle.as_millis()).unwrap_or(u64::MAX),
+        method: found.method.clone(),
+        state_bytes: found.state_bytes,
     }
 }

@@ -118,6 +118,11 @@ impl Connection {
         })
     }
 
+    /// Returns how many calls were given to it so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.state.lock().queue.added()
+    }
+
     /// Sends a call and waits for how it ends. `baton` is dropped as soon as the call has its place
     /// in the queue.
     ///

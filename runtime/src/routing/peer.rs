@@ -57,6 +57,11 @@ impl Peer {
         connection.call(outbound, baton).await
     }
 
+    /// Returns how many calls were given to its connections so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.connections.iter().map(|to| to.sent()).sum()
+    }
+
     /// Ends its connections: this life of the node is over.
     pub(super) fn close(&self) {
         self.connections

@@ -114,6 +114,11 @@ impl Queue {
         (id, earliest)
     }
 
+    /// Returns how many calls were added so far.
+    pub(super) fn added(&self) -> u64 {
+        self.next_number
+    }
+
     /// Whether nothing waits to be sent.
     pub(super) fn is_flushed(&self) -> bool {
         self.outgoing.is_empty()

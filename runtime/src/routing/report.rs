@@ -25,6 +25,8 @@ pub struct NodeReport {
     pub shards: BTreeMap<ShardId, ShardLoad>,
     /// What came with shards that it opened in the last minute.
     pub arrivals: BTreeMap<ShardId, Arrival>,
+    /// How many calls it has sent to each other node since it began to know that life of it.
+    pub sent: BTreeMap<NodeId, u64>,
 }
 
 /// How busy a node was in a window of load.

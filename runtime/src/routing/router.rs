@@ -1,5 +1,6 @@
 //! The router of a node: what it knows of the cluster, and its doors to the other parts.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -106,6 +107,14 @@ impl Router {
     /// answered before.
     pub fn report_from(&self, reports: Arc<dyn Reports>) {
         let _ = self.inner.reports.set(reports);
+    }
+
+    /// Returns how many calls went to each other node since this one began to know that life of it.
+    pub fn sent(&self) -> BTreeMap<NodeId, u64> {
+        let peers = self.inner.table.peers().into_iter();
+        peers
+            .map(|peer| (peer.node().clone(), peer.sent()))
+            .collect()
     }
 
     /// Returns the node it is part of.

@@ -203,6 +203,13 @@ impl<P: Clone> Table<P> {
         }
     }
 
+    /// Returns the live peers.
+    pub(super) fn peers(&self) -> Vec<P> {
+        let nodes = self.nodes.load();
+        let lives = nodes.by_index.iter().flatten();
+        lives.map(|life| life.peer.clone()).collect()
+    }
+
     /// Writes a shard's word and returns whether it changed.
     fn renew(&self, view: &ClusterView, nodes: &Nodes<P>, shard: ShardId) -> bool {
         let index = view

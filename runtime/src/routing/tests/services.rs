@@ -161,6 +161,7 @@ impl Reports for Told {
             },
             shards: BTreeMap::from([(shard(3), load)]),
             arrivals: BTreeMap::new(),
+            sent: BTreeMap::from([(node("a"), 5)]),
         })
     }
 }

@@ -189,7 +189,7 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
     let name = matches.subcommand_name().expect("a command is required");
     let mut with_file_under = Ok(());
     let command = Cli::command().mut_subcommand(name, |command| {
-        with_file(command.clone(), file).unwrap_or_else(|error| {
+        with_file::<Settings>(command.clone(), file).unwrap_or_else(|error| {
             with_file_under = Err(ParseError::File(error));
             command
         })

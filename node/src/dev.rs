@@ -10,7 +10,7 @@ use crate::args::{DevArgs, Ports};
 use crate::exit::Exit;
 use crate::process::{
     GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, launch, open_storage,
-    start_logs, warn_if_open,
+    warn_if_open,
 };
 use crate::settings::{Address, Role, Settings, SettingsError};
 
@@ -20,7 +20,7 @@ const INSPECTOR_LISTEN: &str = "127.0.0.1:7490";
 /// Runs the nodes until a signal. Without etcd they share a store in memory.
 pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, ProcessError> {
     args.settings.check(Role::Dev)?;
-    start_logs(&args.settings);
+    args.settings.logs.start();
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let store = Arc::new(MemoryStore::new());
     let storage = open_storage(&args.settings.storage(Role::Dev)).await?;
@@ -37,7 +37,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
             .http_address(http.to_string())
             .grpc_routes(extras.routes())
             .storage(storage.clone());
-        if settings.etcd.is_empty() {
+        if settings.store.etcd.is_empty() {
             node = node.store(store.clone());
         }
         let node = launch(app.types_into(node)).await?;

@@ -2,26 +2,23 @@
 
 mod grpc;
 mod listen;
-mod logs;
 mod serve;
 mod signals;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use steading::coordination::EtcdSettings;
 use steading::placement::Weight;
 use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
 use steading::{Node, NodeBuilder, StartError};
 
 use crate::app::App;
 use crate::exit::Exit;
-use crate::settings::{Endpoint, Replace, Role, Settings, SettingsError, StorageChoice};
+use crate::settings::{Replace, Role, Settings, SettingsError, StorageChoice};
 use crate::supervise::Tether;
 
 pub(crate) use grpc::GrpcExtras;
 pub(crate) use listen::{Listening, bind, warn_if_open};
-pub(crate) use logs::start_logs;
 pub(crate) use serve::Server;
 pub(crate) use signals::Signals;
 
@@ -31,14 +28,6 @@ pub(crate) enum ProcessError {
     /// A setting is missing, or cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// A file that a setting names cannot be read.
-    #[error("`{setting}`: cannot read {}", path.display())]
-    File {
-        setting: &'static str,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
     /// An address cannot be listened on.
     #[error("`{setting}`: cannot listen on {address}")]
     Listen {
@@ -72,7 +61,7 @@ impl ProcessError {
     /// Returns the process's exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Settings(_) | Self::File { .. } => Exit::Usage,
+            Self::Settings(_) => Exit::Usage,
             Self::Listen { .. }
             | Self::Storage { .. }
             | Self::Start(_)
@@ -92,7 +81,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, ProcessError> {
     settings.check(role)?;
     let id = settings.node_id()?;
-    start_logs(settings);
+    settings.logs.start();
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let (listener, http) = bind("http_listen", &settings.http_listen).await?;
     let inspector = match &settings.inspector_listen {
@@ -137,7 +126,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
         .map(|label| (label.name.clone(), label.value.clone()));
     let plan_settings = settings.planner.plan_settings(settings.num_shards)?;
     let mut builder = Node::builder()
-        .prefix(settings.prefix.as_str())
+        .prefix(settings.store.prefix.as_str())
         .shard_count(settings.num_shards)
         .regions(settings.checked_regions()?)
         .listen(settings.grpc_listen.to_string())
@@ -160,41 +149,10 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
     if let Some(zone) = &settings.zone {
         builder = builder.zone(zone);
     }
-    if !settings.etcd.is_empty() {
-        builder = builder.etcd_settings(etcd(settings)?);
+    if !settings.store.etcd.is_empty() {
+        builder = builder.etcd_settings(settings.store.etcd_settings()?);
     }
     Ok(builder)
-}
-
-pub(crate) fn etcd(settings: &Settings) -> Result<EtcdSettings, ProcessError> {
-    let endpoints = settings.etcd.iter().map(Endpoint::as_str);
-    let password = settings
-        .etcd_password
-        .as_ref()
-        .map(|secret| secret.reveal().to_owned());
-    let read = |setting, path: &Option<PathBuf>| {
-        let read = path.as_ref().map(|path| {
-            std::fs::read(path).map_err(|source| {
-                let path = path.clone();
-                ProcessError::File {
-                    setting,
-                    path,
-                    source,
-                }
-            })
-        });
-        read.transpose()
-    };
-    let (cert, key) = (
-        read("etcd_cert", &settings.etcd_cert)?,
-        read("etcd_key", &settings.etcd_key)?,
-    );
-    Ok(EtcdSettings {
-        user: settings.etcd_user.clone().zip(password),
-        ca: read("etcd_ca", &settings.etcd_ca)?,
-        identity: cert.zip(key),
-        ..EtcdSettings::new(endpoints)
-    })
 }
 
 /// Opens where objects' state is kept.

@@ -5,7 +5,6 @@
 //! `docs/configuration.md` all follow from it. A bad value stops the start and names the setting.
 
 mod docs;
-mod file;
 mod planner;
 mod values;
 
@@ -17,9 +16,12 @@ use steading::ids::{NodeId, Region, Regions, ShardCount};
 use steading::placement::Weight;
 
 pub use docs::configuration_page;
-pub use file::{FileError, with_file};
 pub use planner::PlannerSettings;
-pub use values::{Address, Endpoint, Label, LogFormat, Prefix, Replace, Secret, StorageChoice};
+pub use steading_settings::{
+    Address, Endpoint, FileError, LogFormat, LogSettings, Prefix, Secret, SettingsError,
+    StoreSettings, with_file,
+};
+pub use values::{Label, Replace, StorageChoice};
 
 /// The settings of `node`, `gate` and `dev`.
 #[derive(Args, Clone, Debug)]
@@ -34,49 +36,9 @@ pub struct Settings {
     #[arg(long, env = "STEADING_NODE_ID", value_name = "NAME")]
     pub node_id: Option<NodeId>,
 
-    /// Endpoints of etcd, comma-separated; `https://` uses TLS. `node` and `gate` need one, `dev`
-    /// without one keeps the cluster in memory.
-    #[arg(
-        long,
-        env = "STEADING_ETCD",
-        value_name = "URL,…",
-        value_delimiter = ','
-    )]
-    pub etcd: Vec<Endpoint>,
-
-    /// User for etcd; needs `etcd_password`.
-    #[arg(long, env = "STEADING_ETCD_USER", value_name = "NAME")]
-    pub etcd_user: Option<String>,
-
-    /// Password of that user. Other users of the machine can read flags: prefer the variable.
-    #[arg(
-        long,
-        env = "STEADING_ETCD_PASSWORD",
-        value_name = "PASSWORD",
-        hide_env_values = true
-    )]
-    pub etcd_password: Option<Secret>,
-
-    /// PEM file with the authorities that may vouch for etcd; `https://` needs it.
-    #[arg(long, env = "STEADING_ETCD_CA", value_name = "FILE")]
-    pub etcd_ca: Option<PathBuf>,
-
-    /// PEM file with the certificate shown to etcd; needs `etcd_key`.
-    #[arg(long, env = "STEADING_ETCD_CERT", value_name = "FILE")]
-    pub etcd_cert: Option<PathBuf>,
-
-    /// PEM file with that certificate's key.
-    #[arg(long, env = "STEADING_ETCD_KEY", value_name = "FILE")]
-    pub etcd_key: Option<PathBuf>,
-
-    /// Prefix of all keys of the cluster in etcd; begins and ends with a slash.
-    #[arg(
-        long,
-        env = "STEADING_PREFIX",
-        value_name = "PREFIX",
-        default_value = "/steading/"
-    )]
-    pub prefix: Prefix,
+    /// Where the cluster agrees.
+    #[command(flatten)]
+    pub store: StoreSettings,
 
     /// Number of shards: a power of two from 1 to 65536, fixed when the cluster is created.
     #[arg(
@@ -194,24 +156,9 @@ pub struct Settings {
     )]
     pub replace: Replace,
 
-    /// What to log to the error output, in `EnvFilter` syntax such as `info,steading=debug`.
-    #[arg(
-        long,
-        env = "STEADING_LOG",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
-    pub log: String,
-
-    /// Form of the log: `text`, `json`, or `auto` for text on a terminal and JSON elsewhere.
-    #[arg(
-        long,
-        env = "STEADING_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    pub log_format: LogFormat,
+    /// What to log.
+    #[command(flatten)]
+    pub logs: LogSettings,
 
     /// Run the node as a child of this process, which ends its lease the moment it dies: others
     /// then take its shards over at once, not when the lease runs out. Nothing is started again.
@@ -245,31 +192,6 @@ pub enum Role {
     Dev,
 }
 
-/// Settings that do not go together, or that this version cannot give effect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// A setting without which this command cannot start has no value.
-    #[error(
-        "`{setting}` is not set: {why} (flag --{}, variable STEADING_{}, or the key in the file of --config)",
-        setting.replace('_', "-"),
-        setting.to_uppercase()
-    )]
-    Missing {
-        /// The setting.
-        setting: &'static str,
-        /// What it is needed for.
-        why: &'static str,
-    },
-    /// A value that is well-formed, and still cannot be used here.
-    #[error("`{setting}` cannot be used: {why}")]
-    Refused {
-        /// The setting.
-        setting: &'static str,
-        /// Why.
-        why: String,
-    },
-}
-
 impl Settings {
     /// Checks what no single value shows: settings that need each other, that exclude each other,
     /// or that this version cannot give effect.
@@ -288,49 +210,18 @@ impl Settings {
         self.checked_regions()?;
         let storage = self.storage.as_ref().map_or(Ok(()), StorageChoice::check);
         storage.map_err(|why| refused("storage", why))?;
-        match tracing_subscriber::EnvFilter::try_new(&self.log) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(refused("log", error.to_string())),
-        }
+        self.logs.check()
     }
 
     fn check_etcd(&self, role: Role) -> Result<(), SettingsError> {
-        if self.etcd.is_empty() && role != Role::Dev {
+        if self.store.etcd.is_empty() && role != Role::Dev {
             let why = "a node or gate joins its cluster through etcd; `dev` needs none";
             return Err(SettingsError::Missing {
                 setting: "etcd",
                 why,
             });
         }
-        if let Some(twice) = first_duplicate(self.etcd.iter().map(Endpoint::as_str)) {
-            return Err(refused("etcd", format!("`{twice}` is there twice")));
-        }
-        let pairs = [
-            (
-                "etcd_password",
-                self.etcd_user.is_some(),
-                self.etcd_password.is_some(),
-            ),
-            (
-                "etcd_key",
-                self.etcd_cert.is_some(),
-                self.etcd_key.is_some(),
-            ),
-        ];
-        for (setting, first, second) in pairs {
-            match (first, second) {
-                (true, false) => {
-                    let why = "`etcd_user` needs `etcd_password`, and `etcd_cert` needs `etcd_key`";
-                    return Err(SettingsError::Missing { setting, why });
-                }
-                (false, true) => {
-                    let why = "it needs its counterpart, `etcd_user` or `etcd_cert`".into();
-                    return Err(refused(setting, why));
-                }
-                (true, true) | (false, false) => {}
-            }
-        }
-        Ok(())
+        self.store.check()
     }
 
     /// Returns the regions, which fit each other and the shard count.

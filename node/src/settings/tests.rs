@@ -13,7 +13,7 @@ fn read(file: &str, flags: &[&str]) -> Result<Settings, String> {
     std::fs::write(&path, file).expect("a file");
     let command = Settings::augment_args(Command::new("node")).no_binary_name(true);
     let command = command.mut_args(|arg| arg.env(None::<&str>));
-    let command = with_file(command, &path).map_err(|error| error.to_string())?;
+    let command = with_file::<Settings>(command, &path).map_err(|error| error.to_string())?;
     let matches = command
         .try_get_matches_from(flags)
         .map_err(|error| error.to_string())?;
@@ -50,7 +50,7 @@ fn s2_25_every_setting_has_the_same_name_in_all_three_forms() {
 #[test]
 fn v4_defaults_are_those_of_the_table() {
     let settings = read("", &[]).expect("nothing is required");
-    assert_eq!(settings.prefix.as_str(), "/steading/");
+    assert_eq!(settings.store.prefix.as_str(), "/steading/");
     assert_eq!(settings.num_shards, ShardCount::DEFAULT);
     assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:7400");
     assert_eq!(settings.http_listen.to_string(), "127.0.0.1:7480");
@@ -80,7 +80,7 @@ fn v4_a_flag_goes_before_the_file_and_the_file_before_the_default() {
     assert_eq!(settings.node_id.as_ref().map(NodeId::as_str), Some("n1"));
     assert_eq!(settings.num_shards.get(), 64);
     assert_eq!(settings.weight.thousandths(), 2000);
-    let etcd: Vec<_> = settings.etcd.iter().map(Endpoint::as_str).collect();
+    let etcd: Vec<_> = settings.store.etcd.iter().map(Endpoint::as_str).collect();
     assert_eq!(etcd, ["http://a:1", "http://b:2"]);
     assert_eq!(settings.lease_ttl, Duration::from_secs(7));
     let labels: Vec<_> = settings

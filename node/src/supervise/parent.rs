@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::{CHILD_VARIABLE, LEFT};
-use crate::process::{self, ProcessError};
+use crate::process::ProcessError;
 use crate::settings::{Role, Settings};
 
 /// How long ending the lease may take; then it runs out by itself.
@@ -38,8 +38,8 @@ const SIGNALLED: i32 = 128;
 /// [`ProcessError`] if the settings are bad or the child cannot be started.
 pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, ProcessError> {
     settings.check(role)?;
-    process::start_logs(settings);
-    let etcd = process::etcd(settings)?;
+    settings.logs.start();
+    let etcd = settings.store.etcd_settings()?;
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let (child, words) = start().map_err(ProcessError::Supervise)?;
     let status = watch(child, words, &mut signals, etcd).await;

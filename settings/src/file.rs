@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 
-use super::Settings;
-
 /// Why a file of settings was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -35,13 +33,13 @@ pub enum FileError {
     },
 }
 
-/// Makes the values of a file the defaults of a command that takes [`Settings`], so that any
+/// Makes the values of a file the defaults of a command that takes these settings, so that any
 /// variable or flag goes before them.
 ///
 /// # Errors
 ///
 /// [`FileError`]: a key or value that cannot be used is named, with the file.
-pub fn with_file(command: Command, file: &Path) -> Result<Command, FileError> {
+pub fn with_file<S: Args>(command: Command, file: &Path) -> Result<Command, FileError> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| FileError::Unreadable(file.to_owned(), error))?;
     let table: toml::Table =
@@ -49,7 +47,7 @@ pub fn with_file(command: Command, file: &Path) -> Result<Command, FileError> {
     table
         .into_iter()
         .try_fold(command, |command, (key, value)| {
-            let known = Settings::augment_args(Command::new("settings"));
+            let known = S::augment_args(Command::new("settings"));
             if key == "config"
                 || !known
                     .get_arguments()

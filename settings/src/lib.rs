@@ -1,0 +1,19 @@
+//! What the settings of all Steading programs have in common.
+//!
+//! Every setting has one name in three forms, from weak to strong: a key of a TOML file, a
+//! `STEADING_*` variable, a flag. Programs define theirs with clap; here are the parts that they
+//! share, the file, and the table for the documentation. No value that is secret is ever shown.
+
+mod docs;
+mod error;
+mod file;
+mod logs;
+mod store;
+mod values;
+
+pub use docs::table;
+pub use error::SettingsError;
+pub use file::{FileError, with_file};
+pub use logs::LogSettings;
+pub use store::StoreSettings;
+pub use values::{Address, Endpoint, LogFormat, Prefix, Secret, duration};

@@ -1,13 +1,13 @@
 # Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
 # that can be typed without make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc unit integration model docs bench audit clean
+.PHONY: help setup demo test check fmt clippy doc unit integration model docs vendor bench audit clean
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: ## Install what is missing: protoc and etcd.
+setup: ## Install what is missing: protoc, etcd and a browser.
 	@scripts/install-missing
 
 demo: setup ## Three nodes, a real workload, the placement. ONCE=1 ends by itself.
@@ -31,7 +31,7 @@ unit: ## Unit, documentation and macro tests.
 	cargo test --locked --workspace --exclude steading-integration-tests
 
 integration: ## Tests with real etcd and real node processes.
-	cargo build --locked -p steading-node -p steading-example-wordcount
+	cargo build --locked -p steading-node -p steading-inspector -p steading-example-wordcount
 	cargo test --locked -p steading-integration-tests
 
 model: ## Visit the larger worlds of the ownership model. Takes a quarter of an hour.
@@ -39,6 +39,9 @@ model: ## Visit the larger worlds of the ownership model. Takes a quarter of an 
 
 docs: ## Write the generated parts of docs/.
 	STEADING_WRITE_DOCS=1 cargo test --locked -p steading-node --test docs
+
+vendor: ## Bundle the libraries of the Inspector's page anew. Needs Node.js.
+	cd inspector/vendor && npm ci --no-fund && npm run --silent vendor
 
 bench: setup ## Measure, and write docs/benchmarks.md. Takes some minutes.
 	cargo build --release --locked -p steading-node

@@ -1,87 +1,68 @@
-//! The web UI that shows where objects live.
+//! The web UI that shows where objects live, why they live there, and lets operators act.
 //!
-//! One page, rendered on the server from the newest [`ClusterView`], and the same as JSON. Only
-//! looks: it has nothing but the view, and asks no store and no other node.
+//! Looks at a cluster from outside: its own watch on the store, and questions to the nodes' admin
+//! service at an interval, few at a time and each with a time limit. Nothing in the cluster waits
+//! for it or knows of it, so a slow or dead Inspector costs nothing but its page.
+//!
+//! [`Inspector::start`] begins to look; [`Inspector::router`] is what a server serves: the page at
+//! `/`, JSON under `/api`, and live updates at `/api/events`. The API is in `docs/inspector.md`.
 
-mod page;
-mod summary;
+mod api;
+mod assets;
+mod board;
+mod feed;
+mod figures;
+mod guard;
+mod health;
+mod history;
+mod look;
+mod openmetrics;
+mod problem;
+mod rows;
+mod settings;
+mod snapshot;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::{Html, IntoResponse};
-use axum::routing::get;
-use axum::{Json, Router, middleware};
-use steading::placement::ClusterView;
-use tokio::sync::watch;
+use axum::Router;
+use steading::Tasks;
+use steading::node::ObserverSettings;
 
-pub use summary::{BlockSummary, LeaderSummary, NodeSummary, ShardTotals, ViewSummary};
+pub use guard::Access;
+pub use settings::{InspectorSettings, Program, ProgramSettings};
 
-type View = watch::Receiver<Arc<ClusterView>>;
+use board::Board;
 
-/// The page may use what this router serves, and nothing else from anywhere.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
-     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
-     frame-ancestors 'none'";
+/// How long an orderly end may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the Inspector of one process's view: the page at `/`, JSON at `/api/view`.
-///
-/// Paths on the page are relative, so that the router can be nested under any path that ends
-/// with a slash.
-pub fn router(view: watch::Receiver<Arc<ClusterView>>) -> Router {
-    Router::new()
-        .route("/", get(page))
-        .route("/api/view", get(api_view))
-        .route(
-            "/style.css",
-            get(|| text("text/css; charset=utf-8", include_str!("page/style.css"))),
-        )
-        .route(
-            "/renew.js",
-            get(|| {
-                text(
-                    "text/javascript; charset=utf-8",
-                    include_str!("page/renew.js"),
-                )
-            }),
-        )
-        .layer(middleware::map_response(secured))
-        .with_state(view)
+/// An Inspector that looks at a cluster. A cheap handle: clones are the same Inspector.
+#[derive(Clone, Debug)]
+pub struct Inspector {
+    board: Arc<Board>,
+    tasks: Tasks,
 }
 
-async fn page(State(view): State<View>) -> impl IntoResponse {
-    Html(page::page(&summary(&view)).into_string())
-}
-
-async fn api_view(State(view): State<View>) -> impl IntoResponse {
-    Json(summary(&view))
-}
-
-fn summary(view: &View) -> ViewSummary {
-    // The guard must not be held while summing up: it keeps the writer of the view waiting.
-    let view = view.borrow().clone();
-    ViewSummary::of(&view)
-}
-
-fn text(
-    content_type: &'static str,
-    text: &'static str,
-) -> std::future::Ready<impl IntoResponse + use<>> {
-    std::future::ready(([(header::CONTENT_TYPE, content_type)], text))
-}
-
-async fn secured(mut response: axum::response::Response) -> axum::response::Response {
-    let headers: [(HeaderName, &'static str); 4] = [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    for (name, value) in headers {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+impl Inspector {
+    /// Begins to look, however long the store is away. Must be called inside a tokio runtime.
+    pub fn start(observed: ObserverSettings, access: Access) -> Self {
+        let (board, tasks) = (Arc::new(Board::new(access)), Tasks::new());
+        let looking = board.clone();
+        tasks.spawn("look", |shutdown| look::run(looking, observed, shutdown));
+        Self { board, tasks }
     }
-    response
+
+    /// Returns the routes: the page, its files and the API. They can be nested under a path that
+    /// ends with a slash.
+    pub fn router(&self) -> Router {
+        api::router(self.board.clone())
+    }
+
+    /// Stops looking. Pages that are open see that it went.
+    pub async fn stop(&self) {
+        self.tasks.stop(STOP_TIMEOUT).await;
+    }
 }

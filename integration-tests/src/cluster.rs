@@ -98,6 +98,11 @@ impl Cluster {
         self.lease_ttl
     }
 
+    /// Returns the endpoints of its etcd.
+    pub fn etcd(&self) -> &str {
+        &self.etcd
+    }
+
     /// Returns the prefix of its keys.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -415,28 +420,24 @@ pub fn node_ids(cluster: &Value) -> Vec<&str> {
 /// Returns the path of the `steading` binary, built from this very source.
 fn steading() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // Tests run from target/PROFILE/deps.
-        let test = std::env::current_exe().expect("a test runs");
-        let profile = test.ancestors().nth(2).expect("a folder of a profile");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args([
-            "build",
-            "--locked",
-            "--package",
-            "steading-node",
-            "--bin",
-            "steading",
-        ]);
-        build
-            .arg("--target-dir")
-            .arg(profile.parent().expect("target"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        let built = build.status().expect("cargo runs");
-        assert!(built.success(), "the binary does not build");
-        profile.join("steading")
-    })
+    BINARY.get_or_init(|| built("steading-node", "steading"))
+}
+
+/// Builds a program of the workspace from this very source, and returns its path.
+pub(crate) fn built(package: &str, program: &str) -> PathBuf {
+    // Tests run from target/PROFILE/deps.
+    let test = std::env::current_exe().expect("a test runs");
+    let profile = test.ancestors().nth(2).expect("a folder of a profile");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--locked", "--package", package, "--bin", program]);
+    build
+        .arg("--target-dir")
+        .arg(profile.parent().expect("target"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let built = build.status().expect("cargo runs");
+    assert!(built.success(), "{program} does not build");
+    profile.join(program)
 }

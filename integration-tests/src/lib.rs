@@ -1,8 +1,10 @@
 //! What the integration tests share: real etcd and node processes, broken networks, waiting.
 
+pub mod browser;
 pub mod cluster;
 pub mod etcd;
 pub mod history;
+pub mod inspector;
 pub mod load;
 pub mod objects;
 pub mod operator;

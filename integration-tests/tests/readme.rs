@@ -91,7 +91,7 @@ fn script(commands: &[String], work: &Path) -> String {
     script = script.replace("etcd --data-dir /tmp/steading-etcd &", &etcd);
     script = script.replace("127.0.0.1:2379", &format!("127.0.0.1:{client}"));
     // By way of marks, since a free port may contain the digits of another.
-    let nodes = (7401..=7403_u16).chain(7481..=7483);
+    let nodes = (7401..=7403_u16).chain(7481..=7483).chain([7490]);
     for port in nodes.clone() {
         script = script.replace(&port.to_string(), &format!("@{}@", port - 7000));
     }

@@ -154,6 +154,7 @@ fn all_sources() -> Vec<Source> {
     for member in [
         "proto",
         "runtime",
+        "settings",
         "node",
         "inspector",
         "examples",

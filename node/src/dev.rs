@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use steading::coordination::MemoryStore;
 use steading::ids::NodeId;
+use steading::node::ObservedStore;
 
 use crate::app::App;
 use crate::args::{DevArgs, Ports};
 use crate::exit::Exit;
 use crate::process::{
-    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, launch, open_storage,
-    warn_if_open,
+    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, launch, observed,
+    open_storage, warn_if_open,
 };
 use crate::settings::{Address, Role, Settings, SettingsError};
-
-/// The Inspector's address if the settings name none.
-const INSPECTOR_LISTEN: &str = "127.0.0.1:7490";
 
 /// Runs the nodes until a signal. Without etcd they share a store in memory.
 pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, ProcessError> {
@@ -45,8 +43,17 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         server.add(&node, listener, extras);
         nodes.push((node, http));
     }
-    let (first, _) = nodes.first().expect("`nodes` is at least 1");
-    server.inspector(first, inspector_listener);
+    let observed_store = if args.settings.store.etcd.is_empty() {
+        ObservedStore::Given(store)
+    } else {
+        ObservedStore::Etcd(args.settings.store.etcd_settings()?)
+    };
+    let access = args.settings.inspector.access()?;
+    server.inspector(
+        observed(&args.settings, observed_store),
+        access,
+        inspector_listener,
+    );
     for (node, http) in &nodes {
         let inspector = inspector.to_string();
         Listening {
@@ -63,12 +70,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
 }
 
 fn inspector_address(args: &DevArgs) -> Address {
-    let default = || INSPECTOR_LISTEN.parse().expect("it is an address");
-    let address = args
-        .settings
-        .inspector_listen
-        .clone()
-        .unwrap_or_else(default);
+    let address = args.settings.inspector.listen();
     match args.ports {
         Ports::Numbered => address,
         Ports::Any => address.with_port(0),

@@ -8,6 +8,8 @@ mod signals;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use steading::ids::NodeId;
+use steading::node::{ObservedStore, ObserverSettings};
 use steading::placement::Weight;
 use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
 use steading::{Node, NodeBuilder, StartError};
@@ -84,7 +86,8 @@ pub(crate) async fn run(
     settings.logs.start();
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let (listener, http) = bind("http_listen", &settings.http_listen).await?;
-    let inspector = match &settings.inspector_listen {
+    let access = settings.inspector.access()?;
+    let inspector = match &settings.inspector.inspector_listen {
         Some(address) => Some(bind("inspector_listen", address).await?),
         None => None,
     };
@@ -94,6 +97,10 @@ pub(crate) async fn run(
         .http_address(http.to_string())
         .storage(open_storage(&settings.storage(role)).await?)
         .grpc_routes(extras.routes());
+    let observed = observed(
+        settings,
+        ObservedStore::Etcd(settings.store.etcd_settings()?),
+    );
     let tether = Tether::of_this_process().map_err(ProcessError::Supervise)?;
     let node = launch(app.types_into(builder)).await?;
     warn_if_open(settings);
@@ -104,7 +111,7 @@ pub(crate) async fn run(
     }
     server.add(&node, listener, extras);
     let inspector = inspector.map(|(listener, address)| {
-        server.inspector(&node, listener);
+        server.inspector(observed, access, listener);
         address.to_string()
     });
     Listening {
@@ -153,6 +160,15 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
         builder = builder.etcd_settings(settings.store.etcd_settings()?);
     }
     Ok(builder)
+}
+
+/// Returns what the Inspector of this process looks at.
+pub(crate) fn observed(settings: &Settings, store: ObservedStore) -> ObserverSettings {
+    ObserverSettings {
+        store,
+        prefix: settings.store.prefix.as_str().to_owned(),
+        name: NodeId::new("inspector").expect("a good name"),
+    }
 }
 
 /// Opens where objects' state is kept.

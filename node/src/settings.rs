@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use steading::ids::{NodeId, Region, Regions, ShardCount};
 use steading::placement::Weight;
+use steading_inspector::InspectorSettings;
 
 pub use docs::configuration_page;
 pub use planner::PlannerSettings;
@@ -85,10 +86,9 @@ pub struct Settings {
     )]
     pub http_listen: Address,
 
-    /// Address of the Inspector. [default: `127.0.0.1:7490` for `dev`; `node` and `gate` serve it
-    /// only if this is set]
-    #[arg(long, env = "STEADING_INSPECTOR_LISTEN", value_name = "HOST:PORT")]
-    pub inspector_listen: Option<Address>,
+    /// The Inspector of this process.
+    #[command(flatten)]
+    pub inspector: InspectorSettings,
 
     /// Failure domain in which the node stands.
     #[arg(long, env = "STEADING_ZONE", value_name = "NAME")]
@@ -202,6 +202,7 @@ impl Settings {
     pub fn check(&self, role: Role) -> Result<(), SettingsError> {
         self.planner.check(self.num_shards)?;
         self.check_etcd(role)?;
+        self.inspector.access()?;
         if self.supervise && role == Role::Dev {
             let why = "`dev` keeps its nodes in one process, which has nobody to hand over to";
             return Err(refused("supervise", why.into()));

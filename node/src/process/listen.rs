@@ -40,7 +40,10 @@ pub(crate) fn warn_if_open(settings: &Settings) {
     let listens = [
         ("grpc_listen", Some(&settings.grpc_listen)),
         ("http_listen", Some(&settings.http_listen)),
-        ("inspector_listen", settings.inspector_listen.as_ref()),
+        (
+            "inspector_listen",
+            settings.inspector.inspector_listen.as_ref(),
+        ),
     ];
     for (setting, address) in listens {
         if let Some(address) = address.filter(|address| !address.is_loopback()) {

@@ -1,9 +1,12 @@
 //! The HTTP servers of a process.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use steading::node::ObserverSettings;
 use steading::{Node, Tasks};
+use steading_inspector::{Access, Inspector};
 use tokio::net::TcpListener;
 
 use super::GrpcExtras;
@@ -38,13 +41,24 @@ impl Server {
         self.serve("http", listener, routes);
     }
 
-    /// Serves the Inspector, which shows the cluster as a node sees it.
-    pub(crate) fn inspector(&self, node: &Node, listener: TcpListener) {
-        self.serve(
-            "inspector",
-            listener,
-            steading_inspector::router(node.subscribe()),
-        );
+    /// Serves the Inspector, which looks at the cluster as one from outside would. Pages keep their
+    /// connection as long as they are open, so nobody waits for them at the end.
+    pub(crate) fn inspector(
+        &self,
+        observed: ObserverSettings,
+        access: Access,
+        listener: TcpListener,
+    ) {
+        let inspector = Inspector::start(observed, access);
+        self.tasks.spawn("inspector", |shutdown| async move {
+            let routes = inspector
+                .router()
+                .into_make_service_with_connect_info::<SocketAddr>();
+            let serving = axum::serve(listener, routes).into_future();
+            let served = shutdown.run_until_cancelled(serving).await;
+            inspector.stop().await;
+            served.unwrap_or(Ok(()))
+        });
     }
 
     fn serve(&self, name: &'static str, listener: TcpListener, routes: Router) {

@@ -25,6 +25,9 @@ const AFTER: &str = "
 `--address` or the variable `STEADING_ADDRESS` names its HTTP server
 (default `http://127.0.0.1:7480`).
 
+`steading-inspector` takes `config`, the settings of etcd and `prefix`, those of the Inspector, and those of the log; a key
+of its file that is another setting stops it too.
+
 ## Exit codes
 
 | code | means |

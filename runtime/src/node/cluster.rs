@@ -11,8 +11,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
 use super::join::Taking;
-use super::{Node, Observer};
 use super::operator::OperatorClient;
+use super::{Node, Observer};
 use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
 use crate::coordination::keys::{self, Keys};
 use crate::coordination::leader::Insight;

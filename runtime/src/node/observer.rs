@@ -181,7 +181,7 @@ impl Observer {
         self.admin(node)?.report().await
     }
 
-    /// Asks a node for its metrics, in the OpenMetrics text format.
+    /// Asks a node for its metrics, in the `OpenMetrics` text format.
     ///
     /// # Errors
     ///

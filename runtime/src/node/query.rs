@@ -204,7 +204,7 @@ impl PeerAdmin {
             load: report.load.map(read_load).unwrap_or_default(),
             shards: report.shards.into_iter().map(read_shard).collect(),
             arrivals: report.arrivals.iter().map(read_arrival).collect(),
-            sent: report.sent.into_iter().filter_map(read_sent).collect(),
+            sent: report.sent.iter().filter_map(read_sent).collect(),
         })
     }
 
@@ -238,7 +238,10 @@ impl PeerAdmin {
         Ok(reply.into_inner().json)
     }
 
-    pub(super) async fn objects(mut self, query: &ObjectQuery) -> Result<Vec<ObjectInfo>, QueryError> {
+    pub(super) async fn objects(
+        mut self,
+        query: &ObjectQuery,
+    ) -> Result<Vec<ObjectInfo>, QueryError> {
         let request = ListObjectsRequest {
             r#type: query.object_type.clone(),
             shard: query.shard.map(ShardId::get),
@@ -280,7 +283,7 @@ impl PeerAdmin {
     }
 }
 
-fn read_sent(sent: proto::PeerCalls) -> Option<(NodeId, u64)> {
+fn read_sent(sent: &proto::PeerCalls) -> Option<(NodeId, u64)> {
     Some((NodeId::new(&sent.node).ok()?, sent.calls))
 }
 

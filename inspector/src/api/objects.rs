@@ -1,0 +1,264 @@
+//! Objects: found without being activated, and called if that changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use steading::ids::{NodeId, ObjectKey, Place};
+use steading::node::{Observer, TypeInfo};
+use steading::object::{ObjectInfo, ObjectQuery};
+
+use super::Answer;
+use super::shards::shard_named;
+use crate::board::Board;
+use crate::problem::Problem;
+
+/// How many objects are listed if the request does not say.
+const LIMIT_DEFAULT: usize = 100;
+
+/// The most objects that one answer lists.
+const LIMIT_MAX: usize = 1000;
+
+/// How many nodes are asked at once.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Which objects to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    #[serde(rename = "type")]
+    object_type: Option<String>,
+    prefix: Option<String>,
+    shard: Option<String>,
+    node: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Live objects, in order of type and ID.
+#[derive(Debug, Serialize)]
+pub(super) struct ObjectList {
+    objects: Vec<ObjectItem>,
+    /// What to give as `after` to see more.
+    next: Option<String>,
+    /// Nodes that did not answer in time, whose objects are therefore missing.
+    silent: Vec<String>,
+}
+
+/// A live object.
+#[derive(Debug, Serialize)]
+pub(super) struct ObjectItem {
+    #[serde(rename = "type")]
+    object_type: String,
+    id: String,
+    shard: Option<u32>,
+    node: String,
+    /// Calls that wait for their turn.
+    waiting: usize,
+    /// Milliseconds since its last turn ended; 0 while one runs.
+    idle_ms: u64,
+    /// The method whose turn began last.
+    method: String,
+    /// Bytes of its state as last saved or loaded.
+    state_bytes: u64,
+}
+
+pub(super) async fn list(
+    State(board): State<Arc<Board>>,
+    Query(wanted): Query<Wanted>,
+) -> Answer<ObjectList> {
+    let observer = board.observer()?;
+    let (query, nodes) = wanted.check(&observer)?;
+    let (asking, limit) = (&observer, query.limit);
+    let asked = nodes.into_iter().map(|node| {
+        let query = query.clone();
+        async move {
+            let objects = asking.objects(&node, &query).await;
+            (node, objects)
+        }
+    });
+    let answers = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
+    let (mut found, mut silent): (Vec<(NodeId, ObjectInfo)>, _) = (Vec::new(), Vec::new());
+    for (node, objects) in answers.collect::<Vec<_>>().await {
+        match objects {
+            Ok(objects) => found.extend(objects.into_iter().map(|object| (node.clone(), object))),
+            Err(_) => silent.push(node.to_string()),
+        }
+    }
+    found.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
+    found.truncate(limit);
+    // A node with just as many may have more.
+    let last = found.last().filter(|_| found.len() == limit);
+    let next = last.map(|(_, object)| object.key.to_string());
+    let objects = found.into_iter().map(|(node, object)| item(&node, object));
+    Ok(Json(ObjectList {
+        objects: objects.collect(),
+        next,
+        silent,
+    }))
+}
+
+fn item(node: &NodeId, object: ObjectInfo) -> ObjectItem {
+    ObjectItem {
+        object_type: object.key.object_type().into(),
+        id: object.key.id().into(),
+        shard: object.shard.map(steading::ids::ShardId::get),
+        node: node.to_string(),
+        waiting: object.waiting,
+        idle_ms: u64::try_from(object.idle.as_millis()).unwrap_or(u64::MAX),
+        method: object.method,
+        state_bytes: object.state_bytes,
+    }
+}
+
+impl Wanted {
+    fn check(self, observer: &Observer) -> Result<(ObjectQuery, Vec<NodeId>), Problem> {
+        let view = observer.view();
+        let shard = self.shard.filter(|text| !text.is_empty());
+        let shard = shard.map(|text| shard_named(&text, &view)).transpose()?;
+        let owner = shard.and_then(|shard| view.live_owner(shard));
+        let nodes = match (self.node.filter(|text| !text.is_empty()), owner) {
+            (Some(name), _) => {
+                let known = view.nodes.keys().find(|node| node.as_str() == name);
+                let none = || Problem::not_found(format!("no live node is called {name}"));
+                vec![known.ok_or_else(none)?.clone()]
+            }
+            (None, Some(owner)) => vec![owner.node.clone()],
+            (None, None) if shard.is_some() => Vec::new(),
+            (None, None) => view.nodes.keys().cloned().collect(),
+        };
+        let after = self.after.map(|text| text.parse::<ObjectKey>()).transpose();
+        let after = after.map_err(|error| Problem::bad_request(error.to_string()))?;
+        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            let detail = format!("`limit` must be from 1 to {LIMIT_MAX}");
+            return Err(Problem::bad_request(detail));
+        }
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let query = ObjectQuery {
+            object_type: filled(self.object_type),
+            prefix: filled(self.prefix),
+            shard,
+            limit,
+            after,
+        };
+        Ok((query, nodes))
+    }
+}
+
+/// A type with its methods, over all nodes.
+#[derive(Debug, Serialize)]
+pub(super) struct TypeItem {
+    name: String,
+    nodes: Vec<String>,
+    methods: Vec<MethodItem>,
+}
+
+/// A method, and what its timed turns took on all nodes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct MethodItem {
+    name: String,
+    arguments: Vec<String>,
+    read_only: bool,
+    /// Turns that were timed: one in 1024 of each shard, and the first of each second.
+    timed: u64,
+    mean_seconds: Option<f64>,
+    longest_seconds: Option<f64>,
+    #[serde(skip)]
+    total_seconds: f64,
+}
+
+pub(super) async fn types(State(board): State<Arc<Board>>) -> Answer<Vec<TypeItem>> {
+    let observer = board.observer()?;
+    let view = observer.view();
+    let (asking, nodes) = (&observer, view.nodes.keys().cloned().collect::<Vec<_>>());
+    let asked = nodes.into_iter().map(|node| async move {
+        let types = asking.types(&node).await;
+        (node, types)
+    });
+    let answers: Vec<_> = stream::iter(asked)
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect()
+        .await;
+    let mut merged: BTreeMap<String, (Vec<String>, BTreeMap<String, MethodItem>)> = BTreeMap::new();
+    for (node, types) in answers {
+        for hosted in types.into_iter().flatten() {
+            let (nodes, methods) = merged.entry(hosted.name.clone()).or_default();
+            nodes.push(node.to_string());
+            add_methods(methods, hosted);
+        }
+    }
+    let types = merged.into_iter().map(|(name, (mut nodes, methods))| {
+        nodes.sort();
+        TypeItem {
+            name,
+            nodes,
+            methods: methods.into_values().collect(),
+        }
+    });
+    Ok(Json(types.collect()))
+}
+
+fn add_methods(methods: &mut BTreeMap<String, MethodItem>, hosted: TypeInfo) {
+    for method in hosted.methods {
+        let item = methods.entry(method.name.clone()).or_default();
+        item.name = method.name;
+        item.arguments = method.arguments;
+        item.read_only = method.read_only;
+        item.timed += method.times.timed;
+        item.total_seconds += method.times.total.as_secs_f64();
+        if method.times.timed > 0 {
+            let longest = method.times.longest.as_secs_f64();
+            item.longest_seconds = Some(item.longest_seconds.unwrap_or_default().max(longest));
+            let timed = u32::try_from(item.timed).unwrap_or(u32::MAX);
+            item.mean_seconds = Some(item.total_seconds / f64::from(timed));
+        }
+    }
+}
+
+/// Where an object lives.
+#[derive(Debug, Serialize)]
+pub(super) struct Location {
+    object: String,
+    shard: Option<u32>,
+    node: Option<String>,
+}
+
+pub(super) async fn locate(
+    State(board): State<Arc<Board>>,
+    Path((object_type, id)): Path<(String, String)>,
+) -> Answer<Location> {
+    let observer = board.observer()?;
+    let key = key(object_type, id)?;
+    let (shard, node) = place(&observer, &key)?;
+    Ok(Json(Location {
+        object: key.to_string(),
+        shard,
+        node: node.map(|node| node.to_string()),
+    }))
+}
+
+/// Reads an object's key.
+pub(super) fn key(object_type: String, id: String) -> Result<ObjectKey, Problem> {
+    ObjectKey::new(object_type, id).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// Returns the shard of an object, if it is in one, and the live node that has it.
+pub(super) fn place(
+    observer: &Observer,
+    key: &ObjectKey,
+) -> Result<(Option<u32>, Option<NodeId>), Problem> {
+    let view = observer.view();
+    let place = key.place(&view.meta.layout());
+    let place = place.map_err(|error| Problem::bad_request(error.to_string()))?;
+    Ok(match place {
+        Place::Shard(shard) => {
+            let owner = view.live_owner(shard).map(|owner| owner.node.clone());
+            (Some(shard.get()), owner)
+        }
+        Place::Node(node) => (None, view.nodes.contains_key(&node).then_some(node)),
+    })
+}

@@ -1,0 +1,116 @@
+//! Every finding: when it is told, and in which words.
+
+use super::*;
+use crate::testing::{id, owned_by, shard, view, with};
+use steading::ids::{PlanId, Revision};
+use steading::placement::planner::Reason;
+use steading::placement::{Cause, OwnerRecord};
+
+fn told(
+    view: &ClusterView,
+    nodes: &[(NodeId, NodeFigures)],
+    cluster: &ClusterFigures,
+) -> Vec<Finding> {
+    findings(Known {
+        view,
+        is_followed: true,
+        nodes,
+        cluster,
+        bad_news: &[],
+        now: 100_000,
+    })
+}
+
+fn first(view: &ClusterView) -> (Severity, String) {
+    let found = told(view, &[], &ClusterFigures::default());
+    let first = found.first().expect("something is wrong");
+    assert!(!first.advice.is_empty(), "every finding says what to do");
+    (first.severity, first.what.clone())
+}
+
+#[test]
+fn a_cluster_that_is_well_has_no_findings() {
+    assert_eq!(told(&view(1), &[], &ClusterFigures::default()), []);
+}
+
+#[test]
+fn shards_without_an_owner_come_before_all_else() {
+    let view = with(view(1), |view| {
+        let shard = shard(view, 9);
+        view.owners.set(shard, OwnerRecord::default());
+        view.orders.paused = true;
+    });
+    let (severity, what) = first(&view);
+    assert_eq!(severity, Severity::Trouble);
+    assert_eq!(what, "1 shard has no owner: calls to their objects wait");
+    assert_eq!(told(&view, &[], &ClusterFigures::default()).len(), 2);
+}
+
+#[test]
+fn a_lost_leader_is_trouble() {
+    let view = with(view(1), |view| view.leader = None);
+    assert_eq!(first(&view).1, "No node leads: nothing is placed or moved");
+}
+
+#[test]
+fn an_empty_cluster_says_what_to_start() {
+    let view = with(view(1), |view| view.nodes.clear());
+    assert_eq!(first(&view).1, "No node is registered");
+}
+
+#[test]
+fn s2_43_a_move_that_takes_long_is_named() {
+    let slow = with(owned_by(view(1), 5, "b", 7), |view| {
+        let shard = shard(view, 5);
+        let mut target = view.targets.get(shard).clone();
+        target.cause = Some(Cause {
+            plan: PlanId::new(1),
+            reason: Reason::Manual,
+            at: std::time::Duration::from_secs(1),
+        });
+        view.targets.set(shard, target);
+        view.revision = Revision::new(7);
+    });
+    assert_eq!(first(&slow).1, "1 shard has been moving for more than 10 s");
+}
+
+#[test]
+fn a_silent_node_is_named_with_what_it_said_last() {
+    let figures = NodeFigures {
+        stale: true,
+        error: Some("no answer".into()),
+        ..NodeFigures::default()
+    };
+    let found = told(&view(1), &[(id("b"), figures)], &ClusterFigures::default());
+    assert_eq!(found[0].what, "b does not answer the Inspector: no answer");
+    assert_eq!(found[0].link.as_deref(), Some("#/nodes/b"));
+}
+
+#[test]
+fn parked_and_failing_calls_are_warned_of() {
+    let cluster = ClusterFigures {
+        parked: 3,
+        failed_calls_per_second: Some(20.0),
+        refusals_per_second: Some(2.0),
+        imbalance: Some(0.5),
+        ..ClusterFigures::default()
+    };
+    let found = told(&view(1), &[], &cluster);
+    let warnings = found
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning);
+    assert_eq!((warnings.count(), found.len()), (3, 4));
+}
+
+#[test]
+fn a_lost_store_says_that_what_is_shown_grows_old() {
+    let found = findings(Known {
+        view: &view(1),
+        is_followed: false,
+        nodes: &[],
+        cluster: &ClusterFigures::default(),
+        bad_news: &[],
+        now: 0,
+    });
+    assert!(found[0].what.contains("lost the store"), "{found:?}");
+}

@@ -1,0 +1,137 @@
+//! `steading-inspector`: looks at a cluster, and serves what it sees.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use steading::ids::NodeId;
+use steading::node::{ObservedStore, ObserverSettings};
+use steading_inspector::{Inspector, Program};
+use steading_settings::{FileError, SettingsError, with_file};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why the program did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("`inspector_listen`: cannot listen on {0}")]
+    Listen(String, #[source] std::io::Error),
+    #[error("cannot serve")]
+    Serve(#[source] std::io::Error),
+}
+
+impl Failure {
+    /// The codes that all programs have: 2 wrong usage, 4 a server failed.
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Settings(_) | Self::File(_) => ExitCode::from(2),
+            Self::Listen(..) | Self::Serve(_) => ExitCode::from(4),
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let program = match parse(&arguments) {
+        Ok(program) => program,
+        Err(Parse::Arguments(error)) => error.exit(),
+        Err(Parse::File(error)) => return report(&error.into()),
+    };
+    match run(program).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    let mut text = failure.to_string();
+    let mut source = std::error::Error::source(failure);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    anstream::eprintln!("error: {text}");
+    failure.code()
+}
+
+enum Parse {
+    Arguments(clap::Error),
+    File(FileError),
+}
+
+/// Reads the command line twice if it names a file of settings: the second time on top of it.
+fn parse(arguments: &[OsString]) -> Result<Program, Parse> {
+    let read = |command: clap::Command| {
+        let matches = command.try_get_matches_from(arguments);
+        matches.and_then(|matches| Program::from_arg_matches(&matches))
+    };
+    let program = read(Program::command()).map_err(Parse::Arguments)?;
+    match &program.settings.config {
+        None => Ok(program),
+        Some(file) => {
+            let command = Program::command();
+            let command = with_file::<steading_inspector::ProgramSettings>(command, file);
+            read(command.map_err(Parse::File)?).map_err(Parse::Arguments)
+        }
+    }
+}
+
+async fn run(program: Program) -> Result<(), Failure> {
+    let settings = program.settings;
+    let access = settings.check()?;
+    settings.logs.start();
+    let address = settings.inspector.listen();
+    let failed = |source| Failure::Listen(address.to_string(), source);
+    let listener = TcpListener::bind(address.to_string())
+        .await
+        .map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    if !address.is_loopback() {
+        tracing::warn!(%address, "other machines can reach this address, and it has no TLS");
+    }
+    let inspector = Inspector::start(
+        ObserverSettings {
+            store: ObservedStore::Etcd(settings.store.etcd_settings()?),
+            prefix: settings.store.prefix.as_str().to_owned(),
+            name: NodeId::new("inspector").expect("a good name"),
+        },
+        access,
+    );
+    announce(bound, program.json);
+    let routes = inspector
+        .router()
+        .into_make_service_with_connect_info::<SocketAddr>();
+    // Pages keep their connection as long as they are open: nobody waits for them.
+    let served = tokio::select! {
+        served = axum::serve(listener, routes).into_future() => served,
+        ended = ended() => ended,
+    };
+    inspector.stop().await;
+    served.map_err(Failure::Serve)
+}
+
+fn announce(address: SocketAddr, json: bool) {
+    if json {
+        let line = serde_json::json!({"event": "listening", "inspector": address.to_string()});
+        anstream::println!("{line}");
+    } else {
+        anstream::println!("Inspector on http://{address}");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn ended() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The settings of the Inspector, inside a node's process and as a program of its own.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use steading_settings::{Address, LogSettings, Secret, SettingsError, StoreSettings};
+
+use crate::guard::Access;
+
+/// Where the Inspector listens if its settings do not say.
+const LISTEN_DEFAULT: &str = "127.0.0.1:7490";
+
+/// The settings that `steading-inspector`, `dev`, `node` and `gate` share.
+#[derive(Args, Clone, Debug)]
+pub struct InspectorSettings {
+    /// Address of the Inspector. [default: `127.0.0.1:7490` for `dev` and `steading-inspector`;
+    /// `node` and `gate` serve it only if this is set]
+    #[arg(long, env = "STEADING_INSPECTOR_LISTEN", value_name = "HOST:PORT")]
+    pub inspector_listen: Option<Address>,
+
+    /// Token of the Inspector: wanted for actions, and for everything if other machines reach it.
+    /// Other users of the machine can read flags: prefer the variable.
+    #[arg(
+        long,
+        env = "STEADING_INSPECTOR_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub inspector_token: Option<Secret>,
+
+    /// Let operators act from the Inspector's page, if they have the token.
+    #[arg(
+        long,
+        env = "STEADING_ALLOW_ACTIONS",
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    pub allow_actions: bool,
+}
+
+/// The shortest token that is taken.
+const TOKEN_LEN_MIN: usize = 8;
+
+impl InspectorSettings {
+    /// Returns the address, or the default one.
+    pub fn listen(&self) -> Address {
+        let default = || LISTEN_DEFAULT.parse().expect("it is an address");
+        self.inspector_listen.clone().unwrap_or_else(default)
+    }
+
+    /// Returns who may do what, if that is safe.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`]: actions, and an address that other machines reach, need a token.
+    pub fn access(&self) -> Result<Access, SettingsError> {
+        let is_local = self.listen().is_loopback();
+        match &self.inspector_token {
+            None if self.allow_actions || !is_local => {
+                return Err(SettingsError::Missing {
+                    setting: "inspector_token",
+                    why: "actions need it, and so does an Inspector that other machines reach",
+                });
+            }
+            Some(token) if token.reveal().len() < TOKEN_LEN_MIN => {
+                return Err(SettingsError::Refused {
+                    setting: "inspector_token",
+                    why: format!("it needs at least {TOKEN_LEN_MIN} characters"),
+                });
+            }
+            None | Some(_) => {}
+        }
+        Ok(Access {
+            token: self.inspector_token.clone(),
+            allow_actions: self.allow_actions,
+            is_local,
+        })
+    }
+}
+
+/// Shows a cluster: where objects live, why, and what is going on. Looks from outside, so it may
+/// come and go without the cluster noticing.
+#[derive(Debug, Parser)]
+#[command(name = "steading-inspector", version, max_term_width = 100)]
+pub struct Program {
+    /// Print JSON: one line for each event.
+    #[arg(long)]
+    pub json: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: ProgramSettings,
+}
+
+/// The settings of `steading-inspector`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Settings")]
+pub struct ProgramSettings {
+    /// TOML file with any of these settings; its keys are their names with underscores.
+    #[arg(long, env = "STEADING_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the cluster agrees.
+    #[command(flatten)]
+    pub store: StoreSettings,
+    /// What is served.
+    #[command(flatten)]
+    pub inspector: InspectorSettings,
+    /// What to log.
+    #[command(flatten)]
+    pub logs: LogSettings,
+}
+
+impl ProgramSettings {
+    /// Checks all settings, and returns who may do what.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], which names the setting.
+    pub fn check(&self) -> Result<Access, SettingsError> {
+        if self.store.etcd.is_empty() {
+            return Err(SettingsError::Missing {
+                setting: "etcd",
+                why: "that is where the cluster is found",
+            });
+        }
+        self.store.check()?;
+        self.logs.check()?;
+        self.inspector.access()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+// How numbers, times and sizes are written. Unknown things are a dash.
+export const DASH = "–";
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+export const number = (value) => (value == null ? DASH : whole.format(value));
+
+export function rate(value) {
+  if (value == null) return DASH;
+  if (value > 0 && value < 10) return value.toFixed(1);
+  return value < 10000 ? whole.format(value) : short.format(value);
+}
+
+export function seconds(value) {
+  if (value == null) return DASH;
+  if (value === 0) return "0";
+  if (value < 0.001) return `${Number((value * 1e6).toPrecision(2))} µs`;
+  if (value < 1) return `${Number((value * 1e3).toPrecision(2))} ms`;
+  if (value < 60) return `${Number(value.toPrecision(2))} s`;
+  return span(value);
+}
+
+export function span(value) {
+  if (value == null) return DASH;
+  if (value < 60) return `${Math.round(value)} s`;
+  if (value < 3600) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  if (value < 86400) return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
+  return `${Math.floor(value / 86400)} d ${Math.round((value % 86400) / 3600)} h`;
+}
+
+export function bytes(value) {
+  if (value == null) return DASH;
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+export const percent = (part) => (part == null ? DASH : `${Math.round(part * 100)} %`);
+
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const date = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+
+export const time = (ms) => (ms ? clock.format(ms) : DASH);
+
+export const dateTime = (ms) => (ms ? date.format(ms) : DASH);
+
+export const ago = (ms, now = Date.now()) => (ms ? `${span(Math.max(0, (now - ms) / 1000))} ago` : DASH);
+
+// What a colour of the style sheet is now, in a form that canvases know.
+export function colour(name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
+}
+
+export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;

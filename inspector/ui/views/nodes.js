@@ -1,0 +1,164 @@
+// Nodes and zones: who calls whom, how busy each is, and what may be done with it.
+import { html } from "../vendor/preact.js";
+import { cluster, counts, figuresOf, useCluster } from "../store.js";
+import { bytes, number, percent, plural, rate, seconds } from "../format.js";
+import { Badge, Bar, Card, Empty, NodeLink, Stat } from "../parts.js";
+import { ask } from "../act.js";
+import { colourOf } from "../map/colours.js";
+import { EventList } from "./overview.js";
+
+const WIDTH = 760;
+const HEIGHT = 380;
+
+// Places the nodes on an oval, those of a zone beside each other.
+function places(nodes) {
+  const sorted = [...nodes].sort((a, b) => (a.zone ?? "~").localeCompare(b.zone ?? "~") || a.id.localeCompare(b.id, "en", { numeric: true }));
+  const zones = [...new Set(sorted.map((node) => node.zone))];
+  const gap = zones.length > 1 ? 0.6 : 0;
+  const total = sorted.length + gap * zones.length;
+  let step = 0;
+  let zone = sorted[0]?.zone;
+  const spots = new Map();
+  for (const node of sorted) {
+    if (node.zone !== zone) step += gap;
+    zone = node.zone;
+    const angle = (step / total) * 2 * Math.PI - Math.PI / 2;
+    spots.set(node.id, { x: WIDTH / 2 + 280 * Math.cos(angle), y: HEIGHT / 2 + 112 * Math.sin(angle), angle });
+    step += 1;
+  }
+  return spots;
+}
+
+function Flow({ from, to, calls, most }) {
+  if (!from || !to || calls < 0.05) return null;
+  const width = 1 + 6 * Math.sqrt(calls / most);
+  // Both directions are curved to their own side, so that each is seen.
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const length = Math.hypot(dx, dy) || 1;
+  const bend = Math.min(46, length / 5);
+  const [cx, cy] = [(from.x + to.x) / 2 - (dy / length) * bend, (from.y + to.y) / 2 + (dx / length) * bend];
+  const d = `M${from.x} ${from.y} Q${cx} ${cy} ${to.x} ${to.y}`;
+  return html`<g class="flow" style=${{ "--seconds": `${Math.max(0.4, 2.5 - Math.log10(calls + 1) / 2)}s` }}>
+    <path d=${d} style=${{ strokeWidth: width, stroke: from.colour }} />
+    <path class="dash" d=${d} style=${{ strokeWidth: Math.max(1.5, width * 0.6) }} />
+    <title>${`${from.name} → ${to.name}: ${rate(calls)} calls/s`}</title>
+  </g>`;
+}
+
+function Topology() {
+  const { nodes, figures } = useCluster("nodes", "figures", "shards");
+  const totals = counts();
+  const spots = places(nodes);
+  const spot = (name) => spots.has(name) && { ...spots.get(name), name, colour: colourOf(name) };
+  const flows = nodes.flatMap((node) =>
+    Object.entries(figuresOf(node.id)?.sends_per_second ?? {}).map(([to, calls]) => ({ from: node.id, to, calls })));
+  const most = Math.max(1, ...flows.map((flow) => flow.calls));
+  const shardsMost = Math.max(1, ...nodes.map((node) => totals.ownedBy(node.id)));
+  return html`<${Card} title="Who calls whom" aside=${figures ? `${rate(flows.reduce((sum, flow) => sum + flow.calls, 0))} calls/s between nodes` : ""}>
+    <svg class="topology" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Calls between nodes">
+      ${flows.map((flow) => html`<${Flow} key=${`${flow.from} ${flow.to}`} from=${spot(flow.from)} to=${spot(flow.to)} calls=${flow.calls} most=${most} />`)}
+      ${nodes.map((node) => {
+        const { x, y } = spots.get(node.id);
+        const radius = node.weight > 0 ? 20 + 14 * Math.sqrt(totals.ownedBy(node.id) / shardsMost) : 16;
+        const stale = figuresOf(node.id)?.stale;
+        return html`<a key=${node.id} href="#/nodes/${encodeURIComponent(node.id)}" class="peer ${stale ? "stale" : ""}">
+          <circle cx=${x} cy=${y} r=${radius} style=${{ fill: node.weight > 0 ? colourOf(node.id) : "var(--card)", stroke: colourOf(node.id) }} />
+          ${node.id === cluster.info.leader && html`<circle class="leads" cx=${x} cy=${y} r=${radius + 5} />`}
+          <text x=${x} y=${y + 4} class="count">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</text>
+          <text x=${x} y=${y + radius + 17}>${node.id}</text>
+          <text x=${x} y=${y + radius + 31} class="small">${[node.zone, node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>
+        </a>`;
+      })}
+    </svg>
+    <p class="note">The number is a node’s shards, a line’s width the calls a second from one node to another; a ring marks the leader.</p>
+  </${Card}>`;
+}
+
+function Row({ node, totals }) {
+  const figures = figuresOf(node.id) ?? {};
+  return html`<tr class=${figures.stale ? "stale" : ""} data-node=${node.id}>
+    <th scope="row"><${NodeLink} name=${node.id} />${node.id === cluster.info.leader && html`<small class="mark">leader</small>`}</th>
+    <td><${Badge} state=${figures.stale ? "stale" : node.state} />${node.cordoned && html`<${Badge} state="cordoned" />`}</td>
+    <td>${node.zone ?? "–"}</td>
+    <td class="n">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</td>
+    <td class="n">${number(figures.objects)}</td>
+    <td class="n">${rate(figures.calls_per_second)}</td>
+    <td class="n">${seconds(figures.turn_p99)}</td>
+    <td class="w"><${Bar} part=${figures.cpu} warn=${0.85} /> ${percent(figures.cpu)}</td>
+    <td class="w"><${Bar} part=${figures.memory_max_bytes ? figures.memory_bytes / figures.memory_max_bytes : 0} warn=${0.9} /> ${bytes(figures.memory_bytes)}</td>
+    <td class="n">${rate(figures.waits_per_second)}</td>
+    <td class="n">${seconds(figures.fence_margin_seconds)}</td>
+    <td>${node.version}</td>
+  </tr>`;
+}
+
+function Table() {
+  const { nodes } = useCluster("nodes", "figures", "shards", "info");
+  const totals = counts();
+  return html`<${Card} title=${plural(nodes.length, "node")}>
+    <div class="scroll"><table>
+      <thead><tr><th>Node</th><th>State</th><th>Zone</th><th class="n">Shards</th><th class="n">Objects</th><th class="n">Calls/s</th>
+        <th class="n">Turn p99</th><th>CPU</th><th>Memory</th><th class="n">Waits/s</th><th class="n">Fence</th><th>Version</th></tr></thead>
+      <tbody>${nodes.map((node) => html`<${Row} key=${node.id} node=${node} totals=${totals} />`)}</tbody>
+    </table></div>
+    ${nodes.length === 0 && html`<${Empty}>No node is registered.</${Empty}>`}
+  </${Card}>`;
+}
+
+const ACTIONS = {
+  drain: ["Drain", "Its shards move to other nodes while it serves; then it leaves and its process exits.", true],
+  undrain: ["Undrain", "It stays, and keeps what it still has.", false],
+  cordon: ["Cordon", "It keeps what it has and gets nothing more.", false],
+  uncordon: ["Uncordon", "It gets shards again.", false],
+};
+
+const Action = ({ node, verb }) => {
+  const [button, text, danger] = ACTIONS[verb];
+  const question = { title: `${button} ${node}?`, text, button, danger, path: `nodes/${encodeURIComponent(node)}/${verb}`, body: {} };
+  return html`<button data-action=${verb} onClick=${() => ask(question)}>${button} …</button>`;
+};
+
+function One({ name }) {
+  const { nodes } = useCluster("nodes", "figures", "shards");
+  const node = nodes.find((node) => node.id === name);
+  if (!node) return html`<${Card} title=${name}><p>No live node has this name. Its shards are placed elsewhere as soon as its lease ends.</p>
+    <${EventList} limit=${20} filter=${(event) => event.node === name} /></${Card}>`;
+  const totals = counts();
+  const figures = figuresOf(name) ?? {};
+  const sends = Object.entries(figures.sends_per_second ?? {});
+  return html`
+    <${Card} title=${name} aside=${html`<${Badge} state=${node.state} />${node.cordoned && html`<${Badge} state="cordoned" />`}`}>
+      ${figures.error && html`<p class="bad">It does not answer: ${figures.error}. Its figures are ${figures.age_ms == null ? "not known" : `${seconds(figures.age_ms / 1000)} old`}.</p>`}
+      <dl class="stats">
+        <${Stat} name="Shards" value=${number(totals.ownedBy(name))} note=${`${number(totals.targetedAt(name))} targeted`} href="#/shard?node=${encodeURIComponent(name)}" />
+        <${Stat} name="Objects" value=${number(figures.objects)} href="#/objects?node=${encodeURIComponent(name)}" />
+        <${Stat} name="Calls" value=${rate(figures.calls_per_second)} unit="/s" />
+        <${Stat} name="Turns p50 / p99" value=${`${seconds(figures.turn_p50)} / ${seconds(figures.turn_p99)}`} />
+        <${Stat} name="CPU" value=${percent(figures.cpu)} />
+        <${Stat} name="Memory" value=${bytes(figures.memory_bytes)} note=${figures.memory_max_bytes ? `of ${bytes(figures.memory_max_bytes)}` : undefined} />
+        <${Stat} name="Mailbox waits" value=${rate(figures.waits_per_second)} unit="/s" note=${`${rate(figures.refusals_per_second)}/s refused`} />
+        <${Stat} name="Fence margin" value=${seconds(figures.fence_margin_seconds)} note="at its last keep-alive" />
+        <${Stat} name="Parked calls" value=${number(figures.parked)} />
+      </dl>
+      <dl class="facts">
+        <dt>Life</dt><dd class="mono">${node.incarnation}</dd>
+        <dt>gRPC</dt><dd class="mono">${node.grpc}</dd>
+        <dt>HTTP</dt><dd class="mono">${node.http ?? "–"}</dd>
+        <dt>Zone</dt><dd>${node.zone ?? "–"}</dd>
+        <dt>Weight</dt><dd>${node.weight}</dd>
+        <dt>Version</dt><dd>${node.version}</dd>
+        <dt>Types</dt><dd>${node.object_types.join(", ") || "–"}</dd>
+        <dt>Labels</dt><dd>${Object.entries(node.labels).map(([key, value]) => `${key}=${value}`).join(", ") || "–"}</dd>
+        <dt>Calls to</dt><dd>${sends.length ? sends.map(([to, calls]) => html`<div><${NodeLink} name=${to} /> ${rate(calls)}/s</div>`) : "no other node"}</dd>
+      </dl>
+      <div class="row actions">
+        ${node.state === "draining" ? html`<${Action} node=${name} verb="undrain" />` : html`<${Action} node=${name} verb="drain" />`}
+        ${node.cordoned ? html`<${Action} node=${name} verb="uncordon" />` : html`<${Action} node=${name} verb="cordon" />`}
+      </div>
+    </${Card}>
+    <${Card} title="What happened to it"><${EventList} limit=${20} filter=${(event) => event.node === name} /></${Card}>`;
+}
+
+export const Nodes = ({ name }) => name
+  ? html`<p class="crumbs"><a href="#/nodes">Nodes</a> / ${name}</p><${One} name=${name} />`
+  : html`<${Topology} /><${Table} />`;

@@ -155,6 +155,16 @@ impl Cluster {
         }
     }
 
+    /// Starts to measure how shards of this cluster move.
+    pub fn bench_moves(&self, more: &[&str]) -> Process {
+        let (etcd, prefix) = (&self.etcd, &self.prefix);
+        let mut args = vec![
+            "bench", "moves", "--json", "--etcd", etcd, "--prefix", prefix,
+        ];
+        args.extend(more);
+        Process::start("bench", steading(), args)
+    }
+
     /// Starts a node and waits until it listens.
     pub async fn start(&self, id: &str) -> Node {
         let mut node = self.launch(id, &[]);

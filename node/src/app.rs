@@ -205,6 +205,9 @@ fn supervised(command: &Command) -> Option<(&Settings, Role)> {
     let (settings, role) = match command {
         Command::Node(args) => (&args.settings, Role::Node),
         Command::Gate(args) => (&args.settings, Role::Gate),
+        Command::BenchPart {
+            part: bench::Part::Node(args),
+        } => (&args.settings, Role::Node),
         Command::Dev(_)
         | Command::Status(_)
         | Command::Nodes(_)

@@ -10,11 +10,14 @@ mod local;
 mod lookup;
 mod mailbox;
 mod memory;
+mod moves;
 mod objects;
 mod remote;
 mod report;
 mod start;
+mod views;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::app::App;
 use crate::args::NodeArgs;
 use crate::exit::Exit;
+use crate::samples::Counter;
 use crate::settings::Role;
 use crate::{output, process};
 use report::{Figure, Report};
@@ -40,7 +44,23 @@ pub(crate) struct BenchArgs {
     /// How long each measurement of a rate lasts.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) time: Duration,
-    /// The etcd program, for `remote`, `start` and `failover`.
+    /// How many times `moves` moves a single shard in each round.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) moves: u32,
+    /// Endpoints of etcd, comma-separated: `moves` measures the cluster that is there, and starts
+    /// and kills nothing. Its nodes must host the sample object `Counter`. Each shard is moved back;
+    /// where nodes have equally many, the planner moves another in return.
+    #[arg(long, value_name = "URL,…", value_delimiter = ',')]
+    pub(crate) etcd: Vec<String>,
+    /// Prefix of that cluster's keys.
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "/steading/",
+        requires = "etcd"
+    )]
+    pub(crate) prefix: String,
+    /// The etcd program, for `remote`, `start`, `failover` and `moves`.
     #[arg(
         long,
         env = "STEADING_BENCH_ETCD",
@@ -64,8 +84,11 @@ pub(crate) enum What {
     Remote,
     /// Cold start of three nodes.
     Start,
-    /// A crash, and a restart under the same ID.
+    /// A crash, a restart under the same ID, and a crash under `--supervise`.
     Failover,
+    /// Calls while shards move: one by one, as a node joins or drains, as all restart, and as the
+    /// leader dies.
+    Moves,
     /// Bytes per idle object.
     Memory,
     /// Everything.
@@ -91,14 +114,16 @@ pub(crate) enum Part {
 /// Measures, and prints or writes the report.
 pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
     let mut figures = Vec::new();
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a good template"));
-    bar.enable_steady_tick(Duration::from_millis(100));
+    anyhow::ensure!(
+        args.etcd.is_empty() || args.what == What::Moves,
+        "only `bench moves` measures a cluster that exists (`--etcd`)"
+    );
+    let progress = Progress::new();
     for what in args.what.parts() {
-        bar.set_message(format!("measuring {what:?}"));
-        figures.extend(measure(what, args).await?);
+        progress.tell(&format_args!("{what:?}"));
+        figures.extend(measure(what, args, &progress).await?);
     }
-    bar.finish_and_clear();
+    progress.end();
     let report = Report::new(figures, args);
     match &args.markdown {
         Some(file) if file.as_os_str() != "-" => std::fs::write(file, report.markdown())?,
@@ -109,25 +134,47 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(what: What, args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
+/// Shows on a terminal what is being measured.
+struct Progress(ProgressBar);
+
+impl Progress {
+    fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a good template"));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+
+    fn tell(&self, what: &impl Display) {
+        self.0.set_message(format!("measuring {what}"));
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+async fn measure(what: What, args: &BenchArgs, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     match what {
         What::Lookup => lookup::measure(args).await,
         What::Local => local::measure(args).await,
         What::Remote => remote::measure(args).await,
         What::Start => start::measure(args).await,
         What::Failover => failover::measure(args).await,
+        What::Moves => moves::measure(args, progress).await,
         What::Memory => memory::measure(args).await,
         What::All => unreachable!("it was split into its parts"),
     }
 }
 
 impl What {
-    const EACH: [Self; 6] = [
+    const EACH: [Self; 7] = [
         Self::Lookup,
         Self::Local,
         Self::Remote,
         Self::Start,
         Self::Failover,
+        Self::Moves,
         Self::Memory,
     ];
 
@@ -139,6 +186,7 @@ impl What {
             | Self::Remote
             | Self::Start
             | Self::Failover
+            | Self::Moves
             | Self::Memory => vec![self],
         }
     }
@@ -148,7 +196,9 @@ impl What {
 pub(crate) async fn run_part(part: Part, json: bool) -> anyhow::Result<Exit> {
     match part {
         Part::Node(args) => {
-            let app = App::new().register::<objects::Tally>();
+            let app = App::new()
+                .register::<objects::Tally>()
+                .register::<Counter>();
             Ok(process::run(&app, &args.settings, Role::Node, json).await?)
         }
         Part::Echo => remote::echo().await,

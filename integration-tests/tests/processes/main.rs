@@ -3,6 +3,7 @@
 //! All clusters share one etcd, each under a prefix of its own; a test that harms etcd starts one
 //! for itself.
 
+mod bench;
 mod commands;
 mod failover;
 mod membership;

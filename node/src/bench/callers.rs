@@ -86,7 +86,8 @@ pub(super) async fn load<C: Caller>(callers: Vec<C>, time: Duration) -> Load {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// Returns an empty histogram of times in nanoseconds, up to a minute.
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("good bounds")
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
@@ -13,6 +14,9 @@ use tokio::time::timeout;
 
 /// How long a process may take to say that it is there. Far above the expected.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a process may take to end once it was told to. Far above the drain timeout.
+const END_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A process that is killed when this is dropped.
 #[derive(Debug)]
@@ -65,6 +69,31 @@ impl Child {
     /// Kills it and waits until it is gone.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.process.kill().await?)
+    }
+
+    /// Tells it to end, waits until it is gone, and returns how it ended.
+    pub(super) async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
+        kill_process(self.pid()?, Signal::TERM)?;
+        let ended = timeout(END_TIMEOUT, self.process.wait()).await;
+        Ok(ended.context("a process does not end")??)
+    }
+
+    /// Kills the process that this one supervises, and waits for nothing.
+    pub(super) fn kill_supervised(&self) -> anyhow::Result<()> {
+        let pid = self.pid()?.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.context("the system does not tell of children")?;
+        let child = children.split_whitespace().next();
+        let child = child.and_then(|child| Pid::from_raw(child.parse().ok()?));
+        Ok(kill_process(
+            child.context("it supervises nothing")?,
+            Signal::KILL,
+        )?)
+    }
+
+    fn pid(&self) -> anyhow::Result<Pid> {
+        let pid = self.process.id().and_then(|id| i32::try_from(id).ok());
+        pid.and_then(Pid::from_raw).context("it has ended already")
     }
 }
 
@@ -145,9 +174,19 @@ pub(super) struct NodeProcess {
 impl NodeProcess {
     /// Starts a node of the cluster under `prefix`; it need not have joined when this returns.
     pub(super) async fn start(etcd: &Etcd, prefix: &str, id: &str) -> anyhow::Result<Self> {
+        Self::start_with(etcd, prefix, id, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub(super) async fn start_with(
+        etcd: &Etcd,
+        prefix: &str,
+        id: &str,
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
         let etcd = format!("--etcd={}", etcd.endpoint());
         let (prefix, id) = (format!("--prefix={prefix}"), format!("--node-id={id}"));
-        let mut child = Child::part(&[
+        let arguments = [
             "node",
             &etcd,
             &prefix,
@@ -155,7 +194,8 @@ impl NodeProcess {
             "--grpc-listen=127.0.0.1:0",
             "--http-listen=127.0.0.1:0",
             "--replace=always",
-        ])?;
+        ];
+        let mut child = Child::part(&[&arguments, more].concat())?;
         let line: serde_json::Value = serde_json::from_str(&child.next_line().await?)?;
         let Some(http) = line["http"].as_str() else {
             bail!("a node says where it listens, not {line}");
@@ -185,5 +225,14 @@ impl NodeProcess {
     /// Kills it without a goodbye.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await
+    }
+    /// Has it drain and leave, waits until it is gone, and returns how it ended.
+    pub(super) async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
+        self.child.terminate().await
+    }
+
+    /// Kills the node, but not the process that supervises it.
+    pub(super) fn kill_supervised(&self) -> anyhow::Result<()> {
+        self.child.kill_supervised()
     }
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
 use steading::ids::{NodeId, ShardId};
 use steading::object::Object;
-use steading::placement::{ClusterView, Weight};
+use steading::placement::Weight;
 use steading::{CallError, Node, Tasks};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +16,7 @@ use super::BenchArgs;
 use super::children::{Etcd, NodeProcess};
 use super::objects::Tally;
 use super::report::{Figure, Goal};
+use super::views::{LIMIT, all_owned, owned_by, sees};
 
 /// The lease's default time to live and what is allowed on top, in milliseconds.
 const CRASH_GOAL_MS: f64 = 5600.0;
@@ -24,19 +24,20 @@ const CRASH_GOAL_MS: f64 = 5600.0;
 /// The bound for a restart under the same ID, in milliseconds.
 const RESTART_GOAL_MS: f64 = 500.0;
 
+/// The bound for a crash under `--supervise`, in milliseconds.
+const SUPERVISED_GOAL_MS: f64 = 300.0;
+
 /// So many callers make the load.
 const CALLERS: u64 = 16;
 
-/// Far above the expected: expiry means a bug.
-const LIMIT: Duration = Duration::from_mins(1);
-
-/// Measures a crash, and a crash with a restart under the same ID.
+/// Measures a crash, a crash with a restart under the same ID, and a crash under `--supervise`.
 pub(super) async fn measure(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
     let etcd = Etcd::start(&args.etcd_program).await?;
-    let (mut crashes, mut restarts) = (Vec::new(), Vec::new());
+    let (mut crashes, mut restarts, mut supervised) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..args.rounds {
-        crashes.push(crash(&etcd, &format!("/crash-{round}/"), After::Nothing).await?);
-        restarts.push(crash(&etcd, &format!("/restart-{round}/"), After::Restart).await?);
+        crashes.push(crash(&etcd, &format!("/crash-{round}/"), How::Alone).await?);
+        restarts.push(crash(&etcd, &format!("/restart-{round}/"), How::Restarted).await?);
+        supervised.push(crash(&etcd, &format!("/supervised-{round}/"), How::Supervised).await?);
     }
     let crash = Figure::new(
         "SIGKILL of 1 of 3 nodes until every shard is served",
@@ -44,22 +45,32 @@ pub(super) async fn measure(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
         crashes,
     );
     let restart = Figure::new("the same with a restart under the same ID", "ms", restarts);
+    let supervised = Figure::new("the same under --supervise", "ms", supervised);
     Ok(vec![
         crash.goal(Goal::AtMost(CRASH_GOAL_MS)),
         restart.goal(Goal::AtMost(RESTART_GOAL_MS)),
+        supervised.goal(Goal::AtMost(SUPERVISED_GOAL_MS)),
     ])
 }
 
-/// What follows the crash.
+/// How the crash is noticed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    Nothing,
-    Restart,
+enum How {
+    /// The lease runs out.
+    Alone,
+    /// Its successor under the same ID ends the lease.
+    Restarted,
+    /// Whoever supervises it ends the lease.
+    Supervised,
 }
 
 /// Returns the milliseconds from the kill until an object of every shard answers.
-async fn crash(etcd: &Etcd, prefix: &str, after: After) -> anyhow::Result<f64> {
-    let nodes = ["n0", "n1", "n2"].map(|id| NodeProcess::start(etcd, prefix, id));
+async fn crash(etcd: &Etcd, prefix: &str, how: How) -> anyhow::Result<f64> {
+    let more: &[&str] = match how {
+        How::Alone | How::Restarted => &[],
+        How::Supervised => &["--supervise"],
+    };
+    let nodes = ["n0", "n1", "n2"].map(|id| NodeProcess::start_with(etcd, prefix, id, more));
     let mut nodes = try_join_all(nodes).await?;
     try_join_all(nodes.iter().map(NodeProcess::ready)).await?;
     let gate = Node::builder()
@@ -69,19 +80,20 @@ async fn crash(etcd: &Etcd, prefix: &str, after: After) -> anyhow::Result<f64> {
         .weight(Weight::GATE)
         .start()
         .await?;
-    timeout(LIMIT, all_owned(&gate))
-        .await
-        .context("shards stay unowned")?;
+    let view = sees(&gate, "every shard has an owner", all_owned).await?;
     let victim = NodeId::new("n2")?;
-    let lost = owned_by(&gate.view(), &victim);
+    let lost = owned_by(&view, &victim);
 
     let tasks = Tasks::new();
     let answered = make_load(&gate, &tasks);
     let started = Instant::now();
-    nodes[2].kill().await?;
-    let restarted = match after {
-        After::Nothing => None,
-        After::Restart => Some(NodeProcess::start(etcd, prefix, victim.as_str()).await?),
+    match how {
+        How::Alone | How::Restarted => nodes[2].kill().await?,
+        How::Supervised => nodes[2].kill_supervised()?,
+    }
+    let restarted = match how {
+        How::Restarted => Some(NodeProcess::start(etcd, prefix, victim.as_str()).await?),
+        How::Alone | How::Supervised => None,
     };
     timeout(LIMIT, all_answer(&gate, &lost))
         .await
@@ -92,31 +104,6 @@ async fn crash(etcd: &Etcd, prefix: &str, after: After) -> anyhow::Result<f64> {
     gate.stop().await;
     drop(restarted);
     Ok(took)
-}
-
-async fn all_owned(gate: &Node) {
-    let mut views = gate.subscribe();
-    let owned = |view: &Arc<ClusterView>| {
-        view.meta
-            .shard_count
-            .shards()
-            .all(|shard| view.live_owner(shard).is_some())
-    };
-    views
-        .wait_for(owned)
-        .await
-        .expect("the node lives")
-        .meta
-        .shard_count
-        .get();
-}
-
-fn owned_by(view: &ClusterView, node: &NodeId) -> Vec<ShardId> {
-    let owns = |shard: &ShardId| {
-        view.live_owner(*shard)
-            .is_some_and(|owner| owner.node == *node)
-    };
-    view.meta.shard_count.shards().filter(owns).collect()
 }
 
 /// Calls objects all over the cluster until the tasks are stopped; counts the answers.

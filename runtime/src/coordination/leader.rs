@@ -30,6 +30,7 @@
 //!
 //! Gates and nodes that are joining or draining do not stand: gates come and go without effect.
 
+mod answered;
 mod book;
 mod changes;
 mod commanding;

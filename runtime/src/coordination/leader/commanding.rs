@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::answered::Answered;
 use super::book::Open;
 use super::deciding::{Deciding, Wanted, is_ordered};
 use super::draft::Draft;
@@ -28,13 +29,6 @@ pub(super) struct Ordered<'c> {
     pub(super) ask: &'c AskPlanner<'c>,
 }
 
-/// What a command comes to: changes to be written, and the answer if they are.
-#[derive(Debug)]
-pub(super) struct Answered<'v> {
-    pub(super) draft: Draft<'v>,
-    pub(super) done: Done,
-}
-
 impl<'v> Deciding<'v, '_> {
     /// Draws up what a command changes.
     ///
@@ -44,10 +38,11 @@ impl<'v> Deciding<'v, '_> {
     pub(super) fn obey(&self, ordered: &Ordered<'_>) -> Result<Answered<'v>, Refusal> {
         let mut draft = Draft::new(self.view, self.book, self.now);
         let draft_mut = &mut draft;
+        let mut judged = None;
         let mut done = match ordered.command {
             Command::Pin { shard, node } => self.pin(draft_mut, ordered, *shard, node.as_ref())?,
             Command::Unpin { shard } => self.unpin(draft_mut, ordered, *shard)?,
-            Command::Move { moves } => self.move_shards(draft_mut, ordered, moves)?,
+            Command::Move { moves } => self.move_shards(draft_mut, ordered, moves, &mut judged)?,
             Command::Cordon { node } => self.cordon(draft_mut, node)?,
             Command::Uncordon { node } => self.uncordon(draft_mut, node),
             Command::Release { shard } => self.release(draft_mut, ordered, *shard)?,
@@ -62,7 +57,11 @@ impl<'v> Deciding<'v, '_> {
         if let Some(plan) = draft.begun() {
             done.plan = Some((*plan).clone());
         }
-        Ok(Answered { draft, done })
+        Ok(Answered {
+            draft,
+            done,
+            judged,
+        })
     }
 
     fn pin(
@@ -130,6 +129,7 @@ impl<'v> Deciding<'v, '_> {
         draft: &mut Draft<'v>,
         ordered: &Ordered<'_>,
         moves: &[(ShardId, NodeId)],
+        judged: &mut Option<Plan>,
     ) -> Result<Done, Refusal> {
         let wanted: BTreeMap<ShardId, NodeId> = moves.iter().cloned().collect();
         let malformed = |detail: String| Err(Refusal::new(RefusalCode::Malformed, detail));
@@ -157,7 +157,7 @@ impl<'v> Deciding<'v, '_> {
         }
         let command =
             |(shard, node): &(ShardId, NodeId)| (*shard, planner::Command::Move(node.clone()));
-        admitted(ordered, &left.iter().map(command).collect())?;
+        *judged = Some(admitted(ordered, &left.iter().map(command).collect())?);
         self.order_moves(draft, ordered, &left, Reason::Manual)?;
         Ok(changed(match left.as_slice() {
             [(shard, node)] => format!("shard {shard} moves to {node}"),
@@ -400,16 +400,16 @@ impl<'v> Deciding<'v, '_> {
     }
 }
 
-/// Asks the planner whether commands may be.
+/// Asks the planner whether commands may be, and returns what it would do then.
 fn admitted(
     ordered: &Ordered<'_>,
     commands: &BTreeMap<ShardId, planner::Command>,
-) -> Result<(), Refusal> {
+) -> Result<Plan, Refusal> {
     let (plan, _) = (ordered.ask)(commands, None);
     let mut refused = plan.refused.iter();
     match refused.find(|(shard, _)| commands.contains_key(shard)) {
         Some((shard, why)) => Err(Refusal::of_shard(*shard, why)),
-        None => Ok(()),
+        None => Ok(plan),
     }
 }
 

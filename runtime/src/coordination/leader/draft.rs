@@ -43,6 +43,18 @@ impl<'a> Draft<'a> {
         !self.targets.is_empty() || self.orders.is_some()
     }
 
+    /// Returns the view as it is once this is written, if nothing else changes.
+    pub(super) fn view_after(&self) -> ClusterView {
+        let mut view = self.view.clone();
+        for (shard, target) in &self.targets {
+            view.targets.set(*shard, target.clone());
+        }
+        if let Some(orders) = &self.orders {
+            view.orders = orders.clone();
+        }
+        view
+    }
+
     /// Returns the ID of a plan that begins with this draft. One draft begins one plan.
     pub(super) fn plan_id(&self) -> PlanId {
         PlanId::new(self.view.revision.get())

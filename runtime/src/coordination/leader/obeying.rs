@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::Leader;
-use super::commanding::{Answered, Ordered};
+use super::answered::Answered;
+use super::commanding::Ordered;
 use super::handle::{Ask, Asked, Question};
 use super::insight::{Insight, WaitingMove};
 use super::waves::is_held;
@@ -84,15 +85,22 @@ impl Leader {
         while let Some(ask) = self.asks.next() {
             match self.obey(&ask, view, me) {
                 Err(refusal) => ask.refuse(refusal),
-                Ok(Answered { draft, done }) if !draft.changes_the_cluster() && !done.changed => {
+                Ok(Answered { draft, done, .. })
+                    if !draft.changes_the_cluster() && !done.changed =>
+                {
                     let _ = ask.answer.send(Ok(done));
                 }
-                Ok(Answered { draft, done }) => {
+                Ok(answered) => {
+                    // What was not settled before is still to be planned.
+                    let settles = answered.is_all() && self.is_settled(view);
+                    let expected = settles.then(|| answered.draft.view_after());
+                    let Answered { draft, done, .. } = answered;
                     let now = self.parts.clock.now();
                     let records = draft.book.due(now);
                     info!(command = ask.command.name(), via = %ask.via, "an operator's command");
                     match self.write(draft, &records, view, me).await {
                         Written::Yes => {
+                            self.settled = expected.map(Arc::new);
                             let _ = ask.answer.send(Ok(done));
                         }
                         Written::No => self.asks.0.push_front(ask),

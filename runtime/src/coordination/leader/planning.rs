@@ -115,7 +115,7 @@ impl Leader {
 
     /// Whether nothing that the planner's answer depends on changed since all of it was on its way.
     /// Owners count only for shards without a usable target, and a settled plan left none.
-    fn is_settled(&self, view: &ClusterView) -> bool {
+    pub(super) fn is_settled(&self, view: &ClusterView) -> bool {
         self.settled.as_ref().is_some_and(|settled| {
             settled.nodes == view.nodes
                 && settled.meta == view.meta

@@ -382,3 +382,38 @@ async fn record(rig: &Rig, plan: PlanId) -> crate::coordination::plans::PlanReco
         .filter_map(|entry| keys::decode_plan(entry, &rig.keys, rig.count).ok());
     read.find(|record| record.id == plan).expect("kept")
 }
+
+/// Returns how many shards each node owns.
+fn owned(node: &TestNode) -> Vec<usize> {
+    let view = node.view.current();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for shard in view.meta.shard_count.shards() {
+        let owner = owner(node, shard).unwrap_or_default();
+        *counts.entry(owner).or_default() += 1;
+    }
+    counts.into_values().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_that_upsets_the_division_is_answered_by_another() {
+    let rig = Rig::new(16);
+    let nodes = [
+        rig.join("a", Runs::Everything).await,
+        rig.join("b", Runs::Everything).await,
+    ];
+    tokio::time::sleep(JOINS).await;
+    let shard = shard(&rig, 3);
+    let to = another(&nodes, shard);
+    let moves = vec![(shard, to.clone())];
+    order(&nodes[0], Command::Move { moves })
+        .await
+        .expect("it can be");
+    nodes[0]
+        .sees("the shard there", |view| {
+            view.live_owner(shard).is_some_and(|owner| owner.node == to)
+        })
+        .await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(owner(&nodes[0], shard), Some(to.to_string()), "it stays");
+    assert_eq!(owned(&nodes[0]), [8, 8]);
+}

@@ -225,6 +225,17 @@ impl ShardCount {
         }
     }
 
+    /// Takes a count that no cluster can have, `1 << bits`: to measure what is pure beyond that.
+    ///
+    /// # Panics
+    ///
+    /// If `bits` is 32 or more.
+    #[doc(hidden)]
+    pub const fn beyond_max(bits: u32) -> Self {
+        assert!(bits < u32::BITS, "a shard has a number of 32 bits");
+        Self(1 << bits)
+    }
+
     /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0

@@ -58,7 +58,7 @@ mod zones;
 
 use std::collections::BTreeMap;
 
-use super::{ClusterView, OwnerRecord};
+use super::ClusterView;
 use crate::clock::Moment;
 use crate::ids::{NodeId, ShardId};
 use board::Board;
@@ -160,12 +160,4 @@ fn balance_loads(board: &mut Board<'_>, weighing: Weighing, waiting: Waiting) ->
     relief.swap();
     let weighing = relief.end();
     board.advice_on_load(&weighing)
-}
-
-/// Whether a life of this node owns the shard and is registered.
-fn is_owned_by(view: &ClusterView, record: &OwnerRecord, node: &NodeId) -> bool {
-    record
-        .owner
-        .as_ref()
-        .is_some_and(|owner| owner.node == *node && view.is_live(owner))
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::board::{Board, capacity};
+use super::board::{Board, Taker, capacity};
 use super::load::stale_after;
+use super::placing::room_of;
 use super::weighing::{Weighing, of_share};
 use super::{Advice, PinPolicy, Planning};
+use crate::ids::ShardId;
 
 impl Board<'_> {
     /// Returns what operators should know of what is on the board.
@@ -78,6 +80,11 @@ impl Board<'_> {
     }
 
     /// Looks at what would be if a zone were lost.
+    ///
+    /// No placement can make that better or worse, so it is said and not planned for: what the others
+    /// can take is the sum of their capacities, and what they must take is every shard but those
+    /// that a hard rule binds to the lost zone, or a pin to a node of it. Neither depends on where
+    /// the shards are, but for cordons, which end. Only more capacity helps, or another rule.
     fn advise_on_headroom(&self, advice: &mut Vec<Advice>) {
         let zones: BTreeMap<usize, u64> = self.zones_of_takers();
         if zones.len() < 2 {
@@ -89,7 +96,6 @@ impl Board<'_> {
             now,
             ..
         } = self.planning;
-        let capacity: Option<u64> = self.takers.iter().map(|t| t.capacity.map(u64::from)).sum();
         let uses = self.takers.iter().map(|taker| {
             let used = loads.node(taker.node, stale_after(settings), now)?;
             Some(u64::from(used.cpu_permille) * taker.weight)
@@ -97,17 +103,12 @@ impl Board<'_> {
         let used: Option<u64> = uses.sum();
         let weights: u64 = zones.values().sum();
         for (zone, weight) in &zones {
-            let inside = || self.takers.iter().filter(|taker| taker.zone == *zone);
-            if let Some(capacity) = capacity {
-                let lost: u64 = inside().filter_map(|t| t.capacity).map(u64::from).sum();
-                let count: u64 = self.takers.iter().map(|t| u64::from(t.count())).sum();
-                let short = count.saturating_sub(capacity - lost);
-                if short > 0 {
-                    advice.push(Advice::ZoneWithoutHeadroom {
-                        zone: self.zones.name(*zone).into(),
-                        shards: u32::try_from(short).unwrap_or(u32::MAX),
-                    });
-                }
+            let short = self.short_without(*zone);
+            if short > 0 {
+                advice.push(Advice::ZoneWithoutHeadroom {
+                    zone: self.zones.name(*zone).into(),
+                    shards: u32::try_from(short).unwrap_or(u32::MAX),
+                });
             }
             let others = (weights - weight).max(1);
             if let Some(cpu) = used.map(|used| used / others).filter(|cpu| *cpu > 1000) {
@@ -117,6 +118,32 @@ impl Board<'_> {
                 });
             }
         }
+    }
+
+    /// Returns how many shards would find no room in the other zones if a zone were lost.
+    fn short_without(&self, zone: usize) -> u64 {
+        let (inside, others): (Vec<_>, Vec<_>) =
+            self.takers.iter().partition(|taker| taker.zone == zone);
+        let (room, above) = room_of(others);
+        if room >= self.planning.view.meta.shard_count.get().into() {
+            return 0; // As mostly, where capacities are not stated: no shard has to be looked at.
+        }
+        let coming: u64 = inside.iter().map(|taker| self.could_go(taker, zone)).sum();
+        u64::saturating_sub(coming + above, room)
+    }
+
+    /// Counts the shards of a taker that would go to other zones if its own were lost.
+    fn could_go(&self, taker: &Taker<'_>, zone: usize) -> u64 {
+        let Planning { view, settings, .. } = self.planning;
+        let waits = |shard: &ShardId| {
+            let is_pinned = match self.flags.get(shard) {
+                Some(flags) => flags.pinned,
+                None => view.targets.get(*shard).pinned,
+            };
+            let is_bound = self.zones.hard(*shard) == Some(zone);
+            is_bound || is_pinned && settings.pin_policy == PinPolicy::Wait
+        };
+        taker.shards().filter(|shard| !waits(shard)).count() as u64
     }
 
     /// Returns the weight of each zone with takers.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::division::{Part, divide};
 use super::zones::Zones;
-use super::{Planning, Reason, Standings, is_owned_by};
+use super::{Planning, Reason, Standings};
 use crate::clock::Moment;
 use crate::ids::{NodeId, ShardCount, ShardId};
 use crate::placement::{ClusterView, NodeRecord};
@@ -290,9 +290,11 @@ impl<'a> Board<'a> {
             view, memory, now, ..
         } = self.planning;
         let Taker { node, zone, .. } = self.takers[taker];
+        let life = view.nodes[node].incarnation;
         let mut shards = shards;
         shards.sort_by_cached_key(|shard| {
-            let is_owned = is_owned_by(view, view.owners.get(*shard), node);
+            let owner = view.owners.get(*shard).owner.as_ref();
+            let is_owned = owner.is_some_and(|o| o.incarnation == life && o.node == *node);
             let rests = memory.rests(*shard, now);
             let is_in_zone = self.zones.soft(*shard) == Some(zone);
             let step = self.steps.get(*shard);

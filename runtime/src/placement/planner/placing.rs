@@ -68,13 +68,7 @@ impl Board<'_> {
     /// Leaves only as many shards without a home as there is room, of which strays left some
     /// behind.
     fn admit_all(&mut self) {
-        let mut room: u64 = 0;
-        let mut above: u64 = 0;
-        for taker in &self.takers {
-            room += u64::from(taker.part().room());
-            let capacity = taker.capacity.filter(|_| !taker.cordoned);
-            above += u64::from(capacity.map_or(0, |most| taker.count().saturating_sub(most)));
-        }
+        let (room, above) = room_of(&self.takers);
         let needed = self.homeless.len() as u64;
         let admitted = usize::try_from(room).unwrap_or(usize::MAX);
         if self.homeless.len() > admitted {
@@ -369,6 +363,18 @@ impl Board<'_> {
         self.hold(place, shard);
         self.send(shard, place, reason, 0);
     }
+}
+
+/// Returns how many more shards takers can have, and how many they have above their capacities.
+/// Without a limit there is more room than there are shards.
+pub(super) fn room_of<'t, 'a: 't>(takers: impl IntoIterator<Item = &'t Taker<'a>>) -> (u64, u64) {
+    let (mut room, mut above) = (0, 0);
+    for taker in takers {
+        room += u64::from(taker.part().room());
+        let capacity = taker.capacity.filter(|_| !taker.cordoned);
+        above += u64::from(capacity.map_or(0, |most| taker.count().saturating_sub(most)));
+    }
+    (room, above)
 }
 
 fn joins(shard: ShardId) -> Homeless {

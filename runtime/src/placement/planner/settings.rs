@@ -57,7 +57,7 @@ pub struct PlanSettings {
     /// Default: none.
     pub zone_rules: Vec<ZoneRule>,
     /// Whether to say so if the loss of one zone would leave the others without room for its shards.
-    /// Default: yes.
+    /// Default: yes. It is only said: no placement can make more room than the others' capacities.
     pub zone_headroom: bool,
     /// From which part of the nodes' stated capacity on the plan says that it runs out, in thousandths.
     /// Default: 800.

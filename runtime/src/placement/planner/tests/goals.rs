@@ -276,6 +276,35 @@ mod capacity {
     }
 
     #[test]
+    fn headroom_counts_what_the_other_zones_would_have_to_take() {
+        check(
+            &mut World::new("a@x#4 b@y#4 c@z#4", "abcabcab"),
+            "abcabcab",
+            &[],
+        );
+        let near = "88.8 % of the nodes' capacity is used";
+        let short = |zone| format!("without zone {zone}, 2 shards would find no room");
+        let (x, y, z) = (short("x"), short("y"), short("z"));
+        let mut world = World::new("a@x#3 b@y#3 c@z#3", "abcabcab");
+        check(&mut world, "abcabcab", &[near, &x, &y, &z]);
+        world.settings.zone_headroom = false;
+        check(&mut world, "abcabcab", &[near]);
+    }
+
+    #[test]
+    fn headroom_leaves_out_what_a_rule_or_a_pin_keeps_in_the_lost_zone() {
+        let near = "80.0 % of the nodes' capacity is used";
+        let y = "without zone y, 2 shards would find no room";
+        let mut world = ruled("a@x#2 b@y#3", "aabb", Strength::Hard);
+        check(&mut world, "aabb", &[near, y]);
+        let x = "without zone x, 1 shards would find no room";
+        let mut world = World::new("a@x#2 b@y#3", "AAbb");
+        check(&mut world, "AAbb", &[near, x, y]);
+        world.settings.pin_policy = PinPolicy::Wait;
+        check(&mut world, "AAbb", &[near, y]);
+    }
+
+    #[test]
     fn a_capacity_that_is_no_number_is_ignored_loudly() {
         let said = "the capacity that a states is no number, and is ignored";
         check(&mut World::new("a#x b", "----"), "abab", &[said]);

@@ -1,10 +1,12 @@
 //! Large worlds at random, with everything in them at once.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 
 use super::super::*;
 use super::world::{World, at, id};
-use crate::placement::{NodeState, Owner, OwnerRecord, Target, Weight};
+use crate::placement::{NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight};
 
 /// Numbers that look random, and are the same for the same seed.
 #[derive(Debug)]
@@ -188,8 +190,102 @@ fn comes_to_rest(world: &mut World) {
     panic!("never at rest: {:?}", world.plan_at(super::LATER).moves);
 }
 
+/// Returns how many shards a plan says would have no room without each zone; nothing if there is
+/// other trouble already, which hides that.
+fn headroom(plan: &Plan) -> Option<BTreeMap<String, u32>> {
+    let mut short = BTreeMap::new();
+    for advice in &plan.advice {
+        if let Advice::ZoneWithoutHeadroom { zone, shards } = advice {
+            short.insert(zone.clone(), *shards);
+        }
+        let hides_it = matches!(
+            advice,
+            Advice::CapacityExhausted { .. }
+                | Advice::ZoneRuleUnmet { .. }
+                | Advice::PinnedToAbsent { .. }
+                | Advice::NoTakers { .. }
+        );
+        if hides_it {
+            return None;
+        }
+    }
+    Some(short)
+}
+
+/// Returns a world at rest, every shard where it should be, whose loads nobody knows.
+fn at_rest(mut world: World) -> World {
+    world.commands.clear();
+    world.view.orders.paused = false;
+    world.loads = Loads::default();
+    comes_to_rest(&mut world);
+    for (shard, target) in world.view.targets.clone().iter() {
+        let incarnation = crate::ids::Incarnation::new(1);
+        let owner = target.node.clone().map(|node| Owner { node, incarnation });
+        let record = OwnerRecord {
+            owner,
+            ..world.view.owners.get(shard).clone()
+        };
+        world.view.owners.set(shard, record);
+    }
+    world
+}
+
+/// Takes from every shard what binds it to where it is, and its place too if it is `bare`. A cordon
+/// binds too: it lets a node keep what it has.
+fn unbind(world: &mut World, bare: bool) {
+    world.view.orders.cordoned.clear();
+    for shard in world.view.meta.shard_count.shards() {
+        let node = world.view.targets.get(shard).node.clone();
+        let target = Target {
+            node: node.filter(|_| !bare),
+            ..Target::default()
+        };
+        world.view.targets.set(shard, target);
+        if bare {
+            world.view.owners.set(shard, OwnerRecord::default());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn headroom_is_what_a_plan_says_once_the_zone_is_lost(seed in any::<u64>()) {
+        let world = at_rest(world(seed));
+        let Some(short) = headroom(&world.plan_at(super::LATER)) else {
+            return Ok(());
+        };
+        let takes = |record: &&NodeRecord| {
+            record.state == NodeState::Active && !record.weight.is_gate()
+        };
+        let takers = world.view.nodes.values().filter(takes);
+        let zones: BTreeSet<_> = takers.map(|record| record.zone.clone()).collect();
+        for zone in zones.iter().filter(|_| zones.len() > 1) {
+            let mut lost = world.clone();
+            lost.view.nodes.retain(|_, record| record.zone != *zone);
+            let plan = lost.plan_at(super::LATER);
+            let without_room = plan.advice.iter().find_map(|advice| {
+                if let Advice::CapacityExhausted { shards } = advice {
+                    return Some(*shards);
+                }
+                None
+            });
+            let said = short.get(zone.as_deref().unwrap_or(""));
+            prop_assert_eq!(said.copied(), without_room, "{:?}", zone);
+        }
+    }
+
+    #[test]
+    fn headroom_does_not_depend_on_where_the_shards_are(seed in any::<u64>()) {
+        let (mut one, mut other) = (world(seed), world(seed));
+        unbind(&mut one, false);
+        unbind(&mut other, true);
+        let said = [one, other].map(|w| headroom(&at_rest(w).plan_at(super::LATER)));
+        if let [Some(one), Some(other)] = said {
+            prop_assert_eq!(one, other);
+        }
+    }
 
     #[test]
     fn s2_22_any_world_is_planned_without_breaking_an_invariant(seed in any::<u64>()) {

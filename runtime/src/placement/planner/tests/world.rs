@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::*;
 use crate::ids::{Incarnation, LeaseId, Revision, ShardCount};
 use crate::placement::checker::{Broken, check as broken};
-use crate::placement::{ClusterMeta, NodeRecord, NodeState, Owner, Target, Weight};
+use crate::placement::{ClusterMeta, NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight};
 
 /// A cluster, when its nodes came, changed or went, and what else a plan rests on.
 #[derive(Clone, Debug)]

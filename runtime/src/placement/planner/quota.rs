@@ -22,7 +22,9 @@ pub(in crate::placement) struct Share {
 /// do the quotas, and only if the mosts add up to less do they.
 ///
 /// Among equal remainders, who has most beyond its whole share now keeps more: that costs the
-/// fewest moves, and dividing again what was divided so gives the same.
+/// fewest moves. A bound next to a share only decides who gets an odd shard, as long as there are
+/// enough of these: else a shard that cannot leave its new home would shift the shares of all
+/// others a little. Thus dividing again what was divided so gives the same.
 pub(in crate::placement) fn quotas(total: u32, shares: &[Share]) -> Vec<u32> {
     let mut quotas: Vec<u32> = shares.iter().map(|share| share.least).collect();
     let mut open: Vec<usize> = (0..shares.len()).collect();
@@ -31,29 +33,27 @@ pub(in crate::placement) fn quotas(total: u32, shares: &[Share]) -> Vec<u32> {
     // bounds is held to them for good, so there are at most as many rounds as nodes.
     loop {
         let division = Division::of(left, shares, &open);
-        let sum = |out: fn(Division, Share) -> u64| -> u64 {
-            open.iter().map(|node| out(division, shares[*node])).sum()
+        let Some((side, held)) = division.out_of_bounds(shares, &open) else {
+            divide(division, shares, &open, &mut quotas);
+            return quotas;
         };
-        let (below, above) = (sum(Division::below_least), sum(Division::above_most));
-        if below == 0 && above == 0 {
-            break;
-        }
-        open.retain(|node| {
-            let share = shares[*node];
-            let bound = if below >= above {
-                (division.below_least(share) > 0).then_some(share.least)
-            } else {
-                (division.above_most(share) > 0).then_some(share.most)
+        open.retain(|node| !held.contains(node));
+        for node in held {
+            let bound = match side {
+                Side::Least => shares[node].least,
+                Side::Most => shares[node].most,
             };
-            if let Some(bound) = bound {
-                quotas[*node] = bound;
-                left = left.saturating_sub(bound);
-            }
-            bound.is_none()
-        });
+            quotas[node] = bound;
+            left = left.saturating_sub(bound);
+        }
     }
-    divide(left, shares, &open, &mut quotas);
-    quotas
+}
+
+/// Which bound a share is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Least,
+    Most,
 }
 
 /// How many shards are divided by how much weight.
@@ -90,24 +90,64 @@ impl Division {
         let most = u64::from(share.most).saturating_mul(self.weights);
         (self.total * share.weight).saturating_sub(most)
     }
+
+    /// Returns who must be held to its bound, all at the same side; `None`: the odd shards can go
+    /// so that everybody is within.
+    fn out_of_bounds(self, shares: &[Share], open: &[usize]) -> Option<(Side, Vec<usize>)> {
+        // Less than a whole shard is made up for by an odd one, or by none.
+        let far = |out: u64| out >= self.weights;
+        let sum = |out: fn(Self, Share) -> u64| -> u64 {
+            let outs = open.iter().map(|node| out(self, shares[*node]));
+            outs.filter(|out| far(*out)).sum()
+        };
+        let (below, above) = (sum(Self::below_least), sum(Self::above_most));
+        let all = |side, by: fn(Self, Share) -> u64, least: u64| {
+            let is_out = |node: &usize| by(self, shares[*node]) >= least;
+            Some((side, open.iter().copied().filter(is_out).collect()))
+        };
+        if below > 0 || above > 0 {
+            return if below >= above {
+                all(Side::Least, Self::below_least, self.weights)
+            } else {
+                all(Side::Most, Self::above_most, self.weights)
+            };
+        }
+        let whole: u64 = open
+            .iter()
+            .map(|n| u64::from(self.parts(shares[*n]).0))
+            .sum();
+        let odd = self.total - whole;
+        let count = |is: &dyn Fn(Share) -> bool| open.iter().filter(|n| is(shares[**n])).count();
+        let takers = count(&|share| self.above_most(share) == 0 && self.parts(share).1 > 0);
+        if count(&|share| self.below_least(share) > 0) as u64 > odd {
+            all(Side::Least, Self::below_least, 1)
+        } else if (takers as u64) < odd && takers < count(&|share| self.parts(share).1 > 0) {
+            all(Side::Most, Self::above_most, 1)
+        } else {
+            None
+        }
+    }
 }
 
 /// Divides what is left among those that no bound holds.
-fn divide(total: u32, shares: &[Share], open: &[usize], quotas: &mut [u32]) {
-    let division = Division::of(total, shares, open);
-    let mut left = total;
+fn divide(division: Division, shares: &[Share], open: &[usize], quotas: &mut [u32]) {
+    let mut left = division.total;
     let mut odd = Vec::with_capacity(open.len());
     for node in open {
         let share = shares[*node];
         let (whole, remainder) = division.parts(share);
-        left -= whole;
-        let lacks = i64::from(whole) - i64::from(share.count);
-        odd.push((Reverse(remainder), lacks, share.tie, *node));
+        left -= u64::from(whole);
         quotas[*node] = whole;
+        if division.above_most(share) == 0 {
+            let must = division.below_least(share) > 0;
+            let lacks = i64::from(whole) - i64::from(share.count);
+            odd.push((Reverse(must), Reverse(remainder), lacks, share.tie, *node));
+        }
     }
     if left > 0 {
         odd.sort_unstable();
-        for (.., node) in odd.into_iter().take(left as usize) {
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        for (.., node) in odd.into_iter().take(left) {
             quotas[node] += 1;
         }
     }
@@ -171,6 +211,26 @@ mod tests {
         assert_eq!(quotas(12, &shares), [5, 4, 3]);
         shares[0].most = 4;
         assert_eq!(quotas(12, &shares), [4, 4, 3], "less than all");
+    }
+
+    /// Every way to hold some of five nodes to what they got.
+    #[test]
+    fn p13_what_is_held_where_it_was_put_leaves_the_others_as_they_are() {
+        let weights = [(1000, 0), (988, 1), (924, 2), (3330, 0), (27, 1)];
+        for total in 0..40 {
+            let mut shares = shares(&weights);
+            let divided = quotas(total, &shares);
+            for (share, quota) in shares.iter_mut().zip(&divided) {
+                share.count = *quota;
+            }
+            for held in 0..1_u32 << weights.len() {
+                let mut shares = shares.clone();
+                for (node, quota) in divided.iter().enumerate() {
+                    shares[node].least = if held >> node & 1 == 1 { *quota } else { 0 };
+                }
+                assert_eq!(quotas(total, &shares), divided, "{total} {held:b}");
+            }
+        }
     }
 
     /// Every pair of bounds for three nodes of unequal weight.

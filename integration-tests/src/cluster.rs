@@ -430,17 +430,28 @@ pub fn node_ids(cluster: &Value) -> Vec<&str> {
 /// Returns the path of the `steading` binary, built from this very source.
 fn steading() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("steading-node", "steading"))
+    BINARY.get_or_init(|| built("steading"))
 }
 
+/// The packages of the programs that tests start. Built together, as `make integration` does: each
+/// alone would have other features, and build its dependencies anew.
+const PACKAGES: [&str; 3] = [
+    "steading-node",
+    "steading-inspector",
+    "steading-example-wordcount",
+];
+
 /// Builds a program of the workspace from this very source, and returns its path.
-pub(crate) fn built(package: &str, program: &str) -> PathBuf {
+pub(crate) fn built(program: &str) -> PathBuf {
     // Tests run from target/PROFILE/deps.
     let test = std::env::current_exe().expect("a test runs");
     let profile = test.ancestors().nth(2).expect("a folder of a profile");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--locked", "--package", package, "--bin", program]);
+    build.args(["build", "--locked"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
     build
         .arg("--target-dir")
         .arg(profile.parent().expect("target"));

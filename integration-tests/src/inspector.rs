@@ -71,5 +71,5 @@ impl Inspector {
 
 fn program() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("steading-inspector", "steading-inspector"))
+    BINARY.get_or_init(|| built("steading-inspector"))
 }

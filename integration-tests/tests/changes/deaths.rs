@@ -25,21 +25,33 @@ fn counted(plan: &Value, phase: &str) -> u64 {
     plan["counts"][phase].as_u64().unwrap_or(0)
 }
 
+/// How often a plan may be over before it is seen in the middle.
+const LOOKS_MAX: usize = 20;
+
 /// Orders all shards of one node to another, and waits until some are there and some are not.
 /// Returns those that are.
 async fn half_moved(gate: &Node, from: &str, to: &str) -> BTreeSet<u32> {
     // Nothing but this is to move.
     gate.order("/v1/pause", &json!({})).await;
     let shards = gate.shards_of(from).await;
-    let plan = gate
-        .move_shards(shards.iter().map(|shard| (*shard, to)))
-        .await;
+    let all_to = |node| shards.iter().map(move |shard| (*shard, node));
     let is_half = |plan: &Value| counted(plan, "done") >= 3 && counted(plan, "pending") >= 1;
-    let plan = gate.plan_is(plan, "in the middle", is_half).await;
-    let moves = plan["moves"].as_array().cloned().unwrap_or_default();
-    let done = moves.iter().filter(|step| step["phase"] == "done");
-    done.filter_map(|step| step["shard"].as_u64()?.try_into().ok())
-        .collect()
+    for _ in 0..LOOKS_MAX {
+        let plan = gate.move_shards(all_to(to)).await;
+        let is_over = |plan: &Value| plan["outcome"] != "running";
+        let seen = |plan: &Value| is_half(plan) || is_over(plan);
+        let plan = gate.plan_is(plan, "in the middle or over", seen).await;
+        if is_half(&plan) {
+            let moves = plan["moves"].as_array().cloned().unwrap_or_default();
+            let done = moves.iter().filter(|step| step["phase"] == "done");
+            let shards = done.filter_map(|step| step["shard"].as_u64()?.try_into().ok());
+            return shards.collect();
+        }
+        // It was over between two looks: once more, from the beginning.
+        let back = gate.move_shards(all_to(from)).await;
+        gate.plan_ends(back).await;
+    }
+    panic!("no plan was seen in the middle")
 }
 
 /// Those of the shards that these nodes own.

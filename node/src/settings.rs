@@ -135,7 +135,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
 
     /// Where objects' state is kept: `memory`, or `embedded:PATH` for a folder of this
-    /// process. Neither is shared: an object that moves to another process begins anew.
+    /// process. Neither is shared: what is moved on purpose takes its state along, but after a crash
+    /// other processes do not have it.
     /// [default: `memory`; `dev`: `embedded:./steading-data`]
     #[arg(
         long,

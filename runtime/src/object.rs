@@ -24,6 +24,7 @@ mod sweeper;
 mod timers;
 mod travel;
 mod turn;
+mod used;
 
 pub use context::Context;
 pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};
@@ -46,3 +47,4 @@ pub use travel::{
     Arriving, Packed, Packing, ParcelSum, STAGED_BYTES_MAX, STAGED_FOR_MAX, STATE_BYTES_MAX,
     StageError, StateError, Summing,
 };
+pub use used::TURNS_COUNTED;

@@ -263,6 +263,7 @@ impl PeerAdmin {
                 idle: Duration::from_millis(object.idle_ms),
                 method: object.method,
                 state_bytes: object.state_bytes,
+                turns: object.turns,
             })
         };
         reply.objects.into_iter().map(read).collect()

@@ -547,7 +547,7 @@ impl<T: Object> Live for Activation<T> {
     fn info(&self, now: u64) -> ObjectInfo {
         let mailbox = self.mailbox.lock();
         let idle_millis = if mailbox.is_quiet() {
-            now.saturating_sub(mailbox.used())
+            now.saturating_sub(mailbox.used().at())
         } else {
             0
         };
@@ -558,6 +558,7 @@ impl<T: Object> Live for Activation<T> {
             idle: Duration::from_millis(idle_millis),
             method: mailbox.running().into(),
             state_bytes: saved_len(&mailbox) as u64,
+            turns: mailbox.used().turns(),
         }
     }
 
@@ -598,7 +599,7 @@ impl<T: Object> Live for Activation<T> {
             let (mut held, used) = {
                 let mut mailbox = self.mailbox.lock();
                 match mailbox.take_last() {
-                    Some(held) => (held, mailbox.used()),
+                    Some(held) => (held, mailbox.used().at()),
                     None => return Ok(None), // It cannot be trusted, and begins anew.
                 }
             };
@@ -637,7 +638,7 @@ impl<T: Object> Live for Activation<T> {
         }
         let (held, used) = {
             let mut mailbox = self.mailbox.lock();
-            (mailbox.take_last(), mailbox.used())
+            (mailbox.take_last(), mailbox.used().at())
         };
         let timers = self.end_timers();
         self.discard();

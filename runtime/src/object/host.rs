@@ -127,6 +127,8 @@ pub struct ObjectInfo {
     pub method: String,
     /// Bytes of its state as it was last saved or loaded; zero for state that is never written.
     pub state_bytes: u64,
+    /// Turns that have ended since it was activated, modulo [`TURNS_COUNTED`](super::TURNS_COUNTED).
+    pub turns: u32,
 }
 
 impl Host {

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use tokio_util::sync::CancellationToken;
 
 use super::Access;
+use super::used::Used;
 
 /// Something that waits for its turn.
 pub(super) trait Job {
@@ -144,8 +145,7 @@ pub(super) struct Mailbox<S, J> {
         reason = "it is almost always absent: 8 bytes, not 32"
     )]
     queue: Option<Box<VecDeque<J>>>,
-    /// When the last turn ended, in the host's milliseconds.
-    used: u64,
+    used: Used,
     running: &'static str,
     cancellation: Option<CancellationToken>,
 }
@@ -158,7 +158,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
             queue: (!queue.is_empty()).then(|| Box::new(queue)),
             cancellation: None,
             running: "activate",
-            used: now,
+            used: Used::activating(now),
             readers: 0,
             gate: Gate::Open,
             ending: Ending::None,
@@ -216,7 +216,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
             self.alone = false;
             return Next::Drop(end.state);
         }
-        self.used = now;
+        self.used = self.used.and_again(now);
         self.note(if end.state.is_none() {
             Ending::Discarded
         } else if end.deactivate {
@@ -236,7 +236,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
 
     /// Ends a shared turn, whose state has been dropped.
     pub(super) fn leave_shared(&mut self, ending: Ending, now: u64) -> Next<S, J> {
-        self.used = now;
+        self.used = self.used.and_again(now);
         self.note(ending);
         self.readers -= 1;
         if self.alone {
@@ -247,7 +247,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
 
     /// Ends a shared turn of the one who works through the queue, who then goes on.
     pub(super) fn leave_shared_and_go_on(&mut self, ending: Ending, now: u64) -> Next<S, J> {
-        self.used = now;
+        self.used = self.used.and_again(now);
         self.note(ending);
         self.readers -= 1;
         self.settle()
@@ -316,7 +316,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
     /// Begins an orderly end if the object is at rest and was last used before `used_before`.
     pub(super) fn retire_if_idle(&mut self, used_before: u64) -> Option<S> {
         let at_rest = self.is_quiet() && self.gate == Gate::Open && self.queue.is_none();
-        (at_rest && self.ending == Ending::None && self.used <= used_before).then(|| self.retire())
+        (at_rest && self.ending == Ending::None && self.used.at() <= used_before).then(|| self.retire())
     }
 
     fn retire(&mut self) -> S {
@@ -420,7 +420,7 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
         self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
-    pub(super) fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> Used {
         self.used
     }
 

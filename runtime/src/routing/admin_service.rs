@@ -183,5 +183,6 @@ fn info(found: &object::ObjectInfo, node: &str) -> ObjectInfo {
         idle_ms: u64::try_from(found.idle.as_millis()).unwrap_or(u64::MAX),
         method: found.method.clone(),
         state_bytes: found.state_bytes,
+        turns: found.turns,
     }
 }

@@ -8,21 +8,23 @@ mod shards;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use steading_http::{PROBLEM_JSON, Problem};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::assets;
 use crate::board::{Board, Figures, Point, now_ms};
-use crate::guard::{may_act, may_look};
+use crate::guard::may_look;
 use crate::health::Finding;
-use crate::problem::Problem;
 use crate::snapshot::{NodeInfo, Snapshot};
 
 /// Answers, or a problem.
@@ -33,155 +35,34 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-/// Every path of the API with what it does: `GET /api` answers it, and `docs/inspector.md` has it.
-pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
-    ("GET", "/api", "This list."),
-    (
-        "GET",
-        "/api/view",
-        "The whole cluster: nodes, and a column for each fact about shards.",
+/// Where the OpenAPI document is found.
+const DOCUMENT_PATH: &str = "/api/openapi.json";
+
+/// The document's frame; its paths and schemas come from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Steading Inspector",
+        description = "What the Inspector's page asks: where objects live and why, and what \
+                       operators order. Times are milliseconds since 1970, those of plans RFC 3339. \
+                       Actions want the token in the header X-Steading-Token, or as a bearer.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    ("GET", "/api/nodes", "The live nodes with their figures."),
-    (
-        "GET",
-        "/api/figures",
-        "The figures of the cluster and its nodes.",
-    ),
-    (
-        "GET",
-        "/api/figures/history",
-        "The cluster's figures of the last hour.",
-    ),
-    (
-        "GET",
-        "/api/health",
-        "What is wrong and what to do, the worst first.",
-    ),
-    (
-        "GET",
-        "/api/heat?by=objects|calls|cpu",
-        "A number for each shard, for the map.",
-    ),
-    (
-        "GET",
-        "/api/history?since=MS",
-        "Changes of owners since a moment, and all events.",
-    ),
-    ("GET", "/api/events", "Live updates as server-sent events."),
-    ("GET", "/api/shards", "Every shard: owner, target, state."),
-    (
-        "GET",
-        "/api/shards/{shard}",
-        "A shard's story: why here, why now, what next.",
-    ),
-    (
-        "GET",
-        "/api/locate/{type}/{id}",
-        "The shard and owner of an object, which is not activated.",
-    ),
-    (
-        "GET",
-        "/api/objects?type=&prefix=&shard=&node=&after=&limit=",
-        "Live objects.",
-    ),
-    (
-        "GET",
-        "/api/types",
-        "The object types with their methods, and what their turns take.",
-    ),
-    (
-        "GET",
-        "/api/plans",
-        "The plans that are kept, newest first.",
-    ),
-    ("GET", "/api/plans/{plan}", "A plan with its moves."),
-    (
-        "POST",
-        "/api/session",
-        "Tells whether a token is good, and who it lets act.",
-    ),
-    (
-        "POST",
-        "/api/shards/{shard}/move",
-        "Moves a shard: `{\"node\": …}`.",
-    ),
-    (
-        "POST",
-        "/api/shards/{shard}/pin",
-        "Pins a shard: `{\"node\": …}`, or without: where it is.",
-    ),
-    (
-        "POST",
-        "/api/shards/{shard}/unpin",
-        "Lets a shard be moved again.",
-    ),
-    (
-        "POST",
-        "/api/shards/{shard}/release",
-        "Releases a shard from quarantine.",
-    ),
-    (
-        "POST",
-        "/api/nodes/{node}/drain",
-        "Lets a node hand over and leave.",
-    ),
-    ("POST", "/api/nodes/{node}/undrain", "Takes a drain back."),
-    (
-        "POST",
-        "/api/nodes/{node}/cordon",
-        "Gives a node nothing more.",
-    ),
-    (
-        "POST",
-        "/api/nodes/{node}/uncordon",
-        "Gives a node shards again.",
-    ),
-    (
-        "POST",
-        "/api/plans",
-        "Rebalances: `{\"dry_run\": …, \"strategy\": \"count\" or \"load\"}`.",
-    ),
-    (
-        "POST",
-        "/api/plans/{plan}/abort",
-        "Ends a plan early: `{\"reverse\": …}`.",
-    ),
-    ("POST", "/api/pause", "Pauses balancing."),
-    ("POST", "/api/resume", "Goes on balancing."),
-    (
-        "POST",
-        "/api/objects/{type}/{id}/deactivate",
-        "Ends an object's activation in order.",
-    ),
-    (
-        "POST",
-        "/api/objects/{type}/{id}/call/{method}",
-        "Calls a read-only method with the body as arguments in JSON.",
-    ),
-];
+    components(schemas(Problem))
+)]
+struct Frame;
 
 /// Returns all routes.
 pub(crate) fn router(board: Arc<Board>) -> Router {
-    let acting =
-        actions::routes().route_layer(middleware::from_fn_with_state(board.clone(), may_act));
-    let looking = Router::new()
-        .route("/api", get(routes))
-        .route("/api/view", get(view))
-        .route("/api/nodes", get(nodes))
-        .route("/api/figures", get(figures))
-        .route("/api/figures/history", get(points))
-        .route("/api/health", get(health))
-        .route("/api/heat", get(shards::heat))
-        .route("/api/history", get(shards::history))
-        .route("/api/events", get(events::events))
-        .route("/api/shards", get(shards::list))
-        .route("/api/shards/{shard}", get(shards::story))
-        .route("/api/locate/{type}/{id}", get(objects::locate))
-        .route("/api/objects", get(objects::list))
-        .route("/api/types", get(objects::types))
-        .route("/api/plans", get(plans::list))
-        .route("/api/plans/{plan}", get(plans::plan))
-        .merge(acting)
+    let (asked, document) = routes(&board).split_for_parts();
+    let document = Arc::new(with_problems(document));
+    let list = Arc::new(Listed::all(&document));
+    let looking = asked
+        .route("/api", get(move || std::future::ready(Json(list.clone()))))
+        .route(
+            DOCUMENT_PATH,
+            get(move || std::future::ready(Json(document.clone()))),
+        )
         .merge(assets::routes())
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -192,6 +73,66 @@ pub(crate) fn router(board: Arc<Board>) -> Router {
         .merge(looking)
         .layer(middleware::map_response(secured))
         .with_state(board)
+}
+
+fn routes(board: &Arc<Board>) -> OpenApiRouter<Arc<Board>> {
+    OpenApiRouter::with_openapi(Frame::openapi())
+        .routes(routes!(view))
+        .routes(routes!(nodes))
+        .routes(routes!(figures))
+        .routes(routes!(points))
+        .routes(routes!(health))
+        .routes(routes!(shards::heat))
+        .routes(routes!(shards::history))
+        .routes(routes!(events::events))
+        .routes(routes!(shards::list))
+        .routes(routes!(shards::story))
+        .routes(routes!(objects::locate))
+        .routes(routes!(objects::list))
+        .routes(routes!(objects::types))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::plan))
+        .merge(actions::routes(board))
+}
+
+/// Adds to every operation how it tells a problem.
+fn with_problems(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let schema = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let problem = ResponseBuilder::new()
+        .description("Why it was not done; the code is stable")
+        .content(PROBLEM_JSON, content)
+        .build();
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".into(), problem.clone().into());
+        }
+    }
+    document
+}
+
+/// A path of the API with what it does.
+#[derive(Debug, Serialize)]
+struct Listed {
+    method: &'static str,
+    path: String,
+    what: String,
+}
+
+impl Listed {
+    fn all(document: &utoipa::openapi::OpenApi) -> Vec<Self> {
+        let paths = document.paths.paths.iter();
+        let listed = paths.flat_map(|(path, item)| {
+            let operations = [("GET", &item.get), ("POST", &item.post)];
+            operations.into_iter().filter_map(move |(method, found)| {
+                let what = found.as_ref()?.summary.clone().unwrap_or_default();
+                let path = path.clone();
+                Some(Self { method, path, what })
+            })
+        });
+        listed.collect()
+    }
 }
 
 /// Adds what the browser is to be told about every answer.
@@ -219,13 +160,6 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
     Problem::new(status, "method_not_allowed", "Method not allowed", detail)
 }
 
-async fn routes() -> Json<Vec<Value>> {
-    let routes = ROUTES.iter();
-    let routes =
-        routes.map(|(method, path, what)| json!({"method": method, "path": path, "what": what}));
-    Json(routes.collect())
-}
-
 /// 200 while the cluster is seen and the view follows the store.
 async fn ready(State(board): State<Arc<Board>>) -> (StatusCode, Json<Value>) {
     let store = board.store_state();
@@ -241,19 +175,29 @@ async fn ready(State(board): State<Arc<Board>>) -> (StatusCode, Json<Value>) {
     )
 }
 
+/// The whole cluster: nodes, and a column for each fact about shards.
+#[utoipa::path(
+    get, path = "/api/view", tag = "cluster", responses((status = 200, body = Snapshot))
+)]
 async fn view(State(board): State<Arc<Board>>) -> Answer<Snapshot> {
     Ok(Json(Snapshot::of(&*board.view()?, now_ms())))
 }
 
 /// A node and how it fares.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct NodeAndFigures {
     #[serde(flatten)]
     node: NodeInfo,
+    /// How many shards it owns.
     shards_owned: u32,
+    /// How it fares; none before it was asked.
     figures: Option<crate::figures::NodeFigures>,
 }
 
+/// The live nodes with their figures.
+#[utoipa::path(
+    get, path = "/api/nodes", tag = "cluster", responses((status = 200, body = Vec<NodeAndFigures>))
+)]
 async fn nodes(State(board): State<Arc<Board>>) -> Answer<Vec<NodeAndFigures>> {
     let view = board.view()?;
     let mut figures = board.figures().into_nodes();
@@ -277,39 +221,86 @@ async fn nodes(State(board): State<Arc<Board>>) -> Answer<Vec<NodeAndFigures>> {
     Ok(Json(nodes.collect()))
 }
 
+/// The figures of the cluster and its nodes.
+#[utoipa::path(
+    get, path = "/api/figures", tag = "cluster", responses((status = 200, body = Figures))
+)]
 async fn figures(State(board): State<Arc<Board>>) -> Answer<Figures> {
     board.observer()?;
     Ok(Json(board.figures()))
 }
 
+/// The cluster's figures of the last hour.
+#[utoipa::path(
+    get, path = "/api/figures/history", tag = "cluster", responses((status = 200, body = Vec<Point>))
+)]
 async fn points(State(board): State<Arc<Board>>) -> Answer<Vec<Point>> {
     board.observer()?;
     Ok(Json(board.points()))
 }
 
+/// What is wrong and what to do, the worst first.
+#[utoipa::path(
+    get, path = "/api/health", tag = "cluster", responses((status = 200, body = Vec<Finding>))
+)]
 async fn health(State(board): State<Arc<Board>>) -> Answer<Vec<Finding>> {
     let view = board.view()?;
     Ok(Json(board.findings(&view)))
 }
 
-/// Reads a body; an empty one stands for all defaults.
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
-    let body = if body.is_empty() { b"{}" } else { &body[..] };
-    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::ROUTES;
+    use super::*;
+    use crate::guard::Access;
+
+    fn document() -> utoipa::openapi::OpenApi {
+        let board = Arc::new(Board::new(Access::read_only()));
+        with_problems(routes(&board).split_for_parts().1)
+    }
 
     #[test]
-    fn every_path_is_in_the_documentation() {
+    fn every_path_is_in_the_documentation_and_says_what_it_does() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/inspector.md");
         let page = std::fs::read_to_string(page).expect("it is there");
-        for (method, path, what) in ROUTES {
-            let path = path.replace('|', "\\|");
+        let listed = Listed::all(&document());
+        assert_eq!(listed.len(), 30, "one operation a line");
+        for Listed { method, path, what } in listed {
             let row = format!("| {method} | `{path}` | {what} |");
             assert!(page.contains(&row), "docs/inspector.md lacks: {row}");
         }
+    }
+
+    #[test]
+    fn the_openapi_document_is_complete() {
+        let document = serde_json::to_value(document()).expect("it can be written");
+        let schemas = &document["components"]["schemas"];
+        let paths = document["paths"].as_object().expect("paths");
+        for (path, item) in paths {
+            for (method, operation) in item.as_object().expect("operations") {
+                let at = format!("{method} {path}: {operation}");
+                assert!(operation["summary"].is_string(), "{at}");
+                assert!(operation["responses"]["200"]["content"].is_object(), "{at}");
+                assert!(operation["responses"]["default"].is_object(), "{at}");
+                let named = operation["parameters"].as_array().map_or(0, |named| {
+                    named.iter().filter(|it| it["in"] == "path").count()
+                });
+                assert_eq!(named, path.matches('{').count(), "{at}");
+            }
+        }
+        let text = document.to_string();
+        let used = text.split("#/components/schemas/").skip(1);
+        for name in used.filter_map(|rest| rest.split('"').next()) {
+            assert!(schemas[name].is_object(), "{name} is not described");
+        }
+    }
+
+    #[test]
+    fn every_route_is_in_the_openapi_document() {
+        // Routes are made of documented handlers; what is put beside them is no part of the API.
+        let source = include_str!("api.rs");
+        let (source, _) = source.split_once("#[cfg(test)]").expect("tests come last");
+        let beside = source.matches(".route(").count();
+        assert_eq!(beside, 4, "the list, the document, /healthz and /ready");
+        assert!(!include_str!("api/actions.rs").contains(".route("));
     }
 }

@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use steading::coordination::watcher::WatchState;
 use steading::ids::NodeId;
 use steading::node::Observer;
 use steading::placement::ClusterView;
+use steading_http::Problem;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::feed::{Feed, FeedCounts, json};
 use crate::figures::{ClusterFigures, Latencies, Look, NodeFigures};
 use crate::guard::Access;
 use crate::health::{Finding, Known, findings};
 use crate::history::{Event, History};
-use crate::problem::Problem;
+use crate::rates::Rates;
+use crate::spread::Spread;
 
 /// A node that has told nothing for this long is shown as stale.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(6);
@@ -37,6 +41,8 @@ pub(crate) struct Board {
     pub feed: Feed,
     /// What happened.
     pub history: Mutex<History>,
+    /// How often the objects are called that somebody looks at.
+    pub rates: Mutex<Rates>,
     observer: RwLock<Result<Observer, String>>,
     looks: Mutex<BTreeMap<NodeId, NodeLooks>>,
     points: Mutex<std::collections::VecDeque<Point>>,
@@ -52,7 +58,7 @@ struct NodeLooks {
 }
 
 /// The cluster's figures at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Point {
     /// Milliseconds since 1970.
     pub at: u64,
@@ -66,12 +72,19 @@ pub(crate) struct Point {
 }
 
 /// The figures as pages get them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Figures {
+    /// Milliseconds since 1970.
     at: u64,
+    /// Whether the view follows the store: `caught_up`, `listing`, `disconnected`, `unreachable`.
     store: &'static str,
+    /// The sums.
     cluster: ClusterFigures,
+    /// How objects are spread over the shards.
+    objects_per_shard: Spread,
+    /// Each node's own.
     nodes: BTreeMap<String, NodeFigures>,
+    /// How pages fare.
     pages: FeedCounts,
 }
 
@@ -82,6 +95,7 @@ impl Board {
             access,
             feed: Feed::new(),
             history: Mutex::new(History::new(now_ms())),
+            rates: Mutex::default(),
             observer: RwLock::new(Err("it has not been reached yet".into())),
             looks: Mutex::default(),
             points: Mutex::default(),
@@ -95,7 +109,7 @@ impl Board {
     /// A problem that says why nobody does yet.
     pub(crate) fn observer(&self) -> Result<Observer, Problem> {
         let observer = self.observer.read();
-        observer.clone().map_err(|why| Problem::no_store(&why))
+        observer.clone().map_err(|why| no_store(&why))
     }
 
     /// Says who looks, or why nobody does.
@@ -183,11 +197,28 @@ impl Board {
             at: now_ms(),
             store: self.store_state(),
             cluster,
+            objects_per_shard: self.spread(),
             nodes: nodes
                 .map(|(node, figures, _)| (node.to_string(), figures))
                 .collect(),
             pages: self.feed.counts(),
         }
+    }
+
+    fn spread(&self) -> Spread {
+        let Ok(view) = self.view() else {
+            return Spread::default();
+        };
+        let mut objects = vec![0; view.meta.shard_count.get() as usize];
+        for known in self.looks.lock().values() {
+            let reports = known.now.as_ref().map(Look::report);
+            for (shard, count) in reports.into_iter().flat_map(|report| &report.by_shard) {
+                if let Some(sum) = objects.get_mut(shard.index()) {
+                    *sum += count;
+                }
+            }
+        }
+        Spread::of(&objects)
     }
 
     /// Says what is wrong.
@@ -268,6 +299,12 @@ impl Board {
         self.feed.mention("event", json(&event));
         self.history.lock().note(event);
     }
+}
+
+/// The cluster cannot be seen, or not now.
+pub(crate) fn no_store(why: &str) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Problem::new(status, "no_store", "The cluster cannot be seen", why)
 }
 
 /// Returns the wall clock in milliseconds since 1970.

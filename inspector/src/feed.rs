@@ -74,7 +74,7 @@ pub(crate) struct Counts {
 }
 
 /// The counts at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub(crate) struct FeedCounts {
     /// Pages that listen now.
     pub pages: u64,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use steading::node::NodeReport;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::openmetrics::{Buckets, Samples};
 
@@ -45,7 +46,7 @@ impl Look {
 }
 
 /// How a node fares. Rates are of the time between the last two looks; none before the second.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct NodeFigures {
     /// Milliseconds since it last told anything; none if it never did.
     pub age_ms: Option<u64>,
@@ -73,12 +74,18 @@ pub(crate) struct NodeFigures {
     pub memory_bytes: u64,
     /// How many it may occupy; 0: not known.
     pub memory_max_bytes: u64,
+    /// Calls per second of its callers that were not served at once in its process.
+    pub routed_calls_per_second: Option<f64>,
     /// Seconds that half of its callers' calls took at most, waiting included.
     pub call_p50: Option<f64>,
+    /// Seconds that 95 of 100 of them took at most.
+    pub call_p95: Option<f64>,
     /// Seconds that 99 of 100 of them took at most.
     pub call_p99: Option<f64>,
     /// Seconds that half of its turns took at most.
     pub turn_p50: Option<f64>,
+    /// Seconds that 95 of 100 of them took at most.
+    pub turn_p95: Option<f64>,
     /// Seconds that 99 of 100 of them took at most.
     pub turn_p99: Option<f64>,
     /// Seconds that were left until its fence when it last heard from the store.
@@ -128,6 +135,7 @@ impl NodeFigures {
             calls_per_second: sum_rate("steading_turns_total"),
             failed_turns_per_second: sum_rate("steading_turns_failed_total"),
             failed_calls_per_second: sum_rate("steading_routed_calls_failed_total"),
+            routed_calls_per_second: sum_rate("steading_routed_calls_total"),
             parked: whole(gauge("steading_parked_calls")),
             waits_per_second: sum_rate("steading_calls_waited_total"),
             refusals_per_second: sum_rate("steading_calls_overloaded_total"),
@@ -135,8 +143,10 @@ impl NodeFigures {
             memory_bytes: whole(gauge("steading_process_resident_memory_bytes")),
             memory_max_bytes: whole(gauge("steading_process_memory_max_bytes")),
             call_p50: latencies.calls.quantile(0.5),
+            call_p95: latencies.calls.quantile(0.95),
             call_p99: latencies.calls.quantile(0.99),
             turn_p50: latencies.turns.quantile(0.5),
+            turn_p95: latencies.turns.quantile(0.95),
             turn_p99: latencies.turns.quantile(0.99),
             fence_margin_seconds: gauge("steading_fence_margin_seconds"),
             oldest_closing_seconds: gauge("steading_oldest_closing_seconds").unwrap_or_default(),
@@ -148,7 +158,7 @@ impl NodeFigures {
 }
 
 /// How the cluster fares: the sums over the nodes that told something lately.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ClusterFigures {
     /// Turns per second.
     pub calls_per_second: Option<f64>,
@@ -158,8 +168,16 @@ pub(crate) struct ClusterFigures {
     pub failed_turns_per_second: Option<f64>,
     /// Seconds that half of the calls took at most: routed ones, or turns where none was routed.
     pub p50: Option<f64>,
+    /// Seconds that 95 of 100 of them took at most.
+    pub p95: Option<f64>,
     /// Seconds that 99 of 100 of them took at most.
     pub p99: Option<f64>,
+    /// Which part of the nodes told something lately, 0 to 1; none without nodes.
+    pub healthy: Option<f64>,
+    /// Which part of the routed calls failed, 0 to 1; none if there were none.
+    pub error_rate: Option<f64>,
+    /// How much of all their CPUs the nodes used, 0 to 1: the mean.
+    pub cpu: Option<f64>,
     /// Calls that wait for an owner.
     pub parked: u64,
     /// Live objects.
@@ -170,6 +188,8 @@ pub(crate) struct ClusterFigures {
     pub fence_margin_seconds: Option<f64>,
     /// Calls per second refused because a mailbox was full.
     pub refusals_per_second: Option<f64>,
+    /// Calls per second that found their object busy.
+    pub waits_per_second: Option<f64>,
 }
 
 impl ClusterFigures {
@@ -177,7 +197,10 @@ impl ClusterFigures {
     pub(crate) fn of<'a>(
         nodes: impl Iterator<Item = (&'a NodeFigures, &'a Latencies)> + Clone,
     ) -> Self {
+        let all = nodes.clone().count();
         let fresh = nodes.filter(|(figures, _)| !figures.stale && figures.age_ms.is_some());
+        let told = fresh.clone().count();
+        let part = |of: usize, all: usize| (all > 0).then(|| count(of as u64) / count(all as u64));
         let sum = |figure: fn(&NodeFigures) -> Option<f64>| {
             let known = fresh.clone().filter_map(|(figures, _)| figure(figures));
             known.fold(None, |sum, figure| Some(sum.unwrap_or(0.0) + figure))
@@ -195,14 +218,28 @@ impl ClusterFigures {
             failed_calls_per_second: sum(|figures| figures.failed_calls_per_second),
             failed_turns_per_second: sum(|figures| figures.failed_turns_per_second),
             p50: quantile(0.5),
+            p95: quantile(0.95),
             p99: quantile(0.99),
+            healthy: part(told, all),
+            error_rate: sum(|figures| figures.failed_calls_per_second)
+                .zip(sum(|figures| figures.routed_calls_per_second))
+                .filter(|(_, routed)| *routed > 0.0)
+                .map(|(failed, routed)| (failed / routed).min(1.0)),
+            cpu: mean(fresh.clone().filter_map(|(figures, _)| figures.cpu)),
             parked: fresh.clone().map(|(figures, _)| figures.parked).sum(),
             objects: fresh.clone().map(|(figures, _)| figures.objects).sum(),
             imbalance: imbalance(fresh.clone().map(|(figures, _)| figures)),
             fence_margin_seconds: margins.reduce(f64::min),
             refusals_per_second: sum(|figures| figures.refusals_per_second),
+            waits_per_second: sum(|figures| figures.waits_per_second),
         }
     }
+}
+
+fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    let sum = |(sum, many), number| (sum + number, many + 1);
+    let (sum, many) = numbers.fold((0.0, 0), sum);
+    (many > 0).then(|| sum / count(many))
 }
 
 /// Says how far the busiest is above the mean. Too few calls say nothing.
@@ -242,12 +279,15 @@ mod tests {
             calls_per_second: Some(calls),
             fence_margin_seconds: Some(calls / 10.0),
             parked: 1,
+            failed_calls_per_second: Some(1.0),
+            routed_calls_per_second: Some(calls / 2.0),
+            cpu: Some(calls / 100.0),
             ..NodeFigures::default()
         }
     }
 
     #[test]
-    fn the_cluster_is_the_sum_of_what_fresh_nodes_told() {
+    fn s0_32_the_cluster_is_the_sum_of_what_fresh_nodes_told() {
         let silent = NodeFigures {
             stale: true,
             ..node(9000.0)
@@ -257,6 +297,10 @@ mod tests {
         let sum = ClusterFigures::of(nodes.iter().map(|node| (node, &none)));
         assert_eq!(sum.calls_per_second, Some(60.0));
         assert_eq!((sum.parked, sum.fence_margin_seconds), (2, Some(2.0)));
+        let near = |is: Option<f64>, want: f64| (is.unwrap_or_default() - want).abs() < 1e-9;
+        assert!(near(sum.healthy, 2.0 / 3.0), "{sum:?}");
+        assert!(near(sum.error_rate, 2.0 / 30.0), "{sum:?}");
+        assert!(near(sum.cpu, 0.3), "{sum:?}");
         let imbalance = sum.imbalance.unwrap_or_default();
         assert!((imbalance - 1.0 / 3.0).abs() < 1e-9, "{imbalance}");
     }

@@ -11,22 +11,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use steading_http::Problem;
 use steading_settings::Secret;
 use subtle::ConstantTimeEq;
 
 use crate::board::Board;
-use crate::problem::Problem;
 
 /// The header that carries the token of an action.
 pub(crate) const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-steading-token");
 
 /// The header in which an operator says who they are, for the log.
 pub(crate) const OPERATOR_HEADER: HeaderName = HeaderName::from_static("x-steading-operator");
+
+/// Asks a browser to ask its user for a name and the token.
+const BASIC: &str = "Basic realm=\"Steading Inspector\", charset=\"UTF-8\"";
 
 /// The longest name of an operator that is kept.
 const OPERATOR_LEN_MAX: usize = 64;
@@ -75,7 +78,15 @@ pub(crate) async fn may_look(
 ) -> Response {
     match check_look(&board.access, request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let is_unknown = problem.status == StatusCode::UNAUTHORIZED.as_u16();
+            let mut response = problem.into_response();
+            if is_unknown {
+                let headers = response.headers_mut();
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(BASIC));
+            }
+            response
+        }
     }
 }
 

@@ -5,13 +5,14 @@
 use serde::Serialize;
 use steading::ids::NodeId;
 use steading::placement::{ClusterView, NodeState};
+use utoipa::ToSchema;
 
 use crate::figures::{ClusterFigures, NodeFigures};
 use crate::history::Event;
 use crate::rows::Row;
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Severity {
     /// Calls fail or wait now.
@@ -23,7 +24,7 @@ pub(crate) enum Severity {
 }
 
 /// Something that an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Finding {
     /// How bad it is.
     pub severity: Severity,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use steading::ids::NodeId;
 use steading::placement::ClusterView;
+use utoipa::ToSchema;
 
 use crate::rows::{Row, changed, state_name};
 
@@ -19,15 +20,17 @@ const MOVES_KEPT: usize = 131_072;
 const EVENTS_KEPT: usize = 2_000;
 
 /// A shard got another owner, or lost it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct OwnerChange {
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// Which shard.
     pub shard: u32,
     /// Who owned it before.
+    #[schema(value_type = Option<String>)]
     pub from: Option<Arc<str>>,
     /// Who owns it since.
+    #[schema(value_type = Option<String>)]
     pub to: Option<Arc<str>>,
     /// The plan that set its target, if one did.
     pub plan: Option<u64>,
@@ -36,7 +39,7 @@ pub(crate) struct OwnerChange {
 }
 
 /// Something that happened to the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Event {
     /// When, in milliseconds since 1970.
     pub at: u64,

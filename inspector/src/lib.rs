@@ -17,10 +17,11 @@ mod health;
 mod history;
 mod look;
 mod openmetrics;
-mod problem;
+mod rates;
 mod rows;
 mod settings;
 mod snapshot;
+mod spread;
 #[cfg(test)]
 mod testing;
 

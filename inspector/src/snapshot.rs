@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use steading::ids::NodeId;
 use steading::placement::{ClusterView, NodeRecord};
+use utoipa::ToSchema;
 
 use crate::rows::{Changed, Row, changed, state_name};
 
 /// What is true of the cluster as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct ClusterInfo {
     /// A random name, given when the cluster was created.
     pub id: String,
@@ -24,7 +25,7 @@ pub(crate) struct ClusterInfo {
 }
 
 /// A live node, as it registered itself.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct NodeInfo {
     /// Its stable name.
     pub id: String,
@@ -52,17 +53,28 @@ pub(crate) struct NodeInfo {
 
 /// The whole cluster. Shards are columns, in order of the shards; nodes in them are places in
 /// `names`, -1 is none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Snapshot {
+    /// The store's revision up to which everything is in it.
     revision: u64,
+    /// Milliseconds since 1970.
     at: u64,
+    /// What is true of all.
     cluster: ClusterInfo,
+    /// The live nodes.
     nodes: Vec<NodeInfo>,
+    /// The names that the columns mean.
     names: Vec<String>,
+    /// Who owns each shard.
     owners: Vec<i32>,
+    /// Who should.
     targets: Vec<i32>,
+    /// 1 pinned, 2 quarantined, or their sum.
     flags: Vec<u8>,
-    moved_at: Vec<u64>,
+    /// The moments that the next column means, in milliseconds since 1970.
+    moments: Vec<u64>,
+    /// When each shard's target was set, as a place in `moments`; -1: not known.
+    moved_at: Vec<i32>,
 }
 
 /// What changed; parts that did not are left out.
@@ -122,11 +134,19 @@ impl Snapshot {
     pub(crate) fn of(view: &ClusterView, at: u64) -> Self {
         let mut places: BTreeMap<&NodeId, i32> = BTreeMap::new();
         let mut names = Vec::new();
+        let (mut moments, mut known) = (Vec::new(), BTreeMap::new());
+        let mut moment = |at| match at {
+            0 => -1,
+            at => *known.entry(at).or_insert_with(|| {
+                moments.push(at);
+                last_place(&moments)
+            }),
+        };
         let mut place = |node| match node {
             None => -1,
             Some(node) => *places.entry(node).or_insert_with(|| {
                 names.push(node.to_string());
-                i32::try_from(names.len()).unwrap_or(i32::MAX) - 1
+                last_place(&names)
             }),
         };
         let count = view.meta.shard_count;
@@ -137,7 +157,7 @@ impl Snapshot {
             owners.push(place(row.owner));
             targets.push(place(row.target));
             flags.push(row.flags);
-            moved_at.push(row.moved_at);
+            moved_at.push(moment(row.moved_at));
         }
         Self {
             revision: view.revision.get(),
@@ -148,9 +168,14 @@ impl Snapshot {
             owners,
             targets,
             flags,
+            moments,
             moved_at,
         }
     }
+}
+
+fn last_place<T>(list: &[T]) -> i32 {
+    i32::try_from(list.len()).unwrap_or(i32::MAX) - 1
 }
 
 impl<'a> Delta<'a> {

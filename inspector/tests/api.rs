@@ -80,15 +80,18 @@ impl World {
         router.oneshot(request).await.expect("infallible")
     }
 
-    /// Asks until the answer is as wanted.
+    /// Asks until the answer is as wanted: at first, and whenever pages are told something.
     async fn waits_for(&self, goal: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let request = Request::get("/api/events").body(Body::empty());
+        let events = self.ask(request.expect("a good request")).await;
+        let mut events = events.into_body().into_data_stream();
         let asking = async {
             loop {
                 let (_, answer) = self.get(path).await;
                 if wanted(&answer) {
                     return answer;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                events.next().await.expect("it goes on").expect("no error");
             }
         };
         let limit = Duration::from_secs(30); // Far above the expected time.
@@ -273,6 +276,25 @@ async fn objects_are_found_without_being_activated_and_read_from_the_page() {
     let (_, found) = world.get("/api/objects?prefix=left").await;
     assert_eq!(found["objects"], json!([]), "it was the only one");
 
+    let right = |found: &Value| found["objects"][0]["calls_per_second"].as_f64();
+    let (_, first) = world.get("/api/objects?prefix=right").await;
+    assert_eq!(right(&first), None, "one look gives no rate");
+    assert!(
+        first["objects"][0]["last_turn_at"].as_u64().is_some()
+            || first["objects"][0]["idle_ms"] == 0
+    );
+    for _ in 0..20 {
+        let right = world.nodes[0].object::<Counter>("right");
+        right.add(1).await.expect("it answers");
+    }
+    world
+        .waits_for(
+            "it is told how often",
+            "/api/objects?prefix=right",
+            |found| right(found) > Some(0.0),
+        )
+        .await;
+
     let (_, types) = world.get("/api/types").await;
     let methods = &types[0]["methods"];
     assert_eq!(
@@ -300,6 +322,11 @@ async fn s2_44_figures_heat_and_flow_come_from_the_nodes() {
             figures["cluster"]["objects"] == 200
         })
         .await;
+    let (_, figures) = world.get("/api/figures").await;
+    let spread = &figures["objects_per_shard"];
+    assert_eq!(spread["mean"], json!(200.0 / 64.0));
+    assert!(spread["most"].as_u64() > spread["p50"].as_u64(), "{spread}");
+    assert_eq!(figures["cluster"]["healthy"], json!(1.0));
     let (_, heat) = world.get("/api/heat?by=objects").await;
     let values = heat["values"].as_array().expect("a list");
     let sum: f64 = values.iter().filter_map(Value::as_f64).sum();
@@ -344,6 +371,24 @@ async fn i_5_events_begin_with_the_whole_and_go_on_with_changes() {
         place.split('.').all(|part| part.parse::<u64>().is_ok()),
         "{place}"
     );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_openapi_document_and_the_list_of_paths_are_served() {
+    let world = World::start().await;
+    let (status, document) = world.get("/api/openapi.json").await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, list) = world.get("/api").await;
+    let list = list.as_array().expect("a list").clone();
+    assert!(list.len() > 20, "{list:?}");
+    for route in list {
+        let (path, method) = (&route["path"], &route["method"]);
+        let path = path.as_str().expect("a path");
+        let method = method.as_str().expect("a method").to_lowercase();
+        let summary = &document["paths"][path][&method]["summary"];
+        assert_eq!(summary, &route["what"], "{method} {path}");
+    }
     world.stop().await;
 }
 

@@ -155,6 +155,7 @@ fn all_sources() -> Vec<Source> {
         "proto",
         "runtime",
         "settings",
+        "http",
         "node",
         "inspector",
         "examples",

@@ -15,8 +15,6 @@ mod handlers;
 mod health;
 mod objects;
 mod operate;
-mod plans;
-mod problem;
 mod router;
 mod since;
 
@@ -26,7 +24,8 @@ pub use explain::{Because, NodeExplanation, ObjectExplanation, ShardExplanation}
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};
-pub use operate::{Abort, Answer, MoveTo, Moves, NewPlan, Whereto};
-pub use plans::{EventInfo, MoveInfo, PlanCounts, PlanInfo};
-pub use problem::{PROBLEM_JSON, Problem};
 pub use router::{openapi, router};
+pub use steading_http::{
+    Abort, Answer, EventInfo, MoveInfo, MoveTo, Moves, NewPlan, PROBLEM_JSON, PlanCounts, PlanInfo,
+    Problem, Whereto,
+};

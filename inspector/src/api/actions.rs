@@ -3,341 +3,316 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, State};
-use axum::routing::post;
-use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use axum::extract::rejection::ExtensionRejection;
+use axum::extract::{Extension, FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::{Json, middleware};
+use serde::Serialize;
+use serde_json::Value;
 use steading::coordination::commands::{Command, Done, Refusal};
-use steading::ids::{NodeId, ObjectKey};
+use steading::ids::{NodeId, ObjectKey, ShardId};
 use steading::node::Observer;
 use steading::object::DEACTIVATE;
-use steading::placement::planner::Strategy;
+use steading_http::{
+    Abort, Answer, NewPlan, Problem, Whereto, node_named, plan_named, read, shard_named,
+};
 use tracing::{info, warn};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::objects::{key, place};
-use super::plans::{PlanInfo, plan_id};
-use super::shards::shard_named;
-use super::{Answer, read};
-use crate::board::{Board, now_ms};
-use crate::guard::Operator;
+use crate::board::{Board, no_store, now_ms};
+use crate::guard::{Operator, may_act};
 use crate::history::Event;
-use crate::problem::Problem;
 
-/// What came of a command.
-#[derive(Debug, Serialize)]
-pub(super) struct Ordered {
-    /// What is so now, in words.
-    text: String,
-    /// Whether it was not so before.
-    changed: bool,
-    /// The plan that carries it out, or would, with its moves.
-    plan: Option<PlanInfo>,
+/// What came of an order.
+type Ordered = Result<Json<Answer>, Problem>;
+
+/// Returns the routes, with the guard of actions before them.
+pub(super) fn routes(board: &Arc<Board>) -> OpenApiRouter<Arc<Board>> {
+    OpenApiRouter::new()
+        .routes(routes!(session))
+        .routes(routes!(move_shard))
+        .routes(routes!(pin))
+        .routes(routes!(unpin))
+        .routes(routes!(release))
+        .routes(routes!(drain))
+        .routes(routes!(undrain))
+        .routes(routes!(cordon))
+        .routes(routes!(uncordon))
+        .routes(routes!(rebalance))
+        .routes(routes!(abort))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(deactivate))
+        .routes(routes!(call))
+        .route_layer(middleware::from_fn_with_state(board.clone(), may_act))
 }
 
-type Acting = State<Arc<Board>>;
-type By = Extension<Operator>;
-
-/// Returns the routes, which the guard of actions is put before.
-pub(super) fn routes() -> Router<Arc<Board>> {
-    Router::new()
-        .route("/api/session", post(session))
-        .route("/api/shards/{shard}/move", post(move_shard))
-        .route("/api/shards/{shard}/pin", post(pin))
-        .route("/api/shards/{shard}/unpin", post(unpin))
-        .route("/api/shards/{shard}/release", post(release))
-        .route("/api/nodes/{node}/drain", post(drain))
-        .route("/api/nodes/{node}/undrain", post(undrain))
-        .route("/api/nodes/{node}/cordon", post(cordon))
-        .route("/api/nodes/{node}/uncordon", post(uncordon))
-        .route("/api/plans", post(rebalance))
-        .route("/api/plans/{plan}/abort", post(abort))
-        .route("/api/pause", post(pause))
-        .route("/api/resume", post(resume))
-        .route("/api/objects/{type}/{id}/deactivate", post(deactivate))
-        .route("/api/objects/{type}/{id}/call/{method}", post(call))
+/// An operator who may act, and on what.
+struct Acting {
+    board: Arc<Board>,
+    by: Operator,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Whereto {
-    #[serde(default)]
-    node: Option<String>,
+impl FromRequestParts<Arc<Board>> for Acting {
+    type Rejection = ExtensionRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        board: &Arc<Board>,
+    ) -> Result<Self, ExtensionRejection> {
+        let Extension(by) = Extension::from_request_parts(parts, board).await?;
+        let board = board.clone();
+        Ok(Self { board, by })
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewPlan {
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    strategy: Option<String>,
+impl Acting {
+    fn shard(&self, text: &str) -> Result<ShardId, Problem> {
+        shard_named(text, &*self.board.view()?)
+    }
+
+    async fn order(self, what: String, command: Command) -> Ordered {
+        let done = self.board.observer()?.cluster().order(command).await;
+        self.ordered(&what, done)
+    }
+
+    fn ordered(self, what: &str, done: Result<Done, Refusal>) -> Ordered {
+        self.log(what, done.as_ref().err());
+        Ok(Json(done?.into()))
+    }
+
+    /// Writes down who did what, for the log and for everybody who looks.
+    fn log(&self, what: &str, failed: Option<&impl std::fmt::Display>) {
+        let by = &self.by.name;
+        let text = match failed {
+            None => {
+                info!(by, what, "an operator's action");
+                format!("{by}: {what}")
+            }
+            Some(why) => {
+                warn!(by, what, %why, "an operator's action failed");
+                format!("{by}: {what} – refused: {why}")
+            }
+        };
+        self.board.note(Event {
+            at: now_ms(),
+            kind: "action",
+            bad: failed.is_some(),
+            text,
+            node: None,
+        });
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Abort {
-    #[serde(default)]
-    reverse: bool,
+/// Who a token lets act.
+#[derive(Debug, Serialize, ToSchema)]
+struct Session {
+    /// The name they gave, and where they come from.
+    operator: String,
 }
 
-async fn session(Extension(operator): By) -> Json<Value> {
-    Json(json!({"operator": operator.name}))
+/// Tells whether a token is good, and who it lets act.
+#[utoipa::path(post, path = "/api/session", tag = "actions", responses((status = 200, body = Session)))]
+async fn session(acting: Acting) -> Json<Session> {
+    let operator = acting.by.name;
+    Json(Session { operator })
 }
 
-async fn move_shard(
-    State(board): Acting,
-    Extension(by): By,
-    Path(shard): Path<String>,
-    body: Bytes,
-) -> Answer<Ordered> {
-    let shard = shard_named(&shard, &*board.view()?)?;
-    let Whereto { node } = read(&body)?;
-    let node = node.ok_or_else(|| Problem::bad_request("`node` is missing"))?;
+/// Moves a shard: `{"node": …}`.
+#[utoipa::path(
+    post, path = "/api/shards/{shard}/move", tag = "actions",
+    request_body = Whereto, responses((status = 200, body = Answer))
+)]
+async fn move_shard(acting: Acting, Path(shard): Path<String>, body: Bytes) -> Ordered {
+    let shard = acting.shard(&shard)?;
+    let node = read::<Whereto>(&body)?.wanted_node()?;
     let what = format!("move shard {shard} to {node}");
-    let moves = vec![(shard, node_named(&node)?)];
-    order(&board, &by, what, Command::Move { moves }).await
+    let moves = vec![(shard, node)];
+    acting.order(what, Command::Move { moves }).await
 }
 
-async fn pin(
-    State(board): Acting,
-    Extension(by): By,
-    Path(shard): Path<String>,
-    body: Bytes,
-) -> Answer<Ordered> {
-    let shard = shard_named(&shard, &*board.view()?)?;
-    let Whereto { node } = read(&body)?;
-    let node = node.as_deref().map(node_named).transpose()?;
+/// Pins a shard: `{"node": …}`, or without: where it is.
+#[utoipa::path(
+    post, path = "/api/shards/{shard}/pin", tag = "actions",
+    request_body = Whereto, responses((status = 200, body = Answer))
+)]
+async fn pin(acting: Acting, Path(shard): Path<String>, body: Bytes) -> Ordered {
+    let shard = acting.shard(&shard)?;
+    let node = read::<Whereto>(&body)?.node()?;
     let what = match &node {
         Some(node) => format!("pin shard {shard} to {node}"),
         None => format!("pin shard {shard} where it is"),
     };
-    order(&board, &by, what, Command::Pin { shard, node }).await
+    acting.order(what, Command::Pin { shard, node }).await
 }
 
-async fn unpin(
-    State(board): Acting,
-    Extension(by): By,
-    Path(shard): Path<String>,
-) -> Answer<Ordered> {
-    let shard = shard_named(&shard, &*board.view()?)?;
+/// Lets a shard be moved again.
+#[utoipa::path(
+    post, path = "/api/shards/{shard}/unpin", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn unpin(acting: Acting, Path(shard): Path<String>) -> Ordered {
+    let shard = acting.shard(&shard)?;
     let what = format!("unpin shard {shard}");
-    order(&board, &by, what, Command::Unpin { shard }).await
+    acting.order(what, Command::Unpin { shard }).await
 }
 
-async fn release(
-    State(board): Acting,
-    Extension(by): By,
-    Path(shard): Path<String>,
-) -> Answer<Ordered> {
-    let shard = shard_named(&shard, &*board.view()?)?;
+/// Releases a shard from quarantine.
+#[utoipa::path(
+    post, path = "/api/shards/{shard}/release", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn release(acting: Acting, Path(shard): Path<String>) -> Ordered {
+    let shard = acting.shard(&shard)?;
     let what = format!("release shard {shard} from quarantine");
-    order(&board, &by, what, Command::Release { shard }).await
+    acting.order(what, Command::Release { shard }).await
 }
 
-async fn drain(
-    State(board): Acting,
-    Extension(by): By,
-    Path(node): Path<String>,
-) -> Answer<Ordered> {
+/// Lets a node hand over and leave.
+#[utoipa::path(
+    post, path = "/api/nodes/{node}/drain", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn drain(acting: Acting, Path(node): Path<String>) -> Ordered {
     let node = node_named(&node)?;
-    let done = board.observer()?.cluster().drain(&node).await;
-    ordered(&board, &by, &format!("drain {node}"), done)
+    let done = acting.board.observer()?.cluster().drain(&node).await;
+    acting.ordered(&format!("drain {node}"), done)
 }
 
-async fn undrain(
-    State(board): Acting,
-    Extension(by): By,
-    Path(node): Path<String>,
-) -> Answer<Ordered> {
+/// Takes a drain back.
+#[utoipa::path(
+    post, path = "/api/nodes/{node}/undrain", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn undrain(acting: Acting, Path(node): Path<String>) -> Ordered {
     let node = node_named(&node)?;
-    let done = board.observer()?.cluster().undrain(&node).await;
-    ordered(&board, &by, &format!("take the drain of {node} back"), done)
+    let done = acting.board.observer()?.cluster().undrain(&node).await;
+    acting.ordered(&format!("take the drain of {node} back"), done)
 }
 
-async fn cordon(
-    State(board): Acting,
-    Extension(by): By,
-    Path(node): Path<String>,
-) -> Answer<Ordered> {
+/// Gives a node nothing more.
+#[utoipa::path(
+    post, path = "/api/nodes/{node}/cordon", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn cordon(acting: Acting, Path(node): Path<String>) -> Ordered {
     let node = node_named(&node)?;
-    order(
-        &board,
-        &by,
-        format!("cordon {node}"),
-        Command::Cordon { node },
-    )
-    .await
+    let what = format!("cordon {node}");
+    acting.order(what, Command::Cordon { node }).await
 }
 
-async fn uncordon(
-    State(board): Acting,
-    Extension(by): By,
-    Path(node): Path<String>,
-) -> Answer<Ordered> {
+/// Gives a node shards again.
+#[utoipa::path(
+    post, path = "/api/nodes/{node}/uncordon", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn uncordon(acting: Acting, Path(node): Path<String>) -> Ordered {
     let node = node_named(&node)?;
-    order(
-        &board,
-        &by,
-        format!("uncordon {node}"),
-        Command::Uncordon { node },
-    )
-    .await
+    let what = format!("uncordon {node}");
+    acting.order(what, Command::Uncordon { node }).await
 }
 
-async fn rebalance(State(board): Acting, Extension(by): By, body: Bytes) -> Answer<Ordered> {
-    let NewPlan { dry_run, strategy } = read(&body)?;
-    let strategy = strategy.map(|name| {
-        let none = || Problem::bad_request(format!("`{name}` is not `count` or `load`"));
-        Strategy::named(&name).ok_or_else(none)
-    });
-    let strategy = strategy.transpose()?;
-    let what = if dry_run {
+/// Rebalances: `{"dry_run": …, "strategy": "count" or "load"}`.
+#[utoipa::path(
+    post, path = "/api/plans", tag = "actions",
+    request_body = NewPlan, responses((status = 200, body = Answer))
+)]
+async fn rebalance(acting: Acting, body: Bytes) -> Ordered {
+    let wanted: NewPlan = read(&body)?;
+    let what = if wanted.dry_run {
         "see what a rebalance would move"
     } else {
         "rebalance"
     };
-    order(
-        &board,
-        &by,
-        what.into(),
-        Command::Rebalance { dry_run, strategy },
-    )
-    .await
+    acting.order(what.into(), wanted.command()?).await
 }
 
-async fn abort(
-    State(board): Acting,
-    Extension(by): By,
-    Path(plan): Path<String>,
-    body: Bytes,
-) -> Answer<Ordered> {
-    let plan = plan_id(&plan)?;
+/// Ends a plan early: `{"reverse": …}`.
+#[utoipa::path(
+    post, path = "/api/plans/{plan}/abort", tag = "actions",
+    request_body = Abort, responses((status = 200, body = Answer))
+)]
+async fn abort(acting: Acting, Path(plan): Path<String>, body: Bytes) -> Ordered {
+    let plan = plan_named(&plan)?;
     let Abort { reverse } = read(&body)?;
-    order(
-        &board,
-        &by,
-        format!("abort plan {plan}"),
-        Command::Abort { plan, reverse },
-    )
-    .await
+    let what = format!("abort plan {plan}");
+    acting.order(what, Command::Abort { plan, reverse }).await
 }
 
-async fn pause(State(board): Acting, Extension(by): By) -> Answer<Ordered> {
-    order(&board, &by, "pause balancing".into(), Command::Pause).await
+/// Pauses balancing.
+#[utoipa::path(post, path = "/api/pause", tag = "actions", responses((status = 200, body = Answer)))]
+async fn pause(acting: Acting) -> Ordered {
+    acting.order("pause balancing".into(), Command::Pause).await
 }
 
-async fn resume(State(board): Acting, Extension(by): By) -> Answer<Ordered> {
-    order(&board, &by, "resume balancing".into(), Command::Resume).await
+/// Goes on balancing.
+#[utoipa::path(post, path = "/api/resume", tag = "actions", responses((status = 200, body = Answer)))]
+async fn resume(acting: Acting) -> Ordered {
+    acting
+        .order("resume balancing".into(), Command::Resume)
+        .await
 }
 
-async fn deactivate(
-    State(board): Acting,
-    Extension(by): By,
-    Path((object_type, id)): Path<(String, String)>,
-) -> Answer<Value> {
-    let observer = board.observer()?;
+/// Ends an object's activation in order.
+#[utoipa::path(
+    post, path = "/api/objects/{type}/{id}/deactivate", tag = "actions",
+    responses((status = 200, body = Answer))
+)]
+async fn deactivate(acting: Acting, Path((object_type, id)): Path<(String, String)>) -> Ordered {
+    let observer = acting.board.observer()?;
     let key = key(object_type, id)?;
     let node = host(&observer, &key)?;
     let answer = observer.call(&node, &key, DEACTIVATE, Bytes::new()).await;
-    log(
-        &board,
-        &by,
-        &format!("deactivate {key}"),
-        answer.as_ref().err(),
-    );
+    acting.log(&format!("deactivate {key}"), answer.as_ref().err());
     answer?;
-    Ok(Json(
-        json!({"text": format!("{key} is not active any more"), "changed": true}),
-    ))
+    Ok(Json(Answer {
+        text: format!("{key} is not active any more"),
+        changed: true,
+        plan: None,
+    }))
 }
 
+/// What a method returned.
+#[derive(Debug, Serialize, ToSchema)]
+struct Returned {
+    /// Its value.
+    value: Value,
+}
+
+/// Calls a read-only method with the body as arguments in JSON.
+#[utoipa::path(
+    post, path = "/api/objects/{type}/{id}/call/{method}", tag = "actions",
+    request_body = Value, responses((status = 200, body = Returned))
+)]
 async fn call(
-    State(board): Acting,
-    Extension(by): By,
+    acting: Acting,
     Path((object_type, id, method)): Path<(String, String, String)>,
     body: Bytes,
-) -> Answer<Value> {
-    let observer = board.observer()?;
+) -> Result<Json<Returned>, Problem> {
+    let observer = acting.board.observer()?;
     let key = key(object_type, id)?;
     let node = host(&observer, &key)?;
     let types = observer.types(&node).await?;
     let hosted = types.iter().find(|hosted| hosted.name == key.object_type());
     let known = hosted.and_then(|hosted| hosted.methods.iter().find(|known| known.name == method));
-    match known {
-        None => {
-            return Err(Problem::not_found(format!(
-                "{} has no method {method}",
-                key.object_type()
-            )));
-        }
-        Some(known) if !known.read_only => {
-            let detail =
-                format!("{method} may change the object; the Inspector calls what only reads");
-            return Err(Problem::bad_request(detail));
-        }
-        Some(_) => {}
+    let object_type = key.object_type();
+    let none = || Problem::not_found(format!("{object_type} has no method {method}"));
+    if !known.ok_or_else(none)?.read_only {
+        let why = "may change the object; the Inspector calls what only reads";
+        return Err(Problem::bad_request(format!("{method} {why}")));
     }
     let answer = observer.call(&node, &key, &method, body).await;
-    log(
-        &board,
-        &by,
-        &format!("call {key} {method}"),
-        answer.as_ref().err(),
-    );
+    acting.log(&format!("call {key} {method}"), answer.as_ref().err());
     let value = serde_json::from_slice(&answer?);
-    let value: Value = value.map_err(|error| Problem::bad_request(error.to_string()))?;
-    Ok(Json(json!({"value": value})))
+    let value = value.map_err(|error| Problem::bad_request(error.to_string()))?;
+    Ok(Json(Returned { value }))
 }
 
 /// Returns who is asked to call an object.
 fn host(observer: &Observer, key: &ObjectKey) -> Result<NodeId, Problem> {
     let (_, node) = place(observer, key)?;
-    node.ok_or_else(|| Problem::no_store("nobody owns the object's shard now"))
-}
-
-async fn order(board: &Board, by: &Operator, what: String, command: Command) -> Answer<Ordered> {
-    let done = board.observer()?.cluster().order(command).await;
-    ordered(board, by, &what, done)
-}
-
-fn ordered(
-    board: &Board,
-    by: &Operator,
-    what: &str,
-    done: Result<Done, Refusal>,
-) -> Answer<Ordered> {
-    log(board, by, what, done.as_ref().err());
-    let done = done?;
-    Ok(Json(Ordered {
-        text: done.text,
-        changed: done.changed,
-        plan: done.plan.as_ref().map(PlanInfo::of),
-    }))
-}
-
-/// Writes down who did what, for the log and for everybody who looks.
-fn log(board: &Board, by: &Operator, what: &str, failed: Option<&impl std::fmt::Display>) {
-    let by = &by.name;
-    let text = match failed {
-        None => {
-            info!(by, what, "an operator's action");
-            format!("{by}: {what}")
-        }
-        Some(why) => {
-            warn!(by, what, %why, "an operator's action failed");
-            format!("{by}: {what} – refused: {why}")
-        }
-    };
-    board.note(Event {
-        at: now_ms(),
-        kind: "action",
-        bad: failed.is_some(),
-        text,
-        node: None,
-    });
-}
-
-fn node_named(name: &str) -> Result<NodeId, Problem> {
-    NodeId::new(name).map_err(|error| Problem::bad_request(error.to_string()))
+    node.ok_or_else(|| no_store("nobody owns the object's shard now"))
 }

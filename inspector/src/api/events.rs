@@ -8,10 +8,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
+use steading_http::Problem;
 
 use crate::board::{Board, now_ms};
 use crate::feed::Message;
-use crate::problem::Problem;
 
 /// How often a silent connection gets a sign of life.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -19,7 +19,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How soon a page comes back after it was let go.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Tells a page everything, from the place on that it has.
+/// Live updates as server-sent events.
+///
+/// Begins with the whole, or after the place that `Last-Event-ID` names.
+#[utoipa::path(
+    get, path = "/api/events", tag = "cluster",
+    params(("Last-Event-ID" = Option<String>, Header, description = "The place to go on from")),
+    responses((status = 200, body = String, content_type = "text/event-stream"))
+)]
 pub(super) async fn events(
     State(board): State<Arc<Board>>,
     headers: HeaderMap,

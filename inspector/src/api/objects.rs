@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use steading::ids::{NodeId, ObjectKey, Place};
 use steading::node::{Observer, TypeInfo};
 use steading::object::{ObjectInfo, ObjectQuery};
+use steading_http::{Problem, shard_named};
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
-use super::shards::shard_named;
-use crate::board::Board;
-use crate::problem::Problem;
+use crate::board::{Board, now_ms};
 
 /// How many objects are listed if the request does not say.
 const LIMIT_DEFAULT: usize = 100;
@@ -26,21 +27,28 @@ const LIMIT_MAX: usize = 1000;
 const ASKED_AT_ONCE: usize = 8;
 
 /// Which objects to list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// Only of this type.
     #[serde(rename = "type")]
     object_type: Option<String>,
+    /// Only with an ID that begins with this.
     prefix: Option<String>,
+    /// Only of this shard.
     shard: Option<String>,
+    /// Only on this node.
     node: Option<String>,
+    /// Only after this one, `Type/id`.
     after: Option<String>,
+    /// At most so many, 1 to 1000; 100 if it is absent.
     limit: Option<usize>,
 }
 
 /// Live objects, in order of type and ID.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ObjectList {
+    /// The objects.
     objects: Vec<ObjectItem>,
     /// What to give as `after` to see more.
     next: Option<String>,
@@ -49,23 +57,37 @@ pub(super) struct ObjectList {
 }
 
 /// A live object.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ObjectItem {
+    /// Its type.
     #[serde(rename = "type")]
     object_type: String,
+    /// Its ID.
     id: String,
+    /// Its shard; none if it is bound to its node.
     shard: Option<u32>,
+    /// The node it lives on.
     node: String,
+    /// Turns per second since it was last looked at here, a second or more ago; none if it was
+    /// not within half a minute, or was activated anew since.
+    calls_per_second: Option<f64>,
     /// Calls that wait for their turn.
     waiting: usize,
     /// Milliseconds since its last turn ended; 0 while one runs.
     idle_ms: u64,
+    /// When its last turn ended, in milliseconds since 1970; none while one runs.
+    last_turn_at: Option<u64>,
     /// The method whose turn began last.
     method: String,
     /// Bytes of its state as last saved or loaded.
     state_bytes: u64,
 }
 
+/// Live objects by type, ID prefix, shard or node, in order of type and ID.
+#[utoipa::path(
+    get, path = "/api/objects", tag = "objects", params(Wanted),
+    responses((status = 200, body = ObjectList))
+)]
 pub(super) async fn list(
     State(board): State<Arc<Board>>,
     Query(wanted): Query<Wanted>,
@@ -93,7 +115,12 @@ pub(super) async fn list(
     // A node with just as many may have more.
     let last = found.last().filter(|_| found.len() == limit);
     let next = last.map(|(_, object)| object.key.to_string());
-    let objects = found.into_iter().map(|(node, object)| item(&node, object));
+    let (now, at) = (Instant::now(), now_ms());
+    let mut rates = board.rates.lock();
+    let objects = found.into_iter().map(|(node, object)| {
+        let rate = rates.look(&object.key, &node, object.turns, now);
+        item(&node, object, rate, at)
+    });
     Ok(Json(ObjectList {
         objects: objects.collect(),
         next,
@@ -101,14 +128,17 @@ pub(super) async fn list(
     }))
 }
 
-fn item(node: &NodeId, object: ObjectInfo) -> ObjectItem {
+fn item(node: &NodeId, object: ObjectInfo, calls_per_second: Option<f64>, at: u64) -> ObjectItem {
+    let idle_ms = u64::try_from(object.idle.as_millis()).unwrap_or(u64::MAX);
     ObjectItem {
         object_type: object.key.object_type().into(),
         id: object.key.id().into(),
         shard: object.shard.map(steading::ids::ShardId::get),
         node: node.to_string(),
+        calls_per_second,
         waiting: object.waiting,
-        idle_ms: u64::try_from(object.idle.as_millis()).unwrap_or(u64::MAX),
+        idle_ms,
+        last_turn_at: (idle_ms > 0).then(|| at.saturating_sub(idle_ms)),
         method: object.method,
         state_bytes: object.state_bytes,
     }
@@ -150,27 +180,39 @@ impl Wanted {
 }
 
 /// A type with its methods, over all nodes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TypeItem {
+    /// Its registered name.
     name: String,
+    /// The nodes that host it.
     nodes: Vec<String>,
+    /// Its methods.
     methods: Vec<MethodItem>,
 }
 
 /// A method, and what its timed turns took on all nodes.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(super) struct MethodItem {
+    /// Its name.
     name: String,
+    /// The names of its arguments.
     arguments: Vec<String>,
+    /// Whether it cannot change the object.
     read_only: bool,
     /// Turns that were timed: one in 1024 of each shard, and the first of each second.
     timed: u64,
+    /// What they took on average; none if none was timed.
     mean_seconds: Option<f64>,
+    /// What the longest of them took.
     longest_seconds: Option<f64>,
     #[serde(skip)]
     total_seconds: f64,
 }
 
+/// The object types with their methods, and what their turns take.
+#[utoipa::path(
+    get, path = "/api/types", tag = "objects", responses((status = 200, body = Vec<TypeItem>))
+)]
 pub(super) async fn types(State(board): State<Arc<Board>>) -> Answer<Vec<TypeItem>> {
     let observer = board.observer()?;
     let view = observer.view();
@@ -220,13 +262,20 @@ fn add_methods(methods: &mut BTreeMap<String, MethodItem>, hosted: TypeInfo) {
 }
 
 /// Where an object lives.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Location {
+    /// Its key.
     object: String,
+    /// Its shard; none if its ID binds it to a node.
     shard: Option<u32>,
+    /// The live node that has it.
     node: Option<String>,
 }
 
+/// The shard and owner of an object, which is not activated.
+#[utoipa::path(
+    get, path = "/api/locate/{type}/{id}", tag = "objects", responses((status = 200, body = Location))
+)]
 pub(super) async fn locate(
     State(board): State<Arc<Board>>,
     Path((object_type, id)): Path<(String, String)>,

@@ -9,25 +9,31 @@ use steading::coordination::leader::Insight;
 use steading::ids::{NodeId, ShardId};
 use steading::object::ShardLoad;
 use steading::placement::ClusterView;
+use steading_http::{MoveInfo, Problem, shard_named};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
-use super::plans::MoveInfo;
 use crate::board::Board;
 use crate::history::{Event, OwnerChange};
-use crate::problem::Problem;
 use crate::rows::{PINNED, Row};
 
 /// Most moves of plans that a story repeats.
 const MOVES_TOLD_MAX: usize = 50;
 
 /// A shard in the list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ShardInfo {
+    /// Its number.
     shard: u32,
+    /// The live node that owns it.
     owner: Option<String>,
+    /// The node that should.
     target: Option<String>,
+    /// `owned`, `moving`, `unowned` or `quarantined`.
     state: &'static str,
+    /// Whether an operator fixed it to its target.
     pinned: bool,
+    /// The fencing token of its newest ownership.
     token: Option<u64>,
 }
 
@@ -46,6 +52,10 @@ impl ShardInfo {
     }
 }
 
+/// Every shard: owner, target, state.
+#[utoipa::path(
+    get, path = "/api/shards", tag = "shards", responses((status = 200, body = Vec<ShardInfo>))
+)]
 pub(super) async fn list(State(board): State<Arc<Board>>) -> Answer<Vec<ShardInfo>> {
     let view = board.view()?;
     let shards = view.meta.shard_count.shards();
@@ -55,7 +65,7 @@ pub(super) async fn list(State(board): State<Arc<Board>>) -> Answer<Vec<ShardInf
 }
 
 /// Everything about one shard.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Story {
     #[serde(flatten)]
     shard: ShardInfo,
@@ -82,23 +92,33 @@ pub(super) struct Story {
 }
 
 /// What gave a shard its target.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Because {
+    /// The plan.
     plan: u64,
+    /// Why the plan moved this shard.
     reason: &'static str,
+    /// What set the plan off; none if the plan is kept no more.
     trigger: Option<String>,
+    /// When, in milliseconds since 1970.
     at: u64,
 }
 
 /// A move of the shard in one plan.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PlanMove {
+    /// The plan.
     plan: u64,
+    /// What set it off.
     trigger: String,
     #[serde(flatten)]
     step: MoveInfo,
 }
 
+/// A shard's story: why here, why now, what next.
+#[utoipa::path(
+    get, path = "/api/shards/{shard}", tag = "shards", responses((status = 200, body = Story))
+)]
 pub(super) async fn story(
     State(board): State<Arc<Board>>,
     Path(text): Path<String>,
@@ -228,19 +248,27 @@ fn waits_for(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -
 }
 
 /// What the map is coloured by.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct By {
+    /// `objects`, `calls` or `cpu`.
     by: String,
 }
 
 /// A number for each shard, in order of the shards.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Heat {
+    /// As asked.
     by: String,
+    /// What the numbers count.
     unit: &'static str,
+    /// One of each shard, in order.
     values: Vec<f64>,
 }
 
+/// A number for each shard, for the map.
+#[utoipa::path(
+    get, path = "/api/heat", tag = "shards", params(By), responses((status = 200, body = Heat))
+)]
 pub(super) async fn heat(
     State(board): State<Arc<Board>>,
     Query(By { by }): Query<By>,
@@ -278,14 +306,15 @@ pub(super) async fn heat(
 }
 
 /// From when on to tell.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct From {
+    /// Milliseconds since 1970; absent: all that is kept.
     #[serde(default)]
     since: u64,
 }
 
 /// What happened.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Happened {
     /// From when on every change of an owner is known, in milliseconds since 1970.
     since: u64,
@@ -295,6 +324,11 @@ pub(super) struct Happened {
     events: Vec<Event>,
 }
 
+/// Changes of owners since a moment, and all events.
+#[utoipa::path(
+    get, path = "/api/history", tag = "cluster", params(From),
+    responses((status = 200, body = Happened))
+)]
 pub(super) async fn history(
     State(board): State<Arc<Board>>,
     Query(From { since }): Query<From>,
@@ -306,13 +340,4 @@ pub(super) async fn history(
         moves: history.moves_since(since),
         events: history.events(),
     }))
-}
-
-/// Returns the shard of this number.
-pub(super) fn shard_named(text: &str, view: &ClusterView) -> Result<ShardId, Problem> {
-    let number = text.parse();
-    let number = number
-        .map_err(|_| Problem::bad_request(format!("`{text}` is not the number of a shard")))?;
-    ShardId::new(number, view.meta.shard_count)
-        .map_err(|error| Problem::not_found(error.to_string()))
 }

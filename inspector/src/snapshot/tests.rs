@@ -3,6 +3,10 @@
 use super::*;
 use crate::feed::json;
 use crate::testing::{id, owned_by, shard, view, with};
+use std::time::Duration;
+use steading::ids::PlanId;
+use steading::placement::planner::Reason;
+use steading::placement::{Cause, Target};
 
 #[test]
 fn s2_42_a_snapshot_has_a_column_for_each_fact() {
@@ -11,6 +15,20 @@ fn s2_42_a_snapshot_has_a_column_for_each_fact() {
         let shard = shard(view, 2);
         view.owners
             .set(shard, steading::placement::OwnerRecord::default());
+    });
+    let view = with(view, |view| {
+        for number in [5, 6] {
+            let shard = shard(view, number);
+            let target = Target {
+                cause: Some(Cause {
+                    plan: PlanId::new(1),
+                    reason: Reason::Join,
+                    at: Duration::from_millis(77),
+                }),
+                ..view.targets.get(shard).clone()
+            };
+            view.targets.set(shard, target);
+        }
     });
     let read: serde_json::Value =
         serde_json::from_str(&json(&Snapshot::of(&view, 5))).expect("JSON");
@@ -21,6 +39,11 @@ fn s2_42_a_snapshot_has_a_column_for_each_fact() {
         serde_json::json!([0, 0, -1, 1, 0])
     );
     assert_eq!(read["targets"][2], 0);
+    let moments = (read["moved_at"][5].clone(), read["moved_at"][4].clone());
+    assert_eq!(
+        (moments, &read["moments"]),
+        ((0.into(), (-1).into()), &serde_json::json!([77]))
+    );
     assert_eq!(read["cluster"]["leader"], "a");
     assert_eq!(read["owners"].as_array().map(Vec::len), Some(64));
 }

@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use steading::CallError;
 use steading::ids::ObjectKey;
 use steading::object::{CALL_TIMEOUT_DEFAULT, CallPath, EncodedCall, Format};
+use steading_http::Problem;
 use tokio::time::Instant;
 
-use super::problem::Problem;
 use super::router::Served;
 
 /// The request header that limits how long a call may take, in milliseconds.

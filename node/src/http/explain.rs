@@ -13,13 +13,12 @@ use steading::CallError;
 use steading::coordination::leader::Insight;
 use steading::ids::{NodeId, Place, ShardId};
 use steading::placement::ClusterView;
+use steading_http::{Problem, shard_named, time};
 use utoipa::ToSchema;
 
 use super::calls::{bad_path, key};
 use super::cluster::{Cluster, NodeInfo, ShardInfo, ShardState};
-use super::handlers::{Details, shard_named};
-use super::plans::time;
-use super::problem::Problem;
+use super::handlers::Details;
 use super::router::Served;
 
 /// Why a shard is where it is, and what comes next.

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use steading::CallError;
 use steading::ids::{Place, ShardId};
 use steading::placement::ClusterView;
+use steading_http::{Problem, shard_named};
 use utoipa::ToSchema;
 
 use super::calls::{bad_path, key};
 use super::cluster::{Cluster, Reports, ShardInfo, ShardState};
-use super::problem::Problem;
 use super::router::Served;
 
 /// Where an object lives, whether it is active or not.
@@ -74,15 +74,6 @@ pub(super) async fn shard(
     let Path(text) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
     let shard = shard_named(&text, &served.node.view())?;
     Ok(Json(Details::of(&served).await.info(shard)))
-}
-
-/// Reads the number of a shard that the cluster has.
-pub(super) fn shard_named(text: &str, view: &ClusterView) -> Result<ShardId, Problem> {
-    let number = text
-        .parse()
-        .map_err(|_| Problem::bad_request(format!("`{text}` is not the number of a shard")))?;
-    ShardId::new(number, view.meta.shard_count)
-        .map_err(|error| Problem::not_found(error.to_string()))
 }
 
 /// Tells where an object lives, without activating it.

@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use steading::CallError;
 use steading::ids::{NodeId, ObjectKey, ShardId};
 use steading::object::{ObjectInfo, ObjectQuery};
+use steading_http::{Problem, shard_named};
 use utoipa::{IntoParams, ToSchema};
 
-use super::handlers::shard_named;
-use super::problem::Problem;
 use super::router::Served;
 
 /// How many objects are listed if the request does not say.

@@ -1,83 +1,19 @@
 //! Operators' commands, and plans. Every command may be given again.
 
-use std::fmt;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use steading::coordination::commands::{Command, Done, Refusal, RefusalCode};
-use steading::ids::{NodeId, PlanId, ShardId};
+use steading::coordination::commands::{Command, Done, Refusal};
+use steading::ids::{NodeId, ShardId};
 use steading::object::PAYLOAD_LEN_MAX;
-use steading::placement::planner::Strategy;
-use utoipa::ToSchema;
+use steading_http::{
+    Abort, Answer, Moves, NewPlan, PlanInfo, Problem, Whereto, node_named, plan_named, shard_named,
+};
 
-use super::handlers::shard_named;
-use super::plans::PlanInfo;
-use super::problem::Problem;
 use super::router::Served;
-
-/// What came of a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Answer {
-    /// What is so now, in words.
-    pub text: String,
-    /// Whether it was not so before.
-    pub changed: bool,
-    /// The plan that carries it out, or would.
-    pub plan: Option<PlanInfo>,
-}
-
-/// Where to pin or move a shard to.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Whereto {
-    /// The node; none: where it is.
-    #[serde(default)]
-    pub node: Option<String>,
-}
-
-/// Shards to be moved at once.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Moves {
-    /// At most 1024, each shard once.
-    pub moves: Vec<MoveTo>,
-}
-
-/// One shard to be moved.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MoveTo {
-    /// Which shard.
-    pub shard: u32,
-    /// Where to.
-    pub node: String,
-}
-
-/// What to balance.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewPlan {
-    /// Only tell what would move.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// `count` or `load`; none: as the settings say.
-    #[serde(default)]
-    pub strategy: Option<String>,
-}
-
-/// How to abort a plan.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Abort {
-    /// Move back what was moved.
-    #[serde(default)]
-    pub reverse: bool,
-}
 
 type Answered = Result<Json<Answer>, Problem>;
 type PathOf<T> = Result<Path<T>, PathRejection>;
@@ -102,7 +38,7 @@ pub(super) async fn pin(
 ) -> Answered {
     let shard = shard_of(path, &served)?;
     let whereto: Whereto = read(body)?;
-    let node = whereto.node.as_deref().map(node_named).transpose()?;
+    let node = whereto.node()?;
     order(&served, Command::Pin { shard, node }).await
 }
 
@@ -130,9 +66,7 @@ pub(super) async fn move_one(
 ) -> Answered {
     let shard = shard_of(path, &served)?;
     let whereto: Whereto = read(body)?;
-    let node = whereto.node.as_deref().map(node_named).transpose()?;
-    let node = node.ok_or_else(|| Problem::bad_request("`node` is missing".into()))?;
-    let moves = vec![(shard, node)];
+    let moves = vec![(shard, whereto.wanted_node()?)];
     order(&served, Command::Move { moves }).await
 }
 
@@ -257,7 +191,7 @@ pub(super) async fn plan(
     State(served): State<Served>,
     path: PathOf<String>,
 ) -> Result<Json<PlanInfo>, Problem> {
-    let id = plan_of(path)?;
+    let id = plan_named(&segment(path)?)?;
     let plans = served
         .node
         .cluster()
@@ -275,13 +209,8 @@ pub(super) async fn plan(
     responses((status = 200, body = Answer))
 )]
 pub(super) async fn rebalance(State(served): State<Served>, body: BodyOf) -> Answered {
-    let NewPlan { dry_run, strategy } = read(body)?;
-    let strategy = strategy.map(|name| {
-        Strategy::named(&name)
-            .ok_or_else(|| Problem::bad_request(format!("`{name}` is not `count` or `load`")))
-    });
-    let strategy = strategy.transpose()?;
-    order(&served, Command::Rebalance { dry_run, strategy }).await
+    let wanted: NewPlan = read(body)?;
+    order(&served, wanted.command()?).await
 }
 
 /// Ends a plan early: what is under way goes on, the rest is cancelled, or all is moved back.
@@ -295,7 +224,7 @@ pub(super) async fn abort(
     path: PathOf<String>,
     body: BodyOf,
 ) -> Answered {
-    let plan = plan_of(path)?;
+    let plan = plan_named(&segment(path)?)?;
     let Abort { reverse } = read(body)?;
     order(&served, Command::Abort { plan, reverse }).await
 }
@@ -305,24 +234,11 @@ async fn order(served: &Served, command: Command) -> Answered {
 }
 
 fn answer(answer: Result<Done, Refusal>) -> Answered {
-    let done = answer?;
-    Ok(Json(Answer {
-        text: done.text,
-        changed: done.changed,
-        plan: done.plan.as_ref().map(PlanInfo::of),
-    }))
+    Ok(Json(answer?.into()))
 }
 
-/// Reads a body, which is a JSON object; an empty one stands for all defaults.
 fn read<T: DeserializeOwned>(body: BodyOf) -> Result<T, Problem> {
-    let body = body.map_err(|error| unread(&error))?;
-    let bad = |why: &dyn fmt::Display| Problem::bad_request(format!("the body: {why}"));
-    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        None => serde_json::from_slice(b"{}").map_err(|error| bad(&error)),
-        Some(b'{') => serde_json::from_slice(&body).map_err(|error| bad(&error)),
-        // An array would pass for the fields in their order.
-        Some(_) => Err(bad(&"it must be a JSON object, or empty")),
-    }
+    steading_http::read(&body.map_err(|error| unread(&error))?)
 }
 
 fn unread(error: &BytesRejection) -> Problem {
@@ -349,18 +265,6 @@ fn node_of(path: PathOf<String>) -> Result<NodeId, Problem> {
     node_named(&segment(path)?)
 }
 
-fn node_named(name: &str) -> Result<NodeId, Problem> {
-    NodeId::new(name).map_err(|error| Problem::bad_request(error.to_string()))
-}
-
-fn plan_of(path: PathOf<String>) -> Result<PlanId, Problem> {
-    let text = segment(path)?;
-    let number = text.parse();
-    number
-        .map(PlanId::new)
-        .map_err(|_| Problem::bad_request(format!("`{text}` is not the number of a plan")))
-}
-
 fn store_away(error: &steading::coordination::store::StoreError) -> Problem {
     let status = StatusCode::SERVICE_UNAVAILABLE;
     Problem::new(
@@ -369,76 +273,4 @@ fn store_away(error: &steading::coordination::store::StoreError) -> Problem {
         "The store does not answer",
         error.to_string(),
     )
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let (status, title) = match refusal.code {
-            RefusalCode::UnknownNode | RefusalCode::UnknownShard | RefusalCode::UnknownPlan => {
-                (StatusCode::NOT_FOUND, "No such thing")
-            }
-            RefusalCode::Malformed => (StatusCode::BAD_REQUEST, "Bad command"),
-            RefusalCode::NotATaker
-            | RefusalCode::Cordoned
-            | RefusalCode::Full
-            | RefusalCode::ZoneRule
-            | RefusalCode::Pinned
-            | RefusalCode::Quarantined
-            | RefusalCode::Nowhere
-            | RefusalCode::NotAbortable
-            | RefusalCode::Paused
-            | RefusalCode::Leaving => (StatusCode::CONFLICT, "Refused"),
-            RefusalCode::Busy | RefusalCode::NoLeader | RefusalCode::NotLeader => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Try again")
-            }
-            RefusalCode::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "No answer"),
-            _ => (StatusCode::CONFLICT, "Refused"),
-        };
-        let outcome = if refusal.code == RefusalCode::NoAnswer {
-            steading::Outcome::Unknown
-        } else {
-            steading::Outcome::NotRun
-        };
-        Self {
-            outcome: outcome.as_str().into(),
-            ..Self::new(status, refusal.code.as_str(), title, refusal.detail)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused<T: DeserializeOwned>(body: &'static str) -> String {
-        let problem = read::<T>(Ok(Bytes::from_static(body.as_bytes())));
-        let problem = problem.err().unwrap_or_else(|| panic!("`{body}` is read"));
-        assert_eq!(
-            (problem.status, problem.code.as_str()),
-            (400, "bad_request")
-        );
-        problem.detail
-    }
-
-    #[test]
-    fn a_body_is_an_object_or_nothing() {
-        let read = |body: &'static str| read::<Whereto>(Ok(Bytes::from_static(body.as_bytes())));
-        for good in ["", " \n", "{}", r#" {"node": "a"} "#] {
-            assert!(read(good).is_ok(), "{good}");
-        }
-        for bad in ["[]", r#"["a"]"#, "null", "5", r#""a""#, "x"] {
-            let why = refused::<Whereto>(bad);
-            assert_eq!(why, "the body: it must be a JSON object, or empty", "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_body_is_said_of_the_body() {
-        let why = refused::<NewPlan>(r#"{"dryrun": true}"#);
-        assert!(why.starts_with("the body: unknown field `dryrun`"), "{why}");
-        let why = refused::<Moves>("");
-        assert!(why.starts_with("the body: missing field `moves`"), "{why}");
-        let why = refused::<Abort>(r#"{"reverse": "#);
-        assert!(why.starts_with("the body: EOF"), "{why}");
-    }
 }

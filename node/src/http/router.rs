@@ -9,11 +9,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use steading::object::PAYLOAD_LEN_MAX;
 use steading::{CallError, Node, Tasks};
+use steading_http::Problem;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::Problem;
 use super::since::Since;
 use super::{calls, explain, handlers, health, objects, operate};
 

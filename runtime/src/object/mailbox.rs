@@ -316,7 +316,8 @@ impl<S: Clone, J: Job> Mailbox<S, J> {
     /// Begins an orderly end if the object is at rest and was last used before `used_before`.
     pub(super) fn retire_if_idle(&mut self, used_before: u64) -> Option<S> {
         let at_rest = self.is_quiet() && self.gate == Gate::Open && self.queue.is_none();
-        (at_rest && self.ending == Ending::None && self.used.at() <= used_before).then(|| self.retire())
+        (at_rest && self.ending == Ending::None && self.used.at() <= used_before)
+            .then(|| self.retire())
     }
 
     fn retire(&mut self) -> S {

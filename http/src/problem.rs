@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use steading::coordination::commands::{Refusal, RefusalCode};
+use steading::node::QueryError;
 use steading::{CallError, Outcome};
 use utoipa::ToSchema;
 
@@ -105,25 +107,25 @@ const CALL_ERRORS: &[(&str, StatusCode, &str)] = &[
 
 impl Problem {
     /// Makes a problem with the request itself: no method ran.
-    pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: String) -> Self {
+    pub fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
             problem_type: format!("about:blank#{code}"),
             title: title.into(),
             status: status.as_u16(),
             code: code.into(),
             outcome: Outcome::NotRun.as_str().into(),
-            detail,
+            detail: detail.into(),
             error: None,
         }
     }
 
     /// Makes the problem of a request that names something the server does not have.
-    pub(crate) fn not_found(detail: String) -> Self {
+    pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
     /// Makes the problem of a request that cannot be understood.
-    pub(crate) fn bad_request(detail: String) -> Self {
+    pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "bad_request",
@@ -133,7 +135,7 @@ impl Problem {
     }
 
     /// Makes the problem of a method that returned an error of its own.
-    pub(crate) fn method_failed(error: Value) -> Self {
+    pub fn method_failed(error: Value) -> Self {
         let detail = error
             .as_str()
             .map_or_else(|| error.to_string(), str::to_owned);
@@ -161,6 +163,56 @@ impl From<CallError> for Problem {
         Self {
             outcome: error.outcome().as_str().into(),
             ..Self::new(status, code, title, error.to_string())
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (status, title) = match refusal.code {
+            RefusalCode::UnknownNode | RefusalCode::UnknownShard | RefusalCode::UnknownPlan => {
+                (StatusCode::NOT_FOUND, "No such thing")
+            }
+            RefusalCode::Malformed => (StatusCode::BAD_REQUEST, "Bad command"),
+            RefusalCode::NotATaker
+            | RefusalCode::Cordoned
+            | RefusalCode::Full
+            | RefusalCode::ZoneRule
+            | RefusalCode::Pinned
+            | RefusalCode::Quarantined
+            | RefusalCode::Nowhere
+            | RefusalCode::NotAbortable
+            | RefusalCode::Paused
+            | RefusalCode::Leaving => (StatusCode::CONFLICT, "Refused"),
+            RefusalCode::Busy | RefusalCode::NoLeader | RefusalCode::NotLeader => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Try again")
+            }
+            RefusalCode::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "No answer"),
+            _ => (StatusCode::CONFLICT, "Refused"),
+        };
+        let outcome = if refusal.code == RefusalCode::NoAnswer {
+            Outcome::Unknown
+        } else {
+            Outcome::NotRun
+        };
+        Self {
+            outcome: outcome.as_str().into(),
+            ..Self::new(status, refusal.code.as_str(), title, refusal.detail)
+        }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        let (status, detail) = (StatusCode::BAD_GATEWAY, error.to_string());
+        match error {
+            QueryError::NoSuchNode(_) => Self::not_found(detail),
+            QueryError::CallFailed(_) => {
+                Self::new(status, "call_failed", "The call failed", detail)
+            }
+            QueryError::NoAnswer { .. } | QueryError::Nonsense { .. } | _ => {
+                Self::new(status, "no_answer", "The node does not answer", detail)
+            }
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct PlanInfo {
     pub ends_at: Option<String>,
     /// Who carries it out, or did last.
     pub leader: String,
+    /// That leader's term.
+    #[serde(default)]
+    pub term: u64,
     /// When it was made (RFC 3339), by the leader's clock, as are all times here.
     pub created_at: String,
     /// When its record was last written.
@@ -100,7 +103,7 @@ pub struct EventInfo {
 
 impl PlanInfo {
     /// Shows a plan with its moves.
-    pub(super) fn of(plan: &PlanRecord) -> Self {
+    pub fn of(plan: &PlanRecord) -> Self {
         let mut moves: Vec<&PlannedMove> = plan.moves.iter().collect();
         moves.sort_by_key(|step| (step.is_ended(), step.shard));
         Self {
@@ -110,7 +113,7 @@ impl PlanInfo {
     }
 
     /// Shows a plan in a list.
-    pub(super) fn without_moves(plan: &PlanRecord) -> Self {
+    pub fn without_moves(plan: &PlanRecord) -> Self {
         let counts = plan.counts();
         let superseded_by = match plan.outcome {
             PlanOutcome::Superseded(by) => Some(by.get()),
@@ -128,6 +131,7 @@ impl PlanInfo {
             percent: plan.percent(),
             ends_at: plan.ends_at().map(time),
             leader: plan.leader.to_string(),
+            term: plan.term.get(),
             created_at: time(plan.created_at),
             updated_at: time(plan.updated_at),
             ended_at: plan.ended_at.map(time),
@@ -163,7 +167,8 @@ impl PlanInfo {
 }
 
 impl MoveInfo {
-    fn of(step: &PlannedMove) -> Self {
+    /// Shows a move.
+    pub fn of(step: &PlannedMove) -> Self {
         Self {
             shard: step.shard.get(),
             from: step.from.as_ref().map(ToString::to_string),
@@ -177,6 +182,6 @@ impl MoveInfo {
 }
 
 /// Writes a moment.
-pub(super) fn time(at: SystemTime) -> String {
+pub fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }

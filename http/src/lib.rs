@@ -1,0 +1,17 @@
+//! What the HTTP servers of nodes and of the Inspector have in common: how problems are told, what
+//! operators order, and how plans are shown.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "a problem is rare, and goes straight into the answer"
+)]
+
+mod commands;
+mod plans;
+mod problem;
+
+pub use commands::{
+    Abort, Answer, MoveTo, Moves, NewPlan, Whereto, node_named, plan_named, read, shard_named,
+};
+pub use plans::{EventInfo, MoveInfo, PlanCounts, PlanInfo, time};
+pub use problem::{PROBLEM_JSON, Problem};

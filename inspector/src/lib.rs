@@ -7,6 +7,11 @@
 //! [`Inspector::start`] begins to look; [`Inspector::router`] is what a server serves: the page at
 //! `/`, JSON under `/api`, and live updates at `/api/events`. The API is in `docs/inspector.md`.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a problem is rare, and goes straight into the answer"
+)]
+
 mod api;
 mod assets;
 mod board;

@@ -42,6 +42,9 @@ export function bytes(value) {
 
 export const percent = (part) => (part == null ? DASH : `${Math.round(part * 100)} %`);
 
+// A small part of all, such as errors: 0.02 %.
+export const part = (of) => (of == null ? DASH : of === 0 ? "0 %" : `${Number((of * 100).toPrecision(2))} %`);
+
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const date = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 

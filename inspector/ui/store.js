@@ -136,7 +136,7 @@ function takeSnapshot(snapshot) {
   cluster.owners = Int16Array.from(snapshot.owners, place);
   cluster.targets = Int16Array.from(snapshot.targets, place);
   cluster.flags = Uint8Array.from(snapshot.flags);
-  cluster.movedAt = Float64Array.from(snapshot.moved_at);
+  cluster.movedAt = Float64Array.from(snapshot.moved_at, (place) => (place < 0 ? 0 : snapshot.moments[place]));
   shardListeners.forEach((listener) => listener(null));
   changed("info", "nodes", "shards");
 }
@@ -178,12 +178,13 @@ export function connect() {
   on("hello", loadEvents);
   on("snapshot", takeSnapshot);
   on("delta", takeDelta);
-  for (const kind of ["figures", "health", "plans"]) {
-    on(kind, (data) => {
-      cluster[kind] = data;
-      changed(kind);
-    });
-  }
+  const keep = (kind, read) => on(kind, (data) => {
+    cluster[kind] = read(data);
+    changed(kind);
+  });
+  keep("figures", (figures) => figures);
+  keep("health", (findings) => findings);
+  keep("plans", (plans) => plans.map(readPlan));
   on("event", (event) => {
     cluster.events = [event, ...cluster.events].slice(0, EVENTS_KEPT);
     changed("events");
@@ -210,6 +211,21 @@ async function loadEvents() {
   }
 }
 
+const moment = (text) => (text == null ? null : Date.parse(text));
+
+export const readMove = (step) => ({ ...step, ordered_at: moment(step.ordered_at), ended_at: moment(step.ended_at) });
+
+// A plan with its times in milliseconds, as all others are.
+export const readPlan = (plan) => ({
+  ...plan,
+  created_at: moment(plan.created_at),
+  updated_at: moment(plan.updated_at),
+  ended_at: moment(plan.ended_at),
+  ends_at: moment(plan.ends_at),
+  moves: plan.moves?.map(readMove) ?? [],
+  events: plan.events.map((event) => ({ ...event, at: moment(event.at) })),
+});
+
 // Asks the API; throws an `Error` with the problem's words.
 export async function get(path, options = {}) {
   const answer = await fetch(`api/${path}`, { signal: AbortSignal.timeout(15000), ...options });
@@ -222,4 +238,4 @@ export async function get(path, options = {}) {
 }
 
 // For tests and for those who measure.
-globalThis.steading = { cluster, stateOf };
+globalThis.steading = { cluster, stateOf, tell: (delta) => takeDelta(JSON.parse(delta)) };

@@ -127,8 +127,8 @@ export class PlacementCanvas {
       const { flights } = this;
       this.regroup();
       this.flights = flights;
-    } else if (this.layout.label) {
-      this.draw();
+    } else {
+      this.redrawLabels();
     }
     this.animate();
   }
@@ -212,6 +212,18 @@ export class PlacementCanvas {
     }
     marked.forEach((shard) => this.mark(context, shard));
     this.animate();
+  }
+
+  // The counts in the labels have changed, and perhaps nothing else.
+  redrawLabels() {
+    if (!this.layout.label || !this.theme) return;
+    const context = this.begin(this.base);
+    const { k } = this.transform;
+    for (const group of this.layout.groups) {
+      const [x, y] = [this.transform.applyX(group.x), this.transform.applyY(group.y)];
+      context.clearRect(x - 1, y - 21, group.width * k + 2, 20);
+    }
+    this.drawLabels(context);
   }
 
   drawLabels(context) {

@@ -79,7 +79,7 @@ export class Layout {
 
   // The largest cell with which every group fits, with some room for newcomers.
   fit(width, height) {
-    const most = Math.max(1, ...this.groups.map((group) => group.slots.length * (this.groups.length > 1 ? 1.06 : 1)));
+    const most = Math.max(1, ...this.groups.map((group) => group.slots.length * (this.groups.length > 1 ? 1.03 : 1)));
     let cell = Math.min(28, Math.sqrt((width * height) / most));
     while (cell > 0.5 && Math.floor(width / cell) * Math.floor(height / cell) < most) cell *= 0.985;
     return cell > 4 ? Math.floor(cell * 2) / 2 : cell;

@@ -133,7 +133,7 @@ function One({ name }) {
         <${Stat} name="Shards" value=${number(totals.ownedBy(name))} note=${`${number(totals.targetedAt(name))} targeted`} href="#/shard?node=${encodeURIComponent(name)}" />
         <${Stat} name="Objects" value=${number(figures.objects)} href="#/objects?node=${encodeURIComponent(name)}" />
         <${Stat} name="Calls" value=${rate(figures.calls_per_second)} unit="/s" />
-        <${Stat} name="Turns p50 / p99" value=${`${seconds(figures.turn_p50)} / ${seconds(figures.turn_p99)}`} />
+        <${Stat} name="Turns p50 / p95 / p99" value=${[figures.turn_p50, figures.turn_p95, figures.turn_p99].map(seconds).join(" / ")} />
         <${Stat} name="CPU" value=${percent(figures.cpu)} />
         <${Stat} name="Memory" value=${bytes(figures.memory_bytes)} note=${figures.memory_max_bytes ? `of ${bytes(figures.memory_max_bytes)}` : undefined} />
         <${Stat} name="Mailbox waits" value=${rate(figures.waits_per_second)} unit="/s" note=${`${rate(figures.refusals_per_second)}/s refused`} />

@@ -1,7 +1,7 @@
 // Objects: found without being activated, and what their methods take.
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { cluster, get, useCluster } from "../store.js";
-import { bytes, number, seconds, span } from "../format.js";
+import { bytes, dateTime, number, rate, seconds, span, time } from "../format.js";
 import { Bar, Card, Empty, NodeLink, ShardLink } from "../parts.js";
 import { act, ask, openUnlock, useSession } from "../act.js";
 import { setQuery } from "../app.js";
@@ -75,7 +75,7 @@ function Detail({ object, types }) {
   const { canAct } = useSession();
   const methods = (types.find((type) => type.name === object.type)?.methods ?? []).filter((method) => method.read_only);
   const path = `objects/${encodeURIComponent(object.type)}/${encodeURIComponent(object.id)}/deactivate`;
-  return html`<tr class="detail"><td colspan="8">
+  return html`<tr class="detail"><td colspan="9">
     <div class="row">
       <button onClick=${() => ask({ title: `Deactivate ${object.type}/${object.id}?`, text: "Its running turn ends, its state is saved if its type is stored, and the next call activates it again. State that is stored nowhere is lost.", button: "Deactivate", danger: true, path, body: {} })}>Deactivate …</button>
       ${object.shard != null && html`<a href="#/shard/${object.shard}">Its shard’s story</a>`}
@@ -86,7 +86,7 @@ function Detail({ object, types }) {
 
 function Found({ found, types, open, toggle }) {
   return html`<div class="scroll"><table>
-    <thead><tr><th>Type</th><th>ID</th><th>Shard</th><th>Node</th><th class="n">Waiting</th><th>Last method</th><th class="n">State</th><th class="n">Idle</th></tr></thead>
+    <thead><tr><th>Type</th><th>ID</th><th>Shard</th><th>Node</th><th class="n">Calls/s</th><th class="n">Waiting</th><th>Last turn</th><th class="n">State</th><th class="n">Idle</th></tr></thead>
     <tbody>${found.objects.map((object) => {
       const key = `${object.type}/${object.id}`;
       return html`<tr key=${key} class=${open === key ? "open" : ""}>
@@ -94,8 +94,9 @@ function Found({ found, types, open, toggle }) {
           <td><button class="link mono" aria-expanded=${open === key} onClick=${() => toggle(key)}>${object.id}</button></td>
           <td><${ShardLink} shard=${object.shard} /></td>
           <td><${NodeLink} name=${object.node} /></td>
+          <td class="n" data-rate>${rate(object.calls_per_second)}</td>
           <td class="n">${number(object.waiting)}</td>
-          <td class="mono">${object.method || "–"}</td>
+          <td><span class="mono">${object.method || "–"}</span>${object.last_turn_at ? html` <small title=${dateTime(object.last_turn_at)}>${time(object.last_turn_at)}</small>` : ""}</td>
           <td class="n">${object.state_bytes ? bytes(object.state_bytes) : "–"}</td>
           <td class="n">${object.idle_ms ? span(object.idle_ms / 1000) : "busy"}</td>
         </tr>

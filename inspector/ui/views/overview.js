@@ -1,7 +1,7 @@
 // Is the cluster well? What is wrong stands first, with what to do.
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { cluster, counts, figuresOf, get, useCluster } from "../store.js";
-import { bytes, number, percent, plural, rate, seconds, span, time } from "../format.js";
+import { bytes, number, part, percent, plural, rate, seconds, span, time } from "../format.js";
 import { Bar, Card, Empty, NodeLink, Stat } from "../parts.js";
 import { Chart } from "../chart.js";
 import { PlacementCanvas } from "../map/canvas.js";
@@ -29,22 +29,35 @@ function Headline() {
   </section>`;
 }
 
+// Rebalance progress: of all moves of running plans, how many have ended.
+function progress(plans) {
+  const running = plans.filter((plan) => plan.outcome === "running");
+  if (!running.length) return ["–", "no plan under way"];
+  const sum = (read) => running.reduce((sum, plan) => sum + read(plan.counts), 0);
+  const left = sum((counts) => counts.pending + counts.ordered);
+  const all = left + sum((counts) => counts.done + counts.failed + counts.cancelled);
+  return [percent(all ? (all - left) / all : 1), `${number(left)} of ${plural(all, "move")} left`];
+}
+
 function Stats() {
-  const { figures, info } = useCluster("figures", "shards", "info");
+  const { figures, info, plans } = useCluster("figures", "shards", "info", "plans");
   const totals = counts();
   const sum = figures?.cluster ?? {};
+  const spread = figures?.objects_per_shard ?? {};
+  const unowned = totals.unowned + totals.quarantined;
   const failed = Math.max(sum.failed_calls_per_second ?? 0, sum.failed_turns_per_second ?? 0);
-  return html`<dl class="stats">
-    <${Stat} name="Calls" value=${rate(sum.calls_per_second)} unit="/s" href="#/nodes" />
-    <${Stat} name="p50 / p99" value=${`${seconds(sum.p50)} / ${seconds(sum.p99)}`} />
-    <${Stat} name="Failed" value=${sum.calls_per_second == null ? "–" : rate(failed)} unit="/s" bad=${failed >= 1} />
-    <${Stat} name="Parked calls" value=${number(sum.parked)} bad=${sum.parked > 0} />
-    <${Stat} name="Moving" value=${number(totals.moving)} href="#/shard?state=moving" />
-    <${Stat} name="Unowned" value=${number(totals.unowned + totals.quarantined)} bad=${totals.unowned + totals.quarantined > 0} href="#/shard?state=unowned" />
-    <${Stat} name="Objects" value=${number(sum.objects)} href="#/objects" />
-    <${Stat} name="Imbalance" value=${percent(sum.imbalance)} note=${sum.imbalance == null ? "too few calls to say" : undefined} />
-    <${Stat} name="Least fence margin" value=${seconds(sum.fence_margin_seconds)} bad=${sum.fence_margin_seconds < 0.5} />
-    <${Stat} name="Leader" value=${info.leader ?? "nobody"} note=${info.term ? `term ${info.term}` : undefined} bad=${!info.leader} />
+  const [moved, left] = progress(plans);
+  return html`<dl class="stats" data-watch>
+    <${Stat} name="Healthy nodes" value=${percent(sum.healthy)} note=${`${cluster.nodes.length} registered`} bad=${sum.healthy < 1} href="#/nodes" />
+    <${Stat} name="Calls" value=${rate(sum.calls_per_second)} unit="/s" note=${`${rate(sum.waits_per_second)}/s found their object busy`} href="#/nodes" />
+    <${Stat} name="p50 / p95 / p99" value=${[sum.p50, sum.p95, sum.p99].map(seconds).join(" / ")} />
+    <${Stat} name="Error rate" value=${part(sum.error_rate)} note=${sum.calls_per_second == null ? undefined : `${rate(failed)}/s failed`} bad=${failed >= 1} />
+    <${Stat} name="Unowned" value=${number(unowned)} note=${`${number(sum.parked)} parked calls`} bad=${unowned > 0 || sum.parked > 0} href="#/shard?state=unowned" />
+    <${Stat} name="Moving" value=${number(totals.moving)} note=${`${number(totals.pinned)} pinned`} href="#/shard?state=moving" />
+    <${Stat} name="Rebalance" value=${moved} note=${left} href="#/plans" />
+    <${Stat} name="Objects" value=${number(sum.objects)} note=${figures && `per shard ${spread.mean.toFixed(1)}, p99 ${number(spread.p99)}, most ${number(spread.most)}`} href="#/objects" />
+    <${Stat} name="CPU" value=${percent(sum.cpu)} note=${sum.imbalance == null ? "too few calls to say who is busiest" : `busiest node ${percent(sum.imbalance)} above the mean`} bad=${sum.cpu > 0.9} />
+    <${Stat} name="Leader" value=${info.leader ?? "nobody"} note=${info.term ? `term ${info.term}, fence ${seconds(sum.fence_margin_seconds)} off at the least` : undefined} bad=${!info.leader || sum.fence_margin_seconds < 0.5} />
   </dl>`;
 }
 
@@ -63,13 +76,13 @@ function useSeries() {
     const times = points.map((point) => point.at / 1000);
     return {
       calls: [times, column((p) => p.calls_per_second), column((p) => p.failed_calls_per_second)],
-      latency: [times, column((p) => p.p50), column((p) => p.p99)],
+      latency: [times, column((p) => p.p50), column((p) => p.p95), column((p) => p.p99)],
     };
   }, [points]);
 }
 
 const CALLS = [{ label: "calls/s", stroke: "#4c8dff", fill: true }, { label: "failed/s", stroke: "#e5484d" }];
-const LATENCY = [{ label: "p50", stroke: "#2fb89a", fill: true }, { label: "p99", stroke: "#f2a541" }];
+const LATENCY = [{ label: "p50", stroke: "#2fb89a", fill: true }, { label: "p95", stroke: "#b07cf0" }, { label: "p99", stroke: "#f2a541" }];
 
 function Charts() {
   const series = useSeries();

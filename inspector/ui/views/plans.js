@@ -1,6 +1,6 @@
 // Plans: what moves, what would, what was; and what happened over the last hours.
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { cluster, get, setDryRun, useCluster } from "../store.js";
+import { cluster, get, readPlan, setDryRun, useCluster } from "../store.js";
 import { ago, dateTime, number, plural, span, time } from "../format.js";
 import { Badge, Card, Empty, NodeLink, ShardLink, Segments } from "../parts.js";
 import { act, ask } from "../act.js";
@@ -48,7 +48,7 @@ function DryRun() {
     const answer = await act("plans", { dry_run: true, strategy });
     if (!answer) return;
     setText(answer.text);
-    setDryRun(answer.plan ? { ...answer.plan, strategy } : { moves: [], strategy });
+    setDryRun(answer.plan ? { ...readPlan(answer.plan), strategy } : { moves: [], strategy });
   };
   const pairs = new Map();
   for (const { from, to } of dryRun?.moves ?? []) {
@@ -108,7 +108,7 @@ function One({ id }) {
   const [error, setError] = useState("");
   const listed = plans.find((other) => other.id === id);
   useEffect(() => {
-    get(`plans/${id}`).then(setPlan, (problem) => setError(problem.message));
+    get(`plans/${id}`).then((plan) => setPlan(readPlan(plan)), (problem) => setError(problem.message));
   }, [id, listed?.updated_at]);
   if (!plan) return html`<${Card} title=${`Plan ${id}`}><p class=${error ? "bad" : "faint"}>${error || "…"}</p></${Card}>`;
   return html`<${Card} title=${`Plan ${id}`} aside=${html`<${Badge} state=${plan.outcome} />`}>

@@ -1,6 +1,6 @@
 // One shard's story: where it is and why, what comes next, who owned it, and what may be done.
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { PINNED, cluster, get, nameOf, stateOf, useCluster } from "../store.js";
+import { PINNED, cluster, get, nameOf, readMove, stateOf, useCluster } from "../store.js";
 import { ago, bytes, dateTime, number, rate, seconds, time } from "../format.js";
 import { Badge, Card, Empty, NodeLink, ShardLink, Swatch } from "../parts.js";
 import { ask } from "../act.js";
@@ -15,7 +15,7 @@ function useStory(shard) {
   useEffect(() => {
     let over = false;
     const load = () => get(`shards/${shard}`).then(
-      (story) => over || (setStory(story), setError("")),
+      (story) => over || (setStory({ ...story, moves: story.moves.map(readMove) }), setError("")),
       (problem) => over || setError(problem.message),
     );
     load();

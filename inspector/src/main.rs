@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches};
 use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
 use steading_inspector::{Inspector, Program};
-use steading_settings::{FileError, SettingsError, with_file};
+use steading_settings::{FileError, SettingsError, UnknownVariable, check_variables, with_file};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +19,8 @@ enum Failure {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Variable(#[from] UnknownVariable),
     #[error("`inspector_listen`: cannot listen on {0}")]
     Listen(String, #[source] std::io::Error),
     #[error("cannot serve")]
@@ -29,7 +31,7 @@ impl Failure {
     /// The codes that all programs have: 2 wrong usage, 4 a server failed.
     fn code(&self) -> ExitCode {
         match self {
-            Self::Settings(_) | Self::File(_) => ExitCode::from(2),
+            Self::Settings(_) | Self::File(_) | Self::Variable(_) => ExitCode::from(2),
             Self::Listen(..) | Self::Serve(_) => ExitCode::from(4),
         }
     }
@@ -83,6 +85,7 @@ fn parse(arguments: &[OsString]) -> Result<Program, Parse> {
 }
 
 async fn run(program: Program) -> Result<(), Failure> {
+    check_variables(std::env::vars_os())?;
     let settings = program.settings;
     let access = settings.check()?;
     settings.logs.start();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
-use steading_settings::{Address, LogSettings, Secret, SettingsError, StoreSettings};
+use steading_settings::{Address, LogSettings, Secret, SecretNames, SettingsError, StoreSettings};
 
 use crate::guard::Access;
 
@@ -19,7 +19,7 @@ pub struct InspectorSettings {
     pub inspector_listen: Option<Address>,
 
     /// Token of the Inspector: wanted for actions, and for everything if other machines reach it.
-    /// Other users of the machine can read flags: prefer the variable.
+    /// Other users of the machine can read flags: prefer the variable or `inspector_token_file`.
     #[arg(
         long,
         env = "STEADING_INSPECTOR_TOKEN",
@@ -27,6 +27,10 @@ pub struct InspectorSettings {
         hide_env_values = true
     )]
     pub inspector_token: Option<Secret>,
+
+    /// File with that token, instead of `inspector_token`; one newline at its end is no part of it.
+    #[arg(long, env = "STEADING_INSPECTOR_TOKEN_FILE", value_name = "FILE")]
+    pub inspector_token_file: Option<PathBuf>,
 
     /// Let operators act from the Inspector's page, if they have the token.
     #[arg(
@@ -42,6 +46,11 @@ pub struct InspectorSettings {
     )]
     pub allow_actions: bool,
 }
+
+const TOKEN: SecretNames = SecretNames {
+    value: "inspector_token",
+    file: "inspector_token_file",
+};
 
 /// The shortest token that is taken.
 const TOKEN_LEN_MIN: usize = 8;
@@ -60,11 +69,16 @@ impl InspectorSettings {
     /// [`SettingsError`]: actions, and an address that other machines reach, need a token.
     pub fn access(&self) -> Result<Access, SettingsError> {
         let is_local = self.listen().is_loopback();
-        match &self.inspector_token {
+        let token = TOKEN.read(
+            self.inspector_token.as_ref(),
+            self.inspector_token_file.as_deref(),
+        )?;
+        match &token {
             None if self.allow_actions || !is_local => {
                 return Err(SettingsError::Missing {
                     setting: "inspector_token",
-                    why: "actions need it, and so does an Inspector that other machines reach",
+                    why: "actions need it, or `inspector_token_file`, and so does an Inspector \
+                          that other machines reach",
                 });
             }
             Some(token) if token.reveal().len() < TOKEN_LEN_MIN => {
@@ -76,7 +90,7 @@ impl InspectorSettings {
             None | Some(_) => {}
         }
         Ok(Access {
-            token: self.inspector_token.clone(),
+            token,
             allow_actions: self.allow_actions,
             is_local,
         })

@@ -11,7 +11,7 @@ use crate::args::{Cli, Command};
 use crate::client::AskError;
 use crate::exit::Exit;
 use crate::process::ProcessError;
-use crate::settings::{FileError, Role, Settings, with_file};
+use crate::settings::{FileError, Role, Settings, UnknownVariable, check_variables, with_file};
 use crate::{bench, commands, dev, output, process, supervise};
 
 /// Adds one type to what a node hosts.
@@ -135,6 +135,7 @@ impl fmt::Debug for App {
 enum ParseError {
     Arguments(clap::Error),
     File(FileError),
+    Variable(UnknownVariable),
 }
 
 impl ParseError {
@@ -154,6 +155,10 @@ impl ParseError {
                 output::error(error);
                 Exit::Usage
             }
+            Self::Variable(error) => {
+                output::error(error);
+                Exit::Usage
+            }
         }
     }
 }
@@ -169,6 +174,7 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
     let arguments: Vec<_> = arguments.into_iter().collect();
     let matches = Cli::command().try_get_matches_from(&arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
+    check_variables(std::env::vars_os()).map_err(ParseError::Variable)?;
     let settings = match &cli.command {
         Command::Dev(args) => &args.settings,
         Command::Node(args) | Command::Gate(args) => &args.settings,

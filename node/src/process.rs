@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
-use steading::placement::Weight;
 use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
 use steading::{Node, NodeBuilder, StartError};
 
@@ -137,10 +136,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
         .shard_count(settings.num_shards)
         .regions(settings.checked_regions()?)
         .listen(settings.grpc_listen.to_string())
-        .weight(match role {
-            Role::Node | Role::Dev => settings.weight,
-            Role::Gate => Weight::GATE,
-        })
+        .weight(settings.weight(role))
         .labels(labels.collect())
         .lease_ttl(settings.lease_ttl)
         .drain_timeout(settings.drain_timeout)

@@ -20,7 +20,7 @@ pub use docs::configuration_page;
 pub use planner::PlannerSettings;
 pub use steading_settings::{
     Address, Endpoint, FileError, LogFormat, LogSettings, Prefix, Secret, SettingsError,
-    StoreSettings, with_file,
+    StoreSettings, UnknownVariable, check_variables, with_file,
 };
 pub use values::{Label, Replace, StorageChoice};
 
@@ -94,15 +94,15 @@ pub struct Settings {
     #[arg(long, env = "STEADING_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
 
-    /// How much the node takes beside others, from 0.001 to 1000. (A `gate` takes nothing.)
+    /// How much the node takes beside others, from 0.001 to 1000. A `gate` takes nothing, and
+    /// refuses it. [default: `1.0`]
     #[arg(
         long,
         env = "STEADING_WEIGHT",
         value_name = "NUMBER",
-        default_value = "1.0",
         value_parser = values::weight
     )]
-    pub weight: Weight,
+    pub weight: Option<Weight>,
 
     /// Free names for operators, comma-separated.
     #[arg(
@@ -208,6 +208,11 @@ impl Settings {
             let why = "`dev` keeps its nodes in one process, which has nobody to hand over to";
             return Err(refused("supervise", why.into()));
         }
+        if self.weight.is_some() && role == Role::Gate {
+            let why = "a gate hosts nothing, so it has no weight; `steading node` has one";
+            return Err(refused("weight", why.into()));
+        }
+        self.check_addresses(role)?;
         self.check_labels()?;
         self.checked_regions()?;
         let storage = self.storage.as_ref().map_or(Ok(()), StorageChoice::check);
@@ -224,6 +229,46 @@ impl Settings {
             });
         }
         self.store.check()
+    }
+
+    /// No two servers share an address, and others can use the one they are told.
+    fn check_addresses(&self, role: Role) -> Result<(), SettingsError> {
+        let listens = [
+            ("grpc_listen", Some(&self.grpc_listen)),
+            ("http_listen", Some(&self.http_listen)),
+            ("inspector_listen", self.inspector.inspector_listen.as_ref()),
+        ];
+        let listens = listens.map(|(setting, address)| {
+            let fixed = address.filter(|address| address.port() != 0);
+            (setting, fixed)
+        });
+        for (index, (setting, address)) in listens.iter().enumerate() {
+            let earlier = listens[..index].iter();
+            let mut same = earlier.filter(|(_, other)| address.is_some() && other == address);
+            if let (Some(address), Some((other, _))) = (address, same.next()) {
+                let why = format!("`{other}` is {address} too");
+                return Err(refused(setting, why));
+            }
+        }
+        match &self.grpc_advertise {
+            Some(_) if role == Role::Dev => {
+                let why = "the nodes of `dev` have an address each";
+                Err(refused("grpc_advertise", why.into()))
+            }
+            Some(address) if address.port() == 0 => {
+                let why = "nobody can connect to port 0";
+                Err(refused("grpc_advertise", why.into()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Returns how much the node takes beside others.
+    pub fn weight(&self, role: Role) -> Weight {
+        match role {
+            Role::Gate => Weight::GATE,
+            Role::Node | Role::Dev => self.weight.unwrap_or(Weight::ONE),
+        }
     }
 
     /// Returns the regions, which fit each other and the shard count.

@@ -87,6 +87,40 @@ fn v4_a_variable_counts_and_a_flag_goes_before_it() {
 }
 
 #[test]
+fn a_variable_that_is_no_setting_stops_every_command() {
+    for arguments in [
+        &["node", "--etcd=a:1"][..],
+        &["gate", "--etcd=a:1"],
+        &["dev"],
+        &["status"],
+        &["bench", "lookup"],
+    ] {
+        let mut command = steading();
+        let command = command.env("STEADING_LAESE_TTL", "5s").args(arguments);
+        let output = command.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(
+            text.contains("`STEADING_LAESE_TTL`") && text.contains("`STEADING_LEASE_TTL`"),
+            "{arguments:?}: {text}"
+        );
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_adds_for_our_services_stop_nothing() {
+    let mut command = steading();
+    let command = command
+        .env("STEADING_SERVICE_HOST", "10.0.0.1")
+        .env("STEADING_ETCD_PORT", "tcp://10.0.0.2:2379")
+        .env("STEADING_PORT_7400_TCP_ADDR", "10.0.0.1")
+        .args(["node"]);
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("`etcd` is not set"), "{text}");
+}
+
+#[test]
 fn secrets_are_not_in_the_help() {
     let mut command = steading();
     let command = command

@@ -8,12 +8,16 @@ mod docs;
 mod error;
 mod file;
 mod logs;
+mod secret;
 mod store;
 mod values;
+mod variables;
 
 pub use docs::table;
 pub use error::SettingsError;
 pub use file::{FileError, with_file};
 pub use logs::LogSettings;
+pub use secret::SecretNames;
 pub use store::StoreSettings;
 pub use values::{Address, Endpoint, LogFormat, Prefix, Secret, duration};
+pub use variables::{SETTINGS, UnknownVariable, check_variables};

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use steading::coordination::EtcdSettings;
 
-use crate::{Endpoint, Prefix, Secret, SettingsError};
+use crate::{Endpoint, Prefix, Secret, SecretNames, SettingsError};
+
+const PASSWORD: SecretNames = SecretNames {
+    value: "etcd_password",
+    file: "etcd_password_file",
+};
 
 /// The settings of the store.
 #[derive(Args, Clone, Debug)]
@@ -24,7 +29,8 @@ pub struct StoreSettings {
     #[arg(long, env = "STEADING_ETCD_USER", value_name = "NAME")]
     pub etcd_user: Option<String>,
 
-    /// Password of that user. Other users of the machine can read flags: prefer the variable.
+    /// Password of that user. Other users of the machine can read flags: prefer the variable or
+    /// `etcd_password_file`.
     #[arg(
         long,
         env = "STEADING_ETCD_PASSWORD",
@@ -32,6 +38,11 @@ pub struct StoreSettings {
         hide_env_values = true
     )]
     pub etcd_password: Option<Secret>,
+
+    /// File with the password of that user, instead of `etcd_password`; one newline at its end is
+    /// no part of it.
+    #[arg(long, env = "STEADING_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    pub etcd_password_file: Option<PathBuf>,
 
     /// PEM file with the authorities that may vouch for etcd; `https://` needs it.
     #[arg(long, env = "STEADING_ETCD_CA", value_name = "FILE")]
@@ -65,32 +76,62 @@ impl StoreSettings {
         if let Some(twice) = first_duplicate(self.etcd.iter().map(Endpoint::as_str)) {
             return Err(refused("etcd", format!("`{twice}` is there twice")));
         }
-        let pairs = [
-            (
-                "etcd_password",
-                self.etcd_user.is_some(),
-                self.etcd_password.is_some(),
-            ),
-            (
-                "etcd_key",
-                self.etcd_cert.is_some(),
-                self.etcd_key.is_some(),
-            ),
-        ];
-        for (setting, first, second) in pairs {
-            match (first, second) {
-                (true, false) => {
-                    let why = "`etcd_user` needs `etcd_password`, and `etcd_cert` needs `etcd_key`";
-                    return Err(SettingsError::Missing { setting, why });
-                }
-                (false, true) => {
-                    let why = "it needs its counterpart, `etcd_user` or `etcd_cert`".into();
-                    return Err(refused(setting, why));
-                }
-                (true, true) | (false, false) => {}
+        self.check_pairs()?;
+        self.check_schemes()
+    }
+
+    fn check_pairs(&self) -> Result<(), SettingsError> {
+        let password = self.password()?;
+        match (&self.etcd_user, password) {
+            (Some(_), None) => {
+                return Err(SettingsError::Missing {
+                    setting: "etcd_password",
+                    why: "`etcd_user` needs it, or `etcd_password_file`",
+                });
             }
+            (None, Some(_)) => {
+                return Err(refused("etcd_password", "`etcd_user` is not set".into()));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
-        Ok(())
+        match (&self.etcd_cert, &self.etcd_key) {
+            (Some(_), None) => Err(SettingsError::Missing {
+                setting: "etcd_key",
+                why: "`etcd_cert` needs its key",
+            }),
+            (None, Some(_)) => Err(refused("etcd_key", "`etcd_cert` is not set".into())),
+            (Some(_), Some(_)) | (None, None) => Ok(()),
+        }
+    }
+
+    /// Either all endpoints are encrypted or none is, and certificates are for those that are.
+    fn check_schemes(&self) -> Result<(), SettingsError> {
+        let plain = self.etcd.iter().find(|endpoint| !endpoint.is_encrypted());
+        let encrypted = self.etcd.iter().find(|endpoint| endpoint.is_encrypted());
+        if let (Some(plain), Some(encrypted)) = (plain, encrypted) {
+            let (plain, encrypted) = (plain.as_str(), encrypted.as_str());
+            let why = format!("`{encrypted}` uses TLS, and `{plain}` does not");
+            return Err(refused("etcd", why));
+        }
+        let files = [("etcd_ca", &self.etcd_ca), ("etcd_cert", &self.etcd_cert)];
+        let certificate = files.into_iter().find(|(_, file)| file.is_some());
+        match (plain, certificate) {
+            (Some(plain), Some((setting, _))) => {
+                let why = format!(
+                    "`{}` in `etcd` does not use TLS: write https://",
+                    plain.as_str()
+                );
+                Err(refused(setting, why))
+            }
+            (Some(_) | None, None) | (None, Some(_)) => Ok(()),
+        }
+    }
+
+    fn password(&self) -> Result<Option<Secret>, SettingsError> {
+        PASSWORD.read(
+            self.etcd_password.as_ref(),
+            self.etcd_password_file.as_deref(),
+        )
     }
 
     /// Returns how etcd is reached, with the files read that the settings name.
@@ -100,7 +141,7 @@ impl StoreSettings {
     /// [`SettingsError::File`] if one cannot be read.
     pub fn etcd_settings(&self) -> Result<EtcdSettings, SettingsError> {
         let endpoints = self.etcd.iter().map(Endpoint::as_str);
-        let password = self.etcd_password.as_ref();
+        let password = self.password()?;
         let password = password.map(|secret| secret.reveal().to_owned());
         let cert = read("etcd_cert", self.etcd_cert.as_ref())?;
         let key = read("etcd_key", self.etcd_key.as_ref())?;

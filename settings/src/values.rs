@@ -39,6 +39,13 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether it uses TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = String;
 
@@ -112,6 +119,11 @@ impl Address {
             0 => Some(self.clone()),
             port => port.checked_add(number).map(|port| self.with_port(port)),
         }
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether only this machine reaches it.

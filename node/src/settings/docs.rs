@@ -11,7 +11,13 @@ const INTRODUCTION: &str = "\
 
 Every setting has one name in three forms, from weak to strong: a key in the TOML file that
 `--config` names, a variable, and a flag. A bad value stops the start and names the setting; so
-does a key of the file that is no setting.
+do settings that contradict each other, a key of the file that is no setting, and a variable that
+begins with `STEADING_` and is none. (Variables that Kubernetes adds for services whose names begin
+with `steading`, such as `STEADING_SERVICE_HOST` or `STEADING_PORT_7400_TCP`, are passed over.) A
+program of your own with `steading_node::App` should begin its own variables in another way.
+
+Each secret can also come from a file, such as a mounted secret: the setting whose name ends with
+`_file` takes its path. Setting both is refused.
 
 Durations are written like `5s`, `300ms` or `1m 30s`. In the file a list may be an array of
 texts, and `labels` a table.

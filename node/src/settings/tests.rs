@@ -1,6 +1,8 @@
 //! What settings say, from all three forms.
 
-use clap::{Args, Command, FromArgMatches};
+use std::collections::BTreeSet;
+
+use clap::{Args, Command, CommandFactory, FromArgMatches};
 
 use steading::placement::planner::{PinPolicy, PlanSettings, Strategy, Strength};
 
@@ -47,6 +49,72 @@ fn s2_25_every_setting_has_the_same_name_in_all_three_forms() {
     }
 }
 
+/// Returns the variables that a command and its subcommands take.
+fn variables(command: &Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    let below = command.get_subcommands().flat_map(variables);
+    own.chain(below).collect()
+}
+
+#[test]
+fn every_variable_of_every_command_is_in_the_list_of_known_ones() {
+    let taken = variables(&crate::args::Cli::command());
+    let known: Vec<_> = taken.iter().map(String::as_str).collect();
+    assert_eq!(known, steading_settings::SETTINGS);
+}
+
+#[test]
+fn every_secret_can_come_from_a_file() {
+    let settings = Settings::augment_args(Command::new("settings"));
+    let names: BTreeSet<_> = settings.get_arguments().map(clap::Arg::get_id).collect();
+    let secret = settings
+        .get_arguments()
+        .filter(|arg| arg.is_hide_env_values_set());
+    // A storage that has a password in its URL is not in this version.
+    let secret: Vec<_> = secret
+        .map(|arg| arg.get_id().as_str())
+        .filter(|name| *name != "storage")
+        .collect();
+    assert_eq!(secret, ["etcd_password", "inspector_token"]);
+    for name in secret {
+        assert!(names.iter().any(|id| id.as_str() == format!("{name}_file")));
+    }
+}
+
+#[test]
+fn secrets_are_read_from_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "geheim-geheim\n").expect("a file");
+    let path = path.display();
+    let file = format!("etcd_password_file = '{path}'\ninspector_token_file = '{path}'");
+    let settings = read(&file, &[ETCD, "--etcd-user=me"]).expect("good settings");
+    settings.check(Role::Node).expect("they go together");
+    let etcd = settings.store.etcd_settings().expect("it can be read");
+    assert_eq!(etcd.user, Some(("me".into(), "geheim-geheim".into())));
+    let access = settings.inspector.access().expect("it can be read");
+    let token = access.token.expect("it is set");
+    assert_eq!(token.reveal(), "geheim-geheim");
+
+    let both = format!("--etcd-password-file={path}");
+    let error = refused("", &[ETCD, "--etcd-user=me", "--etcd-password=x", &both]);
+    assert!(
+        error.contains("`etcd_password`") && error.contains("`etcd_password_file`"),
+        "{error}"
+    );
+    for (setting, flag) in [
+        ("etcd_password_file", "--etcd-password-file=/does/not/exist"),
+        (
+            "inspector_token_file",
+            "--inspector-token-file=/does/not/exist",
+        ),
+    ] {
+        let error = refused("", &[ETCD, flag]);
+        assert!(error.contains(&format!("`{setting}`")), "{error}");
+    }
+}
+
 #[test]
 fn v4_defaults_are_those_of_the_table() {
     let settings = read("", &[]).expect("nothing is required");
@@ -57,7 +125,7 @@ fn v4_defaults_are_those_of_the_table() {
     assert_eq!(settings.lease_ttl, Duration::from_secs(5));
     assert_eq!(settings.drain_timeout, Duration::from_secs(25));
     assert_eq!(settings.planner.join_delay, Duration::from_millis(300));
-    assert_eq!(settings.weight, Weight::ONE);
+    assert_eq!(settings.weight(Role::Node), Weight::ONE);
     assert_eq!(settings.replace, Replace::Lock);
     assert_eq!(settings.storage(Role::Node), StorageChoice::Memory);
     assert_eq!(
@@ -79,7 +147,7 @@ fn v4_a_flag_goes_before_the_file_and_the_file_before_the_default() {
     let settings = read(file, &["--lease-ttl=7s"]).expect("good settings");
     assert_eq!(settings.node_id.as_ref().map(NodeId::as_str), Some("n1"));
     assert_eq!(settings.num_shards.get(), 64);
-    assert_eq!(settings.weight.thousandths(), 2000);
+    assert_eq!(settings.weight(Role::Node).thousandths(), 2000);
     let etcd: Vec<_> = settings.store.etcd.iter().map(Endpoint::as_str).collect();
     assert_eq!(etcd, ["http://a:1", "http://b:2"]);
     assert_eq!(settings.lease_ttl, Duration::from_secs(7));
@@ -156,6 +224,24 @@ fn v4_settings_that_do_not_go_together_are_refused() {
         (&[ETCD, "--etcd-user=me"], "etcd_password"),
         (&[ETCD, "--etcd-password=x"], "etcd_password"),
         (&[ETCD, "--etcd-cert=c.pem"], "etcd_key"),
+        (&[ETCD, "--etcd-key=k.pem"], "etcd_key"),
+        (&[ETCD, "--etcd-ca=ca.pem"], "etcd_ca"),
+        (
+            &[ETCD, "--etcd-cert=c.pem", "--etcd-key=k.pem"],
+            "etcd_cert",
+        ),
+        (&[ETCD, "--etcd=https://b:1"], "etcd"),
+        (
+            &[ETCD, "--grpc-listen=a:1", "--http-listen=a:1"],
+            "http_listen",
+        ),
+        (
+            &[ETCD, "--inspector-listen=127.0.0.1:7480"],
+            "inspector_listen",
+        ),
+        (&[ETCD, "--grpc-advertise=a:0"], "grpc_advertise"),
+        (&[ETCD, "--regions=type:A=0-9,type:B=9-12"], "regions"),
+        (&[ETCD, "--regions=type:A=8190-8192"], "regions"),
         (&[ETCD, "--labels=a=1,a=2"], "labels"),
         (&[ETCD, "--storage=disk"], "storage"),
         (&[ETCD, "--storage=embedded:"], "storage"),
@@ -174,6 +260,30 @@ fn v4_settings_that_do_not_go_together_are_refused() {
             "{flags:?}: {error}"
         );
     }
+}
+
+#[test]
+fn what_fits_no_gate_or_no_dev_is_refused_there() {
+    for (role, flag, setting) in [
+        (Role::Gate, "--weight=2", "weight"),
+        (Role::Dev, "--supervise", "supervise"),
+        (Role::Dev, "--grpc-advertise=a:1", "grpc_advertise"),
+    ] {
+        let settings = read("", &[ETCD, flag]).expect("well-formed");
+        let error = settings.check(role).expect_err("it should be refused");
+        assert!(
+            error.to_string().contains(&format!("`{setting}`")),
+            "{error}"
+        );
+        settings.check(Role::Node).expect("it fits a node");
+    }
+}
+
+#[test]
+fn any_port_is_no_port_that_two_servers_share() {
+    let flags = [ETCD, "--grpc-listen=a:0", "--http-listen=a:0"];
+    let settings = read("", &flags).expect("well-formed");
+    settings.check(Role::Node).expect("they get a port each");
 }
 
 #[test]

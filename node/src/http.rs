@@ -19,7 +19,9 @@ mod router;
 mod since;
 
 pub use calls::TIMEOUT_HEADER;
-pub use cluster::{Addresses, Cluster, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals};
+pub use cluster::{
+    Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,
+};
 pub use explain::{Because, NodeExplanation, ObjectExplanation, ShardExplanation};
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use steading::ids::NodeId;
-use steading::node::{ObservedStore, ObserverSettings};
+use steading::node::{HealthSettings, ObservedStore, ObserverSettings};
 use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
 use steading::{Node, NodeBuilder, StartError};
 
@@ -141,6 +141,10 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
         .lease_ttl(settings.lease_ttl)
         .drain_timeout(settings.drain_timeout)
         .plan_settings(plan_settings)
+        .health(HealthSettings {
+            interval: settings.health_interval,
+            failures: settings.health_failures,
+        })
         .replace(match settings.replace {
             Replace::Lock => steading::coordination::membership::Replace::Lock,
             Replace::Always => steading::coordination::membership::Replace::Always,

@@ -134,6 +134,27 @@ pub struct Settings {
     )]
     pub drain_timeout: Duration,
 
+    /// The pause between two probes of each other node, 1s to 10m. What they tell is shown, and
+    /// decides nothing: who owns shards is for leases to say.
+    #[arg(
+        long,
+        env = "STEADING_HEALTH_INTERVAL",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = values::health_interval
+    )]
+    pub health_interval: Duration,
+
+    /// How many probes of a node must fail in a row for it to be shown as unhealthy, 1 to 100.
+    #[arg(
+        long,
+        env = "STEADING_HEALTH_FAILURES",
+        value_name = "COUNT",
+        default_value = "3",
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
+    pub health_failures: u32,
+
     /// Where objects' state is kept: `memory`, or `embedded:PATH` for a folder of this
     /// process. Neither is shared: what is moved on purpose takes its state along, but after a crash
     /// other processes do not have it.

@@ -14,12 +14,14 @@ mod drain;
 mod error;
 mod follow;
 mod glue;
+mod health;
 mod join;
 mod launch;
 mod leave;
 mod loads;
 mod observer;
 mod operator;
+mod probing;
 mod query;
 mod readiness;
 mod report;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use builder::NodeBuilder;
 pub use cluster::Cluster;
 pub use error::StartError;
+pub use health::{HealthSettings, LastFailure, NodeHealth};
 pub use observer::{ObserveError, ObservedStore, Observer, ObserverSettings, Plans};
 pub use query::{MethodInfo, QueryError, TypeInfo};
 pub use readiness::{Condition, ConditionState, Readiness};
@@ -101,6 +104,9 @@ struct Shared {
     arrivals: watch::Sender<Arc<BTreeMap<ShardId, Arrival>>>,
     /// Told when nodes should be asked for their reports at once.
     ask_nodes: Arc<Notify>,
+    /// How other nodes answer this one's probes.
+    health: Mutex<BTreeMap<NodeId, health::Record>>,
+    health_settings: HealthSettings,
     /// Set once by whoever stops the node first.
     stopping: watch::Sender<Stopping>,
     /// Since when an operator has had the node drain.

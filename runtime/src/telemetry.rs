@@ -4,6 +4,7 @@
 //! global. Names begin with `steading_`, units are base units, labels have few values.
 
 mod coordination;
+mod health;
 mod hosts;
 mod membership;
 mod objects;
@@ -25,6 +26,7 @@ pub use coordination::{
     BatchLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels, PlanEndLabels,
     PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
 };
+pub use health::{HealthMetrics, ProbeLabels};
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;
 pub(crate) use objects::TurnMetrics;
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
     /// The node's own life in the store.
     pub membership: MembershipMetrics,
+    /// How other nodes answer this one's probes.
+    pub health: HealthMetrics,
     /// Calls on their way to their objects.
     pub routing: RoutingMetrics,
     /// Shards on their way, as the leader sees it.
@@ -98,6 +102,7 @@ impl Metrics {
         let routing = RoutingMetrics::default();
         routing.register(&mut registry);
         Self {
+            health: HealthMetrics::register(&mut registry),
             membership: MembershipMetrics::register(&mut registry),
             placement: PlacementMetrics::register(&mut registry),
             storage: StorageMetrics::register(&mut registry),

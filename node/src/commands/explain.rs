@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::show::mood;
+use super::show::{health, mood};
 use crate::args::Subject;
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
@@ -123,6 +123,12 @@ fn print_node(explained: &NodeExplanation) {
         node.shards_owned, node.shards_targeted
     ));
     output::line(format_args!("  objects      {}", or_dash(node.objects)));
+    if let Some(answers) = &node.health {
+        output::line(format_args!("  answers      {}", health(answers)));
+        if let (Some(error), Some(age)) = (&answers.last_error, answers.last_error_age_seconds) {
+            output::line(format_args!("  last error   {error}, {age:.0} s ago"));
+        }
+    }
     output::line(format_args!("  next         {}", explained.next));
     for waits_for in &explained.waits_for {
         output::line(format_args!("  gets shards  after {waits_for}"));

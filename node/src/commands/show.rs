@@ -3,7 +3,7 @@
 use crate::args::{AskArgs, ObjectsArgs, ShardsArgs};
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
-use crate::http::{Cluster, NodeInfo, Objects, ShardInfo, ShardState};
+use crate::http::{Cluster, NodeHealthInfo, NodeInfo, Objects, ShardInfo, ShardState};
 use crate::output::{self, Mood, or_dash, painted};
 
 /// Shows the cluster in a few lines.
@@ -92,8 +92,8 @@ pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> 
     let leader = cluster.leader.as_deref();
     output::table(
         &[
-            "node", "state", "zone", "weight", "shards", "target", "objects", "calls/s", "cpu",
-            "memory", "grpc", "http",
+            "node", "state", "health", "zone", "weight", "shards", "target", "objects", "calls/s",
+            "cpu", "memory", "grpc", "http",
         ],
         cluster
             .nodes
@@ -117,6 +117,7 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
         } else {
             node.state.clone()
         },
+        or_dash(node.health.as_ref().map(health)),
         or_dash(node.zone.as_ref()),
         node.weight.to_string(),
         node.shards_owned.to_string(),
@@ -128,6 +129,20 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
         node.addresses.grpc.clone(),
         or_dash(node.addresses.http.as_ref()),
     ]
+}
+
+/// Says in a few words how a node answers.
+pub(super) fn health(health: &NodeHealthInfo) -> String {
+    let latency = health
+        .latency_seconds
+        .map_or("never answered".into(), |latency| {
+            format!("{:.1} ms", latency * 1000.0)
+        });
+    match (health.healthy, health.consecutive_failures) {
+        (true, 0) => format!("ok, {latency}"),
+        (true, failures) => format!("{failures} failed, {latency}"),
+        (false, failures) => format!("silent, {failures} failed"),
+    }
 }
 
 /// Lists shards.

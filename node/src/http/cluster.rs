@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use steading::ids::{NodeId, ShardId};
-use steading::node::{NodeLoad, NodeReport};
+use steading::node::{NodeHealth, NodeLoad, NodeReport};
 use steading::placement::{ClusterView, NodeRecord, NodeState};
 use utoipa::ToSchema;
 
@@ -61,6 +61,29 @@ pub struct NodeInfo {
     pub objects: Option<u64>,
     /// How busy it is; none if it did not answer in time or has run for less than a window.
     pub load: Option<NodeLoadInfo>,
+    /// How it answers the asked node's probes; none for the asked node itself, and for one that it
+    /// has not probed yet.
+    pub health: Option<NodeHealthInfo>,
+}
+
+/// How a node answers the asked node's probes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeHealthInfo {
+    /// Whether fewer probes in a row have failed than `health_failures` says. Its lease alone
+    /// decides what it owns.
+    pub healthy: bool,
+    /// The mean round trip of probes, of which newer ones count more; none until one is answered.
+    pub latency_seconds: Option<f64>,
+    /// Connections for calls that are open from the asked node to it.
+    pub connections: usize,
+    /// Probes that have failed since the last one that was answered.
+    pub consecutive_failures: u32,
+    /// What part of the last 32 probes failed, 0 to 1.
+    pub error_rate: f64,
+    /// Why the last of this life's failed probes failed.
+    pub last_error: Option<String>,
+    /// How long ago that was.
+    pub last_error_age_seconds: Option<f64>,
 }
 
 /// How busy a node was in its last window of load.
@@ -119,6 +142,8 @@ pub struct ShardInfo {
     pub token: Option<u64>,
     /// What is going on with it.
     pub state: ShardState,
+    /// Whether it has a live owner that answers the asked node's probes.
+    pub healthy: bool,
     /// Its live objects; none if its owner did not answer in time.
     pub objects: Option<u64>,
     /// Turns per second in its owner's last window of load; none if the owner told none.
@@ -204,6 +229,15 @@ impl Cluster {
             shards: ShardTotals::of(view),
         }
     }
+
+    /// Adds how nodes answer the asked node's probes.
+    pub(crate) fn with_health(mut self, healths: &BTreeMap<NodeId, NodeHealth>) -> Self {
+        for node in &mut self.nodes {
+            let health = healths.iter().find(|(id, _)| id.as_str() == node.id);
+            node.health = health.map(|(_, health)| NodeHealthInfo::of(health));
+        }
+        self
+    }
 }
 
 impl NodeInfo {
@@ -226,6 +260,22 @@ impl NodeInfo {
             shards_targeted: 0,
             objects: None,
             load: None,
+            health: None,
+        }
+    }
+}
+
+impl NodeHealthInfo {
+    fn of(health: &NodeHealth) -> Self {
+        let last = health.last_failure.as_ref();
+        Self {
+            healthy: health.healthy,
+            latency_seconds: health.latency.map(|latency| latency.as_secs_f64()),
+            connections: health.connections,
+            consecutive_failures: health.consecutive_failures,
+            error_rate: health.error_rate,
+            last_error: last.map(|failure| failure.reason.clone()),
+            last_error_age_seconds: last.map(|failure| failure.age.as_secs_f64()),
         }
     }
 }
@@ -300,10 +350,26 @@ impl ShardInfo {
             incarnation: owner.map(|owner| owner.incarnation.get()),
             token: ever_owned.then(|| view.token(shard).get()),
             state: ShardState::of(view, shard),
+            healthy: owner.is_some(),
             objects: None,
             calls_per_second: None,
             cpu: None,
             since: None,
+        }
+    }
+
+    /// Adds how the shard's owner answers the asked node's probes.
+    pub(crate) fn with_health(
+        self,
+        view: &ClusterView,
+        shard: ShardId,
+        healths: &BTreeMap<NodeId, NodeHealth>,
+    ) -> Self {
+        let owner = view.live_owner(shard);
+        let health = owner.and_then(|owner| healths.get(&owner.node));
+        Self {
+            healthy: owner.is_some() && health.is_none_or(|health| health.healthy),
+            ..self
         }
     }
 
@@ -325,6 +391,7 @@ impl ShardInfo {
 mod tests {
     use super::*;
     use steading::ids::{Incarnation, LeaseId, Revision, ShardCount};
+    use steading::node::LastFailure;
     use steading::object::ShardLoad;
     use steading::placement::{ClusterMeta, Leader, News, Owner, OwnerRecord, Target, Weight};
 
@@ -455,6 +522,40 @@ mod tests {
             (info.objects, info.calls_per_second, info.cpu),
             (Some(3), Some(2.5), Some(0.25))
         );
+    }
+
+    #[test]
+    fn s0_15_nodes_and_shards_show_how_they_answer() {
+        let silent = NodeHealth {
+            healthy: false,
+            latency: Some(Duration::from_millis(2)),
+            connections: 1,
+            consecutive_failures: 3,
+            error_rate: 0.5,
+            last_failure: Some(LastFailure {
+                reason: "no answer".into(),
+                age: Duration::from_secs(4),
+            }),
+        };
+        let healths = BTreeMap::from([(id("a"), silent)]);
+        let cluster = Cluster::of(&view(), &BTreeMap::new()).with_health(&healths);
+        let shown = NodeHealthInfo {
+            healthy: false,
+            latency_seconds: Some(0.002),
+            connections: 1,
+            consecutive_failures: 3,
+            error_rate: 0.5,
+            last_error: Some("no answer".into()),
+            last_error_age_seconds: Some(4.0),
+        };
+        let health: Vec<_> = cluster.nodes.into_iter().map(|node| node.health).collect();
+        assert_eq!(health, [Some(shown), None]);
+        let healthy = |shard| {
+            let info = ShardInfo::of(&view(), shard);
+            info.with_health(&view(), shard, &healths).healthy
+        };
+        let count = view().meta.shard_count;
+        assert!(!count.shards().any(healthy), "owned by a, or by nobody");
     }
 
     #[test]

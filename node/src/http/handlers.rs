@@ -1,11 +1,14 @@
 //! Showing the cluster, its shards, and where an object lives.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use steading::CallError;
-use steading::ids::{Place, ShardId};
+use steading::ids::{NodeId, Place, ShardId};
+use steading::node::NodeHealth;
 use steading::placement::ClusterView;
 use steading_http::{Problem, shard_named};
 use utoipa::ToSchema;
@@ -33,7 +36,8 @@ pub struct Location {
     responses((status = 200, body = Cluster))
 )]
 pub(super) async fn cluster(State(served): State<Served>) -> Json<Cluster> {
-    Json(Cluster::of(&served.node.view(), &answered(&served).await))
+    let cluster = Cluster::of(&served.node.view(), &answered(&served).await);
+    Json(cluster.with_health(&served.node.health()))
 }
 
 /// Returns what the nodes tell that answer in time.
@@ -120,6 +124,7 @@ pub(super) struct Details<'a> {
     served: &'a Served,
     pub(super) view: std::sync::Arc<ClusterView>,
     pub(super) reports: Reports,
+    pub(super) healths: BTreeMap<NodeId, NodeHealth>,
 }
 
 impl<'a> Details<'a> {
@@ -127,6 +132,7 @@ impl<'a> Details<'a> {
         Self {
             served,
             reports: answered(served).await,
+            healths: served.node.health(),
             view: served.node.view(),
         }
     }
@@ -134,7 +140,7 @@ impl<'a> Details<'a> {
     pub(super) fn info(&self, shard: ShardId) -> ShardInfo {
         let owner = self.view.live_owner(shard);
         let report = owner.and_then(|owner| self.reports.get(&owner.node));
-        let info = ShardInfo::of(&self.view, shard);
+        let info = ShardInfo::of(&self.view, shard).with_health(&self.view, shard, &self.healths);
         let since = self.served.since.of(shard);
         ShardInfo {
             since: since.map(|at| humantime::format_rfc3339_millis(at).to_string()),

@@ -91,6 +91,17 @@ pub(super) fn lease_ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads the pause between probes: often enough to tell something, seldom enough to cost nothing.
+pub(super) fn health_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    let sensible = Duration::from_secs(1)..=Duration::from_mins(10);
+    if sensible.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("it must be from 1s to 10m".into())
+    }
+}
+
 /// Reads a shard count.
 pub(super) fn shard_count(text: &str) -> Result<ShardCount, String> {
     let count: u32 = text.parse().map_err(|_| "it must be a number".to_owned())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tonic::service::Routes;
 
-use super::{Node, StartError};
+use super::{HealthSettings, Node, StartError};
 use crate::clock::Clock;
 use crate::coordination::EtcdSettings;
 use crate::coordination::membership::{Replace, default_lock_dir};
@@ -48,6 +48,7 @@ pub struct NodeBuilder {
     pub(super) lease_ttl: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) plan_settings: PlanSettings,
+    pub(super) health: HealthSettings,
     pub(super) replace: Replace,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) registry: Registry,
@@ -75,6 +76,7 @@ impl NodeBuilder {
             lease_ttl: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
             plan_settings: PlanSettings::default(),
+            health: HealthSettings::default(),
             replace: Replace::Lock,
             storage: Arc::new(MemoryStorage::new()),
             registry: Registry::default(),
@@ -227,6 +229,11 @@ impl NodeBuilder {
             plan_settings,
             ..self
         }
+    }
+
+    /// Sets how this node probes the others. Default: [`HealthSettings::default`].
+    pub fn health(self, health: HealthSettings) -> Self {
+        Self { health, ..self }
     }
 
     /// Sets what proves that a predecessor of the same name is gone. Default: [`Replace::Lock`].

@@ -12,7 +12,7 @@ use super::join::Joining;
 use super::loads::{self, ProcessLoad};
 use super::readiness::Tracker;
 use super::report::Reporter;
-use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, zeros};
+use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, probing, zeros};
 use crate::clock::Clock;
 use crate::coordination::SharedView;
 use crate::coordination::keys::Keys;
@@ -112,6 +112,8 @@ impl Node {
             loads: watch::Sender::default(),
             arrivals: watch::Sender::default(),
             ask_nodes: Arc::default(),
+            health: Mutex::default(),
+            health_settings: builder.health,
             stopping: watch::Sender::new(Stopping::No),
             draining: watch::Sender::new(None),
             hurry: CancellationToken::new(),
@@ -135,6 +137,8 @@ impl Node {
         });
         let asking = self.clone();
         tasks.spawn("load reports", |shutdown| loads::gather(asking, shutdown));
+        let probing = self.clone();
+        tasks.spawn("probes", |shutdown| probing::probe_all(probing, shutdown));
         let measured = self.clone();
         tasks.spawn("load windows", |shutdown| {
             loads::end_windows(measured, shutdown)

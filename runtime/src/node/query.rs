@@ -10,7 +10,8 @@ use hyper_util::rt::TokioIo;
 use steading_proto::v1::admin_client::AdminClient;
 use steading_proto::v1::objects_client::ObjectsClient;
 use steading_proto::v1::{
-    self as proto, CallRequest, ListObjectsRequest, ListTypesRequest, MetricsRequest, ReportRequest,
+    self as proto, CallRequest, ListObjectsRequest, ListTypesRequest, MetricsRequest, ProbeRequest,
+    ReportRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -212,6 +213,17 @@ impl PeerAdmin {
         let answer = self.client.metrics(MetricsRequest {}).await;
         let reply = answer.map_err(|status| self.no_answer(&status))?;
         Ok(reply.into_inner().text)
+    }
+
+    /// Asks who answers there.
+    pub(super) async fn probe(mut self) -> Result<(NodeId, Option<Incarnation>), QueryError> {
+        let answer = self.client.probe(ProbeRequest {}).await;
+        let reply = answer
+            .map_err(|status| self.no_answer(&status))?
+            .into_inner();
+        let node = NodeId::new(&reply.node).map_err(|error| self.nonsense(error.to_string()))?;
+        let incarnation = (reply.incarnation != 0).then_some(reply.incarnation);
+        Ok((node, incarnation.map(Incarnation::new)))
     }
 
     pub(super) async fn types(mut self) -> Result<Vec<TypeInfo>, QueryError> {

@@ -8,8 +8,8 @@ use crate::object::TICK_OUTCOMES;
 use crate::placement::planner::Reason;
 use crate::telemetry::{
     BatchLabels, CallLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, Metrics,
-    MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
-    TickLabels,
+    MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, ProbeLabels, SendFailureLabels, SkipLabels,
+    StuckLabels, TickLabels,
 };
 
 /// What may come of writing a plan.
@@ -35,6 +35,14 @@ pub(super) fn begin_at_zero(metrics: &Metrics) {
     for outcome in TICK_OUTCOMES {
         let ticks = &metrics.objects.timer_ticks;
         drop(ticks.get_or_create(&TickLabels { outcome }));
+    }
+    for outcome in ["answered", "failed"] {
+        drop(
+            metrics
+                .health
+                .probes
+                .get_or_create(&ProbeLabels { outcome }),
+        );
     }
     for (code, _) in CallError::CODES {
         let failed = &metrics.routing.calls.failed;

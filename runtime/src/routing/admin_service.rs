@@ -6,7 +6,7 @@ use std::time::Duration;
 use steading_proto::v1::admin_server::Admin;
 use steading_proto::v1::{
     self as proto, ListObjectsReply, ListObjectsRequest, ListTypesReply, ListTypesRequest,
-    MetricsReply, MetricsRequest, ObjectInfo, ReportRequest,
+    MetricsReply, MetricsRequest, ObjectInfo, ProbeReply, ProbeRequest, ReportRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -54,6 +54,14 @@ impl Admin for AdminService {
         let text = self.0.inner.settings.metrics.encode();
         let text = text.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(MetricsReply { text }))
+    }
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+        let identity = self.0.inner.identity();
+        Ok(Response::new(ProbeReply {
+            node: identity.node.to_string(),
+            incarnation: identity.incarnation.map_or(0, Incarnation::get),
+        }))
     }
 
     async fn list_types(

@@ -123,6 +123,11 @@ impl Connection {
         self.state.lock().queue.added()
     }
 
+    /// Whether calls are sent over it as they come.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Open)
+    }
+
     /// Sends a call and waits for how it ends. `baton` is dropped as soon as the call has its place
     /// in the queue.
     ///

@@ -62,6 +62,14 @@ impl Peer {
         self.connections.iter().map(|to| to.sent()).sum()
     }
 
+    /// Returns how many of its connections are open.
+    pub(super) fn open(&self) -> usize {
+        let connections = self.connections.iter();
+        connections
+            .filter(|connection| connection.is_open())
+            .count()
+    }
+
     /// Ends its connections: this life of the node is over.
     pub(super) fn close(&self) {
         self.connections

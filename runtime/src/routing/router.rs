@@ -117,6 +117,14 @@ impl Router {
             .collect()
     }
 
+    /// Returns how many connections for calls are open to each other node.
+    pub fn connections(&self) -> BTreeMap<NodeId, usize> {
+        let peers = self.inner.table.peers().into_iter();
+        peers
+            .map(|peer| (peer.node().clone(), peer.open()))
+            .collect()
+    }
+
     /// Returns the node it is part of.
     #[cfg(test)]
     pub(super) fn node(&self) -> &NodeId {

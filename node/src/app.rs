@@ -98,11 +98,12 @@ impl App {
             Command::Explain(args) => asked(commands::explain(&args.subject, json).await, json),
             Command::Operate(command) => asked(commands::operate(&command, json).await, json),
             Command::Call(args) => asked(commands::call(&args).await, json),
+            Command::Simulate(args) => asked(commands::simulate(&args, json).await, json),
             Command::Bench(args) => measured(bench::run(&args, json).await.map(|()| Exit::Done)),
             Command::BenchPart { part } => measured(bench::run_part(part, json).await),
             Command::Completions { shell } => {
                 let mut command = Cli::command();
-                clap_complete::generate(shell, &mut command, "steading", &mut std::io::stdout());
+                clap_complete::generate(shell, &mut command, program(), &mut std::io::stdout());
                 Exit::Done
             }
         }
@@ -129,6 +130,16 @@ impl fmt::Debug for App {
             .field("types", &self.types.len())
             .finish()
     }
+}
+
+/// Returns the name under which this program was started: users' own have other names.
+fn program() -> String {
+    let path = std::env::args_os().next().map(std::path::PathBuf::from);
+    let name = path.as_deref().and_then(std::path::Path::file_name);
+    name.map_or_else(
+        || "steading".into(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// Why the command line was not understood.
@@ -185,6 +196,7 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
         | Command::Explain(_)
         | Command::Operate(_)
         | Command::Call(_)
+        | Command::Simulate(_)
         | Command::Bench(_)
         | Command::BenchPart { .. }
         | Command::Completions { .. } => return Ok(cli),
@@ -222,6 +234,7 @@ fn supervised(command: &Command) -> Option<(&Settings, Role)> {
         | Command::Explain(_)
         | Command::Operate(_)
         | Command::Call(_)
+        | Command::Simulate(_)
         | Command::Bench(_)
         | Command::BenchPart { .. }
         | Command::Completions { .. } => return None,

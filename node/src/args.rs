@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading::ids::{NodeId, ObjectKey};
 
 use crate::bench::{self, BenchArgs};
-use crate::commands::Operate;
+use crate::commands::{Operate, SimulateArgs};
 use crate::settings::Settings;
 
 /// The program's whole command line.
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Operate(Operate),
     /// Call a method of an object.
     Call(CallArgs),
+    /// Tell how keys and load would spread over nodes, with no cluster at all.
+    Simulate(Box<SimulateArgs>),
     /// Measure, each figure beside its baseline.
     Bench(BenchArgs),
     /// A part of a measurement, which `bench` starts.

@@ -48,6 +48,9 @@ pub(crate) enum AskError {
     /// More shards than one command takes.
     #[error("a command moves at most {MOVES_MAX} shards, and there are more in `{0}`")]
     TooManyShards(String),
+    /// What was to be simulated makes no sense.
+    #[error("{0}")]
+    Simulation(String),
     /// An ID that no URL can hold.
     #[error("`{0}` cannot be asked for by HTTP: URLs take it for a step in their path")]
     DotSegment(String),
@@ -70,6 +73,7 @@ impl AskError {
             | Self::Argument(_)
             | Self::Shards(_)
             | Self::TooManyShards(_)
+            | Self::Simulation(_)
             | Self::DotSegment(_) => Exit::Usage,
             Self::Unreachable(..) | Self::NotSteading(..) => Exit::Unreachable,
             Self::Problem(_) => Exit::Refused,

@@ -15,6 +15,7 @@ mod output;
 mod process;
 pub mod samples;
 pub mod settings;
+mod simulate;
 mod supervise;
 
 pub use app::App;

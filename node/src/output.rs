@@ -31,6 +31,11 @@ pub(crate) fn error(error: &dyn std::error::Error) {
     anstream::eprintln!("{red}error{red:#}: {}", with_causes(error));
 }
 
+/// Prints a hint for people to the error output, so that it is no part of an answer.
+pub(crate) fn note(text: impl Display) {
+    anstream::eprintln!("{text}");
+}
+
 /// Writes an error with all its causes: `cannot start: cannot bind: address in use`.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());

@@ -23,6 +23,7 @@ pub use steading_settings::{
     StoreSettings, UnknownVariable, check_variables, with_file,
 };
 pub use values::{Label, Replace, StorageChoice};
+pub(crate) use values::{region, shard_count, weight};
 
 /// The settings of `node`, `gate` and `dev`.
 #[derive(Args, Clone, Debug)]

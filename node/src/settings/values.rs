@@ -103,13 +103,13 @@ pub(super) fn health_interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a shard count.
-pub(super) fn shard_count(text: &str) -> Result<ShardCount, String> {
+pub(crate) fn shard_count(text: &str) -> Result<ShardCount, String> {
     let count: u32 = text.parse().map_err(|_| "it must be a number".to_owned())?;
     ShardCount::new(count).map_err(|error| error.to_string())
 }
 
 /// Reads a region, of whatever shard count.
-pub(super) fn region(text: &str) -> Result<Region, String> {
+pub(crate) fn region(text: &str) -> Result<Region, String> {
     text.parse()
         .map_err(|error: InvalidRegion| error.to_string())
 }
@@ -129,7 +129,7 @@ pub(super) fn part(text: &str) -> Result<u32, String> {
 }
 
 /// Reads a node's weight.
-pub(super) fn weight(text: &str) -> Result<Weight, String> {
+pub(crate) fn weight(text: &str) -> Result<Weight, String> {
     let weight: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
     if !(0.001..=1000.0).contains(&weight) {
         return Err("it must be from 0.001 to 1000; `steading gate` takes nothing".into());

@@ -31,7 +31,7 @@ unit: ## Unit, documentation and macro tests.
 	cargo test --locked --workspace --exclude steading-integration-tests
 
 integration: ## Tests with real etcd and real node processes.
-	cargo build --locked -p steading-node -p steading-inspector -p steading-example-wordcount
+	cargo build --locked -p steading-node -p steading-inspector -p steading-example-wordcount -p steading-example-guestbook
 	cargo test --locked -p steading-integration-tests
 
 model: ## Visit the larger worlds of the ownership model. Takes a quarter of an hour.

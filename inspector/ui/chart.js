@@ -9,12 +9,12 @@ function options({ series, format, width, height }) {
   return {
     width,
     height,
-    padding: [8, 4, 0, 0],
+    padding: [8, 18, 0, 0],
     cursor: { y: false, points: { size: 6 } },
     legend: { show: true, live: true },
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1e-9)] } },
     axes: [
-      { ...axis, size: 26, space: 70, values: (_, times) => times.map((at) => time(at * 1000).slice(0, 5)) },
+      { ...axis, size: 26, space: 70, values: (_, times, __, ___, step) => times.map((at) => time(at * 1000).slice(0, step < 60 ? 8 : 5)) },
       { ...axis, size: 58, values: (_, values) => values.map(format) },
     ],
     series: [

@@ -21,6 +21,16 @@ export function seconds(value) {
   return span(value);
 }
 
+// Several times in the unit of the longest: 0.6 / 4.5 / 12 ms.
+export function secondsOf(values) {
+  const known = values.filter((value) => value != null);
+  if (!known.length) return DASH;
+  const most = Math.max(...known);
+  const [unit, times] = most < 0.001 ? ["µs", 1e6] : most < 1 ? ["ms", 1e3] : ["s", 1];
+  const texts = values.map((value) => (value == null ? DASH : Number((value * times).toPrecision(2))));
+  return `${texts.join(" / ")} ${unit}`;
+}
+
 export function span(value) {
   if (value == null) return DASH;
   if (value < 60) return `${Math.round(value)} s`;

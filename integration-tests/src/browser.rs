@@ -15,7 +15,16 @@ use crate::until;
 /// How long one request may take: a page may be busy, and the machine too.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A browser with one window. Ends when dropped.
+/// The tabulator key, in the words of the protocol.
+pub const TAB: &str = "\u{e004}";
+
+/// The enter key.
+pub const ENTER: &str = "\u{e007}";
+
+/// The arrow that points right.
+pub const RIGHT: &str = "\u{e014}";
+
+/// A browser, at first with one window. Ends when dropped.
 #[derive(Debug)]
 pub struct Browser {
     session: String,
@@ -135,6 +144,36 @@ impl Browser {
             ],
         }]});
         self.post("actions", actions).await;
+    }
+
+    /// Presses keys one after the other: characters, or names of the protocol such as [`TAB`].
+    pub async fn keys(&self, keys: &[&str]) {
+        let strokes = keys.iter().flat_map(|key| {
+            ["keyDown", "keyUp"].map(|stroke| json!({"type": stroke, "value": key}))
+        });
+        let strokes: Vec<Value> = strokes.collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]});
+        self.post("actions", actions).await;
+    }
+
+    /// Opens one window more, beside the one that is looked at.
+    pub async fn add_window(&self) -> Value {
+        let window = self.post("window/new", json!({"type": "window"})).await;
+        window["handle"].clone()
+    }
+
+    /// Looks at another window from now on.
+    pub async fn look_at(&self, window: &Value) {
+        self.post("window", json!({"handle": window})).await;
+    }
+
+    /// Returns the process of the browser, whose children are its other processes.
+    ///
+    /// # Panics
+    ///
+    /// If the driver did not tell.
+    pub fn pid(&self) -> Pid {
+        self.chromium.expect("the driver tells")
     }
 
     /// Shows the page in dark or light colours from now on.

@@ -363,6 +363,11 @@ impl Node {
         &self.http
     }
 
+    /// Returns its process.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
     /// Returns everything it has written so far.
     pub fn output(&self) -> String {
         self.process.output()

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::process::Pid;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, built};
@@ -46,6 +47,11 @@ impl Inspector {
         };
         let address = process.line("the Inspector listens", address).await;
         Self { process, address }
+    }
+
+    /// Returns its process.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// Returns its `host:port`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::cluster::{Answer, Node};
 use crate::until;
@@ -32,6 +33,43 @@ impl Node {
         let answer = self.order("/v1/moves", &json!({ "moves": moves })).await;
         let plan = answer["plan"]["id"].as_u64();
         plan.unwrap_or_else(|| panic!("no plan: {answer}"))
+    }
+
+    /// Begins a turn in this shard that ends when it is told to, and waits until it runs. The nodes
+    /// must run a program that has `Holder`.
+    pub async fn hold(&self, shard: u32) -> JoinHandle<()> {
+        let url = format!(
+            "http://{}/v1/objects/Holder/shard%23{shard}%2Fx/hold",
+            self.http()
+        );
+        let request = reqwest::Client::new().post(url);
+        let request = request.header("x-steading-timeout-ms", "600000");
+        #[allow(clippy::disallowed_methods, reason = "tests may spawn their callers")]
+        let held = tokio::spawn(async move { drop(request.send().await) });
+        let listed = format!("/v1/objects?type=Holder&shard={shard}");
+        until("the turn runs", async || {
+            let lives = self.get(&listed).await;
+            let lives = lives.map_err(|error| error.to_string())?.body;
+            let objects = lives["objects"].as_array().map_or(0, Vec::len);
+            (objects == 1)
+                .then_some(())
+                .ok_or_else(|| lives.to_string())
+        })
+        .await;
+        held
+    }
+
+    /// Ends the turn of [`Node::hold`]: at once, or when its shard takes calls again.
+    pub async fn let_go(&self, shard: u32) {
+        let object = format!("Holder/shard%23{shard}%2Fx");
+        until("the turn is told to end", async || {
+            let answer = self.call(&object, "let_go", &json!({})).await;
+            match answer.map_err(|error| error.to_string())? {
+                Answer { status: 200, .. } => Ok(()),
+                Answer { body, .. } => Err(body.to_string()),
+            }
+        })
+        .await;
     }
 
     /// Waits until a plan is as wished, and returns it.

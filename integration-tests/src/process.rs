@@ -56,6 +56,11 @@ impl Process {
         }
     }
 
+    /// Returns its number.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

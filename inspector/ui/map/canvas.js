@@ -211,6 +211,7 @@ export class PlacementCanvas {
       }
     }
     marked.forEach((shard) => this.mark(context, shard));
+    if (cluster.shardCount) this.drawnAt ??= performance.now();
     this.animate();
   }
 

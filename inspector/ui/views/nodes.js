@@ -1,7 +1,7 @@
 // Nodes and zones: who calls whom, how busy each is, and what may be done with it.
 import { html } from "../vendor/preact.js";
 import { cluster, counts, figuresOf, useCluster } from "../store.js";
-import { bytes, number, percent, plural, rate, seconds } from "../format.js";
+import { bytes, number, percent, plural, rate, seconds, secondsOf } from "../format.js";
 import { Badge, Bar, Card, Empty, NodeLink, Stat } from "../parts.js";
 import { ask } from "../act.js";
 import { colourOf } from "../map/colours.js";
@@ -55,7 +55,7 @@ function Topology() {
   const most = Math.max(1, ...flows.map((flow) => flow.calls));
   const shardsMost = Math.max(1, ...nodes.map((node) => totals.ownedBy(node.id)));
   return html`<${Card} title="Who calls whom" aside=${figures ? `${rate(flows.reduce((sum, flow) => sum + flow.calls, 0))} calls/s between nodes` : ""}>
-    <svg class="topology" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Calls between nodes">
+    <div class="scroll"><svg class="topology" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Calls between nodes">
       ${flows.map((flow) => html`<${Flow} key=${`${flow.from} ${flow.to}`} from=${spot(flow.from)} to=${spot(flow.to)} calls=${flow.calls} most=${most} />`)}
       ${nodes.map((node) => {
         const { x, y } = spots.get(node.id);
@@ -69,7 +69,7 @@ function Topology() {
           <text x=${x} y=${y + radius + 31} class="small">${[node.zone, node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>
         </a>`;
       })}
-    </svg>
+    </svg></div>
     <p class="note">The number is a node’s shards, a line’s width the calls a second from one node to another; a ring marks the leader.</p>
   </${Card}>`;
 }
@@ -133,7 +133,7 @@ function One({ name }) {
         <${Stat} name="Shards" value=${number(totals.ownedBy(name))} note=${`${number(totals.targetedAt(name))} targeted`} href="#/shard?node=${encodeURIComponent(name)}" />
         <${Stat} name="Objects" value=${number(figures.objects)} href="#/objects?node=${encodeURIComponent(name)}" />
         <${Stat} name="Calls" value=${rate(figures.calls_per_second)} unit="/s" />
-        <${Stat} name="Turns p50 / p95 / p99" value=${[figures.turn_p50, figures.turn_p95, figures.turn_p99].map(seconds).join(" / ")} />
+        <${Stat} name="Turns p50 / p95 / p99" value=${secondsOf([figures.turn_p50, figures.turn_p95, figures.turn_p99])} />
         <${Stat} name="CPU" value=${percent(figures.cpu)} />
         <${Stat} name="Memory" value=${bytes(figures.memory_bytes)} note=${figures.memory_max_bytes ? `of ${bytes(figures.memory_max_bytes)}` : undefined} />
         <${Stat} name="Mailbox waits" value=${rate(figures.waits_per_second)} unit="/s" note=${`${rate(figures.refusals_per_second)}/s refused`} />

@@ -1,7 +1,7 @@
 // Is the cluster well? What is wrong stands first, with what to do.
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { cluster, counts, figuresOf, get, useCluster } from "../store.js";
-import { bytes, number, part, percent, plural, rate, seconds, span, time } from "../format.js";
+import { bytes, number, part, percent, plural, rate, seconds, secondsOf, span, time } from "../format.js";
 import { Bar, Card, Empty, NodeLink, Stat } from "../parts.js";
 import { Chart } from "../chart.js";
 import { PlacementCanvas } from "../map/canvas.js";
@@ -50,12 +50,12 @@ function Stats() {
   return html`<dl class="stats" data-watch>
     <${Stat} name="Healthy nodes" value=${percent(sum.healthy)} note=${`${cluster.nodes.length} registered`} bad=${sum.healthy < 1} href="#/nodes" />
     <${Stat} name="Calls" value=${rate(sum.calls_per_second)} unit="/s" note=${`${rate(sum.waits_per_second)}/s found their object busy`} href="#/nodes" />
-    <${Stat} name="p50 / p95 / p99" value=${[sum.p50, sum.p95, sum.p99].map(seconds).join(" / ")} />
+    <${Stat} name="p50 / p95 / p99" value=${secondsOf([sum.p50, sum.p95, sum.p99])} />
     <${Stat} name="Error rate" value=${part(sum.error_rate)} note=${sum.calls_per_second == null ? undefined : `${rate(failed)}/s failed`} bad=${failed >= 1} />
     <${Stat} name="Unowned" value=${number(unowned)} note=${`${number(sum.parked)} parked calls`} bad=${unowned > 0 || sum.parked > 0} href="#/shard?state=unowned" />
     <${Stat} name="Moving" value=${number(totals.moving)} note=${`${number(totals.pinned)} pinned`} href="#/shard?state=moving" />
     <${Stat} name="Rebalance" value=${moved} note=${left} href="#/plans" />
-    <${Stat} name="Objects" value=${number(sum.objects)} note=${figures && `per shard ${spread.mean.toFixed(1)}, p99 ${number(spread.p99)}, most ${number(spread.most)}`} href="#/objects" />
+    <${Stat} name="Objects" value=${number(sum.objects)} note=${figures && `per shard ${Number(spread.mean.toPrecision(2))}, p99 ${number(spread.p99)}, most ${number(spread.most)}`} href="#/objects" />
     <${Stat} name="CPU" value=${percent(sum.cpu)} note=${sum.imbalance == null ? "too few calls to say who is busiest" : `busiest node ${percent(sum.imbalance)} above the mean`} bad=${sum.cpu > 0.9} />
     <${Stat} name="Leader" value=${info.leader ?? "nobody"} note=${info.term ? `term ${info.term}, fence ${seconds(sum.fence_margin_seconds)} off at the least` : undefined} bad=${!info.leader || sum.fence_margin_seconds < 0.5} />
   </dl>`;

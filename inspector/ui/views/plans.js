@@ -78,7 +78,9 @@ const SPANS = [["0.25", "15 min"], ["1", "1 h"], ["6", "6 h"]];
 // Plans as bars and events as marks, over the last hours. A click goes there on the map.
 function TimeLine() {
   const { plans, events } = useCluster("plans", "events", "state");
-  const [hours, setHours] = useState("1");
+  const oldest = Math.min(Date.now(), ...plans.map((plan) => plan.created_at), ...events.map((event) => event.at));
+  const [chosen, setHours] = useState(null);
+  const hours = chosen ?? SPANS.find(([span]) => Date.now() - oldest < Number(span) * 3600000)?.[0] ?? "6";
   const [now, from] = [Date.now(), Date.now() - Number(hours) * 3600000];
   const x = (at) => 70 + ((at - from) / (now - from)) * 920;
   const lane = (kind) => 16 + LANES.findIndex(([key]) => key === kind) * 26;

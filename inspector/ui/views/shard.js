@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../vendor/preact.js";
 import { PINNED, cluster, get, nameOf, readMove, stateOf, useCluster } from "../store.js";
 import { ago, bytes, dateTime, number, rate, seconds, time } from "../format.js";
 import { Badge, Card, Empty, NodeLink, ShardLink, Swatch } from "../parts.js";
-import { ask } from "../act.js";
+import { ask, useSession } from "../act.js";
 import { setQuery } from "../app.js";
 import { askMove } from "./map.js";
 
@@ -45,23 +45,58 @@ const askSimple = (shard, verb, text) => ask({
   body: {},
 });
 
+// The node whose place lies under a point.
+const nodeUnder = ({ clientX, clientY }) =>
+  document.elementsFromPoint(clientX, clientY).map((part) => part.closest("[data-drop]")).find(Boolean)?.dataset.drop;
+
+// A handle that is dragged onto a node: by pointer events, so that fingers can drag it too.
+function Handle({ shard, children }) {
+  const [by, setBy] = useState(null);
+  const grab = (event) => {
+    if (event.button) return;
+    const { currentTarget: handle, clientX, clientY } = event;
+    const over = new AbortController();
+    handle.setPointerCapture(event.pointerId);
+    const on = (kind, react) => handle.addEventListener(kind, react, { signal: over.signal });
+    const end = () => {
+      over.abort();
+      setBy(null);
+      mark(null);
+    };
+    on("pointermove", (event) => {
+      setBy([event.clientX - clientX, event.clientY - clientY]);
+      mark(nodeUnder(event));
+    });
+    on("pointercancel", end);
+    on("pointerup", (event) => {
+      end();
+      const node = nodeUnder(event);
+      if (node && node !== nameOf(cluster.owners[shard])) askMove(shard, node);
+    });
+  };
+  return html`<span class="chip" onPointerDown=${grab} title="Drag onto a node"
+    style=${{ transform: by ? `translate(${by[0]}px, ${by[1]}px)` : "" }}>${children}</span>`;
+}
+
+const mark = (node) => document.querySelectorAll("[data-drop]").forEach((place) =>
+  place.classList.toggle("over", place.dataset.drop === node));
+
+const Drops = ({ nodes, drop }) => html`<div class="row drops">${nodes.map(({ id }) => html`
+  <button class="drop" key=${id} data-drop=${id} onClick=${() => drop?.(id)}><${Swatch} name=${id} />${id}</button>`)}</div>`;
+
 function Actions({ story }) {
   const { nodes } = useCluster("nodes");
   const others = nodes.filter((node) => node.weight > 0 && node.id !== story.owner);
   const [to, setTo] = useState("");
   const node = to || others[0]?.id;
-  const drag = (event) => event.dataTransfer.setData("text/plain", `shard ${story.shard}`);
   return html`<div class="actions">
     <div class="row">
-      <span class="chip" draggable="true" onDragStart=${drag} title="Drag onto a node below">⠿ shard ${story.shard}</span>
+      <${Handle} shard=${story.shard}>⠿ shard ${story.shard}</${Handle}>
       <label>to <select value=${node} onChange=${(event) => setTo(event.target.value)} aria-label="Node">${others.map((other) => html`<option key=${other.id}>${other.id}</option>`)}</select></label>
       <button disabled=${!node} onClick=${() => askMove(story.shard, node)}>Move …</button>
       <button disabled=${!node} onClick=${() => askPin(story.shard, node)}>Pin there …</button>
     </div>
-    <div class="row drops">${others.map((other) => html`<button class="drop" key=${other.id} data-drop=${other.id}
-      onDragOver=${(event) => event.preventDefault()}
-      onDrop=${(event) => { event.preventDefault(); askMove(story.shard, other.id); }}
-      onClick=${() => askMove(story.shard, other.id)}><${Swatch} name=${other.id} />${other.id}</button>`)}</div>
+    <${Drops} nodes=${others} drop=${(node) => askMove(story.shard, node)} />
     <div class="row">
       ${story.pinned
         ? html`<button onClick=${() => askSimple(story.shard, "Unpin", "Balancing may move it again.")}>Unpin …</button>`
@@ -130,7 +165,8 @@ const LISTED_MAX = 200;
 
 // The list of shards, for those who want no canvas.
 export function Shards({ query }) {
-  useCluster("shards");
+  const { nodes } = useCluster("shards", "nodes");
+  const { canAct } = useSession();
   const state = query.get("state") ?? "";
   const node = query.get("node") ?? "";
   const first = Number(query.get("from") ?? 0);
@@ -149,10 +185,12 @@ export function Shards({ query }) {
       <label>Owner<select value=${node} onChange=${(e) => setQuery({ node: e.target.value })}><option value="">all</option>${cluster.nodes.map((other) => html`<option>${other.id}</option>`)}</select></label>
       <label>From number<input type="number" min="0" max=${cluster.shardCount - 1} value=${first} onChange=${(e) => setQuery({ from: e.target.value })} /></label>
     </div>
+    ${canAct && html`<div class="targets"><span>Drag ⠿ onto a node to move a shard</span>
+      <${Drops} nodes=${nodes.filter((other) => other.weight > 0)} drop=${(name) => setQuery({ node: name })} /></div>`}
     <div class="scroll"><table>
       <thead><tr><th>Shard</th><th>State</th><th>Owner</th><th>Target</th><th>Placed</th></tr></thead>
       <tbody>${wanted.map((shard) => html`<tr key=${shard}>
-        <td><${ShardLink} shard=${shard} /></td>
+        <td>${canAct && html`<${Handle} shard=${shard}>⠿</${Handle}> `}<${ShardLink} shard=${shard} /></td>
         <td><${Badge} state=${stateOf(shard)} />${cluster.flags[shard] & PINNED ? html`<${Badge} state="pinned" />` : ""}</td>
         <td><${NodeLink} name=${nameOf(cluster.owners[shard])} /></td>
         <td><${NodeLink} name=${nameOf(cluster.targets[shard])} /></td>

@@ -7,7 +7,7 @@ use steading_integration_tests::cluster::{Answer, Node, node_ids};
 use steading_integration_tests::load::Load;
 use steading_integration_tests::until;
 
-use super::{ALL, PROGRAM, cluster, hold};
+use super::{ALL, PROGRAM, cluster};
 
 /// Adds 1 to an object in each shard that begins anew wherever it goes, and returns the totals.
 async fn scratches(gate: &Node) -> Vec<i64> {
@@ -92,7 +92,7 @@ async fn n8_a_turn_that_never_ends_delays_no_other_shard_and_a_leader_that_leave
 
     // The drain timeout passes with a turn that does not end: the process ends all the same.
     let shard = gate.shards_of("c").await[0];
-    let held = hold(&gate, shard).await;
+    let held = gate.hold(shard).await;
     let load = Load::begin(&gate, "timeout", ALL.filter(|of| *of != shard)).await;
     assert_eq!(c.terminate().await.code(), Some(0), "{}", c.output());
     let said = c.output();
@@ -110,7 +110,7 @@ async fn n8_a_turn_that_never_ends_delays_no_other_shard_and_a_leader_that_leave
         _ => (b, a),
     };
     let shard = gate.shards_of(leader.id()).await[0];
-    let held = hold(&gate, shard).await;
+    let held = gate.hold(shard).await;
     let load = Load::begin(&gate, "hurry", ALL.filter(|of| *of != shard)).await;
     leader.ask_to_end();
     gate.sees("another leads before the old one is gone", |cluster| {

@@ -8,7 +8,7 @@ use steading_integration_tests::cluster::{Answer, Cluster, Node, node_ids};
 use steading_integration_tests::load::Load;
 use steading_integration_tests::until;
 
-use super::{ALL, cluster, hold};
+use super::{ALL, cluster};
 
 /// The next version of the program: one type has another form.
 const NEXT_PROGRAM: &str = env!("CARGO_BIN_EXE_test-node-next");
@@ -92,7 +92,7 @@ async fn n8_s2_2_what_an_owner_cannot_give_up_stays_and_is_reported_and_moves_on
 
     // A turn that never ends.
     let shard = gate.shards_of("b").await[0];
-    let held = hold(&gate, shard).await;
+    let held = gate.hold(shard).await;
     let load = Load::begin(&gate, "held", ALL.filter(|of| *of != shard)).await;
     let plan = gate.move_shards([(shard, "a")]).await;
     is_given_up(&gate, plan, shard, "b").await;

@@ -1,11 +1,11 @@
 # Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
 # that can be typed without make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc unit integration model docs vendor bench audit clean
+.PHONY: help setup demo test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## Install what is missing: protoc, etcd and a browser.
 	@scripts/install-missing
@@ -46,6 +46,13 @@ vendor: ## Bundle the libraries of the Inspector's page anew. Needs Node.js.
 bench: setup ## Measure, and write docs/benchmarks.md. Takes some minutes.
 	cargo build --release --locked -p steading-node
 	target/release/steading bench all --markdown docs/benchmarks.md
+
+bench-inspector: setup ## Measure the Inspector, and write its section of docs/benchmarks.md.
+	cargo build --release --locked -p steading-node -p steading-inspector -p steading-example-wordcount
+	STEADING_WRITE_DOCS=1 cargo test --release --locked -p steading-integration-tests --test browser -- --ignored --nocapture
+
+pictures: setup ## Make the pictures of docs/inspector anew.
+	STEADING_WRITE_DOCS=1 cargo test --locked -p steading-integration-tests --test browser -- s2_42
 
 audit: ## Licences, advisories and duplicates, where cargo-deny is installed.
 	cargo deny check

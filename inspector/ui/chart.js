@@ -25,7 +25,8 @@ function options({ series, format, width, height }) {
         width: 1.75,
         fill: fill ? `${stroke}22` : undefined,
         points: { show: false },
-        value: (_, value) => (value == null ? "–" : format(value)),
+        // Where no moment is pointed at, the newest.
+        value: (plot, value, place) => format(value ?? plot.data[place]?.findLast((known) => known != null)),
       })),
     ],
   };

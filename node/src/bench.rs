@@ -32,6 +32,9 @@ use crate::settings::Role;
 use crate::{output, process};
 use report::{Figure, Report};
 
+/// Where the section of the Inspector's figures begins in the page.
+const INSPECTOR_HEADING: &str = "## The Inspector\n";
+
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
@@ -126,12 +129,22 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
     progress.end();
     let report = Report::new(figures, args);
     match &args.markdown {
-        Some(file) if file.as_os_str() != "-" => std::fs::write(file, report.markdown())?,
+        Some(file) if file.as_os_str() != "-" => {
+            let others = others_part(&std::fs::read_to_string(file).unwrap_or_default());
+            std::fs::write(file, format!("{}{others}", report.markdown()))?;
+        }
         Some(_) => output::line(report.markdown()),
         None if json => output::json(&report),
         None => report.print(),
     }
     Ok(())
+}
+
+/// Returns what another command wrote into the page, to be kept: `make bench-inspector` its section,
+/// which is the last.
+fn others_part(page: &str) -> String {
+    let begin = page.find(INSPECTOR_HEADING);
+    begin.map_or_else(String::new, |begin| format!("\n{}", &page[begin..]))
 }
 
 /// Shows on a terminal what is being measured.
@@ -203,5 +216,18 @@ pub(crate) async fn run_part(part: Part, json: bool) -> anyhow::Result<Exit> {
         }
         Part::Echo => remote::echo().await,
         Part::Memory { kind, count } => memory::in_this_process(kind, count).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::others_part;
+
+    #[test]
+    fn the_section_of_the_inspector_outlasts_a_new_measurement() {
+        let section = "## The Inspector\n\nfast\n";
+        let page = format!("# Benchmarks\n\n| a |\n\n{section}");
+        assert_eq!(others_part(&page), format!("\n{section}"));
+        assert_eq!(others_part("# Benchmarks\n"), "");
     }
 }

@@ -437,6 +437,11 @@ export class PlacementCanvas {
     });
     over.addEventListener("pointerdown", (event) => this.grab(event));
     over.addEventListener("keydown", (event) => this.press(event));
+    over.addEventListener("blur", () => {
+      this.cursor = -1;
+      this.on.hover(-1);
+      this.animate();
+    });
   }
 
   // Dragging a cell to another group's block, if that is switched on.

@@ -5,6 +5,9 @@
 const LABEL = 22;
 const GAP = 14;
 
+// Room around all, for the rings of cells at the edge.
+const PAD = 4;
+
 export class Layout {
   constructor() {
     this.groups = [];
@@ -53,6 +56,7 @@ export class Layout {
   arrange(width, height) {
     this.width = width;
     this.height = height;
+    [width, height] = [width - 2 * PAD, height - 2 * PAD];
     const count = this.groups.length;
     let best = null;
     for (let across = 1; across <= Math.min(count, 12); across += 1) {
@@ -70,8 +74,8 @@ export class Layout {
       group.columns = Math.max(1, Math.floor(best.blockWidth / best.cell));
       group.rows = Math.max(1, Math.floor(best.blockHeight / best.cell));
       group.room = group.columns * group.rows;
-      group.x = (place % best.across) * (best.blockWidth + GAP);
-      group.y = Math.floor(place / best.across) * (best.blockHeight + this.label + GAP) + this.label;
+      group.x = PAD + (place % best.across) * (best.blockWidth + GAP);
+      group.y = PAD + Math.floor(place / best.across) * (best.blockHeight + this.label + GAP) + this.label;
       group.width = best.blockWidth;
       group.height = best.blockHeight;
     });

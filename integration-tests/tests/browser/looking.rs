@@ -17,7 +17,7 @@ const VIEWS: [View; 6] = [
     (
         "plans",
         "#/plans",
-        "document.querySelector('[data-plan]') && document.querySelectorAll('.lanes .mark').length > 0",
+        "document.querySelectorAll('[data-plan]').length >= 2 && document.querySelectorAll('.lanes .mark').length > 0",
     ),
     (
         "nodes",
@@ -206,6 +206,11 @@ async fn keys_reach_everything(browser: &Browser, inspector: &Inspector) {
     browser.keys(&[RIGHT, RIGHT, ENTER]).await;
     let story = "document.querySelector('[data-story]') && location.hash.includes('shard=')";
     browser.waits_for("a shard's story is open", story).await;
+    browser.run("document.activeElement.blur()").await;
+    let put_away = "!document.querySelector('.tip')";
+    browser
+        .waits_for("what hovers goes with the focus", put_away)
+        .await;
 }
 
 /// Pins some shards, and lets six be on their way as long as turns of theirs do not end.

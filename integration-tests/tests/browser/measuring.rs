@@ -422,7 +422,7 @@ fn publish(rows: &[Row], cores: NonZeroUsize) {
         };
         writeln!(text, "| {what} | {value} | {goal} | {met} |").expect("a string takes it");
     }
-    println!("{text}");
+    eprintln!("{text}");
     if std::env::var_os("STEADING_WRITE_DOCS").is_some() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
         let before = fs::read_to_string(&page).expect("it is there");

@@ -556,7 +556,7 @@ mod tests {
         check("a", "a-", "aA", &["the flags of shard 1 change"]);
         let world = World::new("a", "a*");
         let mut plan = world.plan_to("aa");
-        for target in plan.targets.values_mut() {
+        for (_, target) in &mut plan.targets {
             target.quarantined = true;
         }
         let broken = world.broken(&plan);
@@ -587,7 +587,7 @@ mod tests {
         let mut plan = world.plan_to("aabb");
         plan.moves.pop();
         let broken = world.broken(&plan);
-        let shard = *plan.targets.keys().next_back().expect("two targets");
+        let shard = plan.targets.last().expect("two targets").0;
         assert_eq!(broken, [Broken::MovesDiffer { shard }]);
     }
 
@@ -682,7 +682,7 @@ mod tests {
     fn a_shard_that_is_in_quarantine_and_moves_is_named() {
         let world = World::new("a b", "*bab");
         let mut plan = world.plan_to("bbab");
-        for target in plan.targets.values_mut() {
+        for (_, target) in &mut plan.targets {
             target.quarantined = true;
         }
         let shard = plan.moves[0].shard;

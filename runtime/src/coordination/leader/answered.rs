@@ -24,7 +24,7 @@ impl Answered<'_> {
         };
         let drafted = &self.draft.targets;
         let same = |(shard, target): (&ShardId, &Target)| {
-            plan.targets.get(shard).is_some_and(|wanted| {
+            plan.target(*shard).is_some_and(|wanted| {
                 let flags = |target: &Target| (target.pinned, target.quarantined);
                 wanted.node == target.node && flags(wanted) == flags(target)
             })

@@ -297,7 +297,7 @@ fn newly_quarantined(plan: &Plan, view: &ClusterView) -> BTreeMap<ShardId, Targe
     let changed = plan
         .targets
         .iter()
-        .filter(|(shard, target)| target.quarantined && !view.targets.get(**shard).quarantined);
+        .filter(|(shard, target)| target.quarantined && !view.targets.get(*shard).quarantined);
     changed
         .map(|(shard, target)| (*shard, target.clone()))
         .collect()

@@ -37,9 +37,12 @@ impl<'a> Room<'a> {
 impl<'a> Board<'a> {
     /// Returns the plan without its advice and refusals.
     pub(super) fn finish(&self) -> Plan {
-        let (mut moves, mut pending) = (Vec::new(), Vec::new());
+        let steps = self.moving();
+        let (mut moves, mut pending) = (Vec::with_capacity(steps.len()), Vec::new());
         let mut room = self.room();
-        for (step, to) in self.moves() {
+        for (shard, step) in steps {
+            let to = self.takers[step.to].node;
+            let step = self.as_move(shard, step);
             if self.waits(&step, to, &mut room) {
                 pending.push(step);
             } else {
@@ -47,31 +50,38 @@ impl<'a> Board<'a> {
             }
         }
         moves.sort_unstable_by_key(|step| step.shard);
-        let begin = moves.iter().map(|step| {
-            let target = self.target(step.shard, Some(&step.to), self.flags(step.shard));
-            (step.shard, target)
-        });
-        // Sorted entries build the map much faster all at once than one by one.
-        let mut targets: BTreeMap<ShardId, Target> = begin.collect();
-        for (shard, flags) in &self.flags {
-            // A pin waits for its move; every other flag changes at once.
-            let was_pinned = self.planning.view.targets.get(*shard).pinned;
-            let is_new_pin = flags.pinned && !was_pinned;
-            let waits = is_new_pin && pending.iter().any(|step| step.shard == *shard);
-            if !waits && !targets.contains_key(shard) {
-                targets.insert(*shard, self.target(*shard, None, *flags));
-            }
-        }
         Plan {
-            targets,
+            targets: self.targets(&moves, &pending),
             moves,
             pending,
             ..Plan::default()
         }
     }
 
-    /// Returns every move and where it leads, those with the weightiest reasons first.
-    fn moves(&self) -> Vec<(Move, &'a NodeId)> {
+    /// Returns the targets that change with these moves while those wait, in order of the shards.
+    fn targets(&self, moves: &[Move], pending: &[Move]) -> Vec<(ShardId, Target)> {
+        let moved = moves.iter().map(|step| {
+            let target = self.target(step.shard, Some(&step.to), self.flags(step.shard));
+            (step.shard, target)
+        });
+        let mut targets = Vec::with_capacity(moves.len() + self.flags.len());
+        targets.extend(moved);
+        for (shard, flags) in &self.flags {
+            // A pin waits for its move; every other flag changes at once.
+            let was_pinned = self.planning.view.targets.get(*shard).pinned;
+            let is_new_pin = flags.pinned && !was_pinned;
+            let waits = is_new_pin && pending.iter().any(|step| step.shard == *shard);
+            let moves = moves.binary_search_by_key(shard, |step| step.shard).is_ok();
+            if !waits && !moves {
+                targets.push((*shard, self.target(*shard, None, *flags)));
+            }
+        }
+        targets.sort_unstable_by_key(|(shard, _)| *shard);
+        targets
+    }
+
+    /// Returns the steps of shards that get another target, those with the weightiest reasons first.
+    fn moving(&self) -> Vec<(ShardId, Step)> {
         let view = self.planning.view;
         let mut steps: Vec<(ShardId, Step)> = self
             .steps
@@ -82,19 +92,17 @@ impl<'a> Board<'a> {
             })
             .collect();
         steps.sort_unstable_by_key(|(shard, step)| (step.reason, *shard));
-        let moves = steps.into_iter().map(|(shard, step)| {
-            let to = self.takers[step.to].node;
-            let from = view.targets.get(shard).node.clone();
-            let step = Move {
-                shard,
-                from,
-                to: to.clone(),
-                reason: step.reason,
-                gain_permille: step.gain_permille,
-            };
-            (step, to)
-        });
-        moves.collect()
+        steps
+    }
+
+    fn as_move(&self, shard: ShardId, step: Step) -> Move {
+        Move {
+            shard,
+            from: self.planning.view.targets.get(shard).node.clone(),
+            to: self.takers[step.to].node.clone(),
+            reason: step.reason,
+            gain_permille: step.gain_permille,
+        }
     }
 
     fn flags(&self, shard: ShardId) -> Flags {

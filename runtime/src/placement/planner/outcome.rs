@@ -357,8 +357,8 @@ impl fmt::Display for Percent {
 /// What should change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The new targets of the shards that get another one, or other flags.
-    pub targets: BTreeMap<ShardId, Target>,
+    /// The new targets of the shards that get another one, or other flags, in order of the shards.
+    pub targets: Vec<(ShardId, Target)>,
     /// Those that get another node, as moves with reasons, in order of the shards.
     pub moves: Vec<Move>,
     /// Moves that are decided and wait, the next one first: for others to end, or for operators to
@@ -377,5 +377,13 @@ impl Plan {
     /// Whether the plan leaves everything as it is.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
+    }
+
+    /// Returns the new target of a shard, if it gets one.
+    pub fn target(&self, shard: ShardId) -> Option<&Target> {
+        let place = self
+            .targets
+            .binary_search_by_key(&shard, |(shard, _)| *shard);
+        Some(&self.targets[place.ok()?].1)
     }
 }

@@ -182,7 +182,7 @@ fn comes_to_rest(world: &mut World) {
             );
         }
         world.carry_out(&plan);
-        for shard in plan.targets.keys() {
+        for (shard, _) in &plan.targets {
             world.commands.remove(shard);
         }
         world.memory.note(&plan, &settings, now);

@@ -165,8 +165,8 @@ impl World {
         after.target(layout);
         let targets = &after.view.targets;
         let changed = targets.changed_since(&self.view.targets);
-        let targets: BTreeMap<_, _> = changed.map(|s| (s, targets.get(s).clone())).collect();
-        let step = |(shard, target): (&ShardId, &Target)| {
+        let targets: Vec<_> = changed.map(|s| (s, targets.get(s).clone())).collect();
+        let step = |(shard, target): &(ShardId, Target)| {
             Some(Move {
                 shard: *shard,
                 from: self.view.targets.get(*shard).node.clone(),

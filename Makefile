@@ -1,7 +1,7 @@
 # Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
 # that can be typed without make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
+.PHONY: help setup demo test-image image test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands.
@@ -42,6 +42,14 @@ docs: ## Write the generated parts of docs/.
 
 vendor: ## Bundle the libraries of the Inspector's page anew. Needs Node.js.
 	cd inspector/vendor && npm ci --no-fund && npm run --silent vendor
+
+image: ## Build the image steading:latest from programs of this machine; nothing is pulled.
+	cargo build --release --locked -p steading-node -p steading-inspector
+	@scripts/image steading target/release/steading target/release/steading-inspector
+
+test-image: ## Build the image and run it with Docker Engine. Needs root, Docker and etcd.
+	cargo build --locked -p steading-node -p steading-inspector
+	k8s/test/image
 
 bench: setup ## Measure, and write docs/benchmarks.md. Takes some minutes.
 	cargo build --release --locked -p steading-node

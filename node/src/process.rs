@@ -153,7 +153,7 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
     if let Some(address) = &settings.grpc_advertise {
         builder = builder.advertise(address.to_string());
     }
-    if let Some(zone) = &settings.zone {
+    if let Some(zone) = settings.zone.as_ref().filter(|zone| !zone.is_empty()) {
         builder = builder.zone(zone);
     }
     if !settings.store.etcd.is_empty() {

@@ -91,7 +91,8 @@ pub struct Settings {
     #[command(flatten)]
     pub inspector: InspectorSettings,
 
-    /// Failure domain in which the node stands.
+    /// Failure domain in which the node stands. An empty one is none: where Kubernetes knows no zone of a pod,
+    /// that is what it gives.
     #[arg(long, env = "STEADING_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
 

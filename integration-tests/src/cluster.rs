@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::ShardCount;
+use tokio::time::timeout;
 
 use crate::etcd::Etcd;
 use crate::history::History;
@@ -392,6 +393,17 @@ impl Node {
     pub async fn terminate(&self) -> ExitStatus {
         self.ask_to_end();
         self.process.end().await
+    }
+
+    /// Asks it to end, and kills it if it has not after so long, as a container is stopped. Returns how it ended
+    /// if it ended by itself.
+    pub async fn stop(&self, grace: Duration) -> Option<ExitStatus> {
+        self.ask_to_end();
+        let ended = timeout(grace, self.process.end()).await.ok();
+        if ended.is_none() {
+            self.process.kill();
+        }
+        ended
     }
 
     /// Waits until it ends by itself.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::Node;
 use crate::until;
@@ -52,6 +53,12 @@ pub struct Called {
     pub failed: Vec<String>,
     /// Whether it is saved.
     stored: bool,
+    /// Calls that were answered.
+    pub answered: u64,
+    /// The longest that its caller waited for an answer, over all tries.
+    pub longest: Duration,
+    /// When the first of the calls that are not answered yet was made.
+    waits_since: Option<Instant>,
     /// How many times it began, anew or with what was saved long ago.
     pub lives: u32,
     /// Answers that no history of the object explains.
@@ -68,7 +75,21 @@ impl Load {
     ///
     /// If there is no shard.
     pub async fn begin(through: &Node, name: &str, shards: impl IntoIterator<Item = u32>) -> Self {
-        let gate = Gate::of(through);
+        Self::begin_at(through.http(), name, shards, Duration::ZERO).await
+    }
+
+    /// The same through any HTTP server, with a pause of each caller after each of its calls.
+    ///
+    /// # Panics
+    ///
+    /// If there is no shard.
+    pub async fn begin_at(
+        address: &str,
+        name: &str,
+        shards: impl IntoIterator<Item = u32>,
+        pause: Duration,
+    ) -> Self {
+        let gate = Gate::at(address);
         let shards: Vec<u32> = shards.into_iter().collect();
         let first = *shards.first().expect("a load needs a shard");
         let shared = format!("Tally/shard%23{first}%2F{name}-shared");
@@ -87,6 +108,7 @@ impl Load {
                 shared: shared.clone(),
                 stop: stop.clone(),
                 round,
+                pause,
             };
             #[allow(clippy::disallowed_methods, reason = "tests may spawn their callers")]
             tokio::spawn(caller.call(objects))
@@ -122,12 +144,13 @@ impl Load {
         .await;
     }
 
-    /// Ends the load. No call may have failed, nothing may be lost or have run twice.
+    /// Ends the load, and returns what came of the calls to each object. No call may have failed, nothing may be
+    /// lost or have run twice.
     ///
     /// # Panics
     ///
     /// If that is not so.
-    pub async fn end_unharmed(self) {
+    pub async fn end_unharmed(self) -> Vec<Called> {
         let (gate, shared) = (self.gate.clone(), self.shared.clone());
         let called = self.end().await;
         let harmed: Vec<&Called> = called.iter().filter(|called| called.is_harmed()).collect();
@@ -137,6 +160,7 @@ impl Load {
         for Called { object, total, .. } in &called {
             assert_eq!(gate.total(object).await, Ok(*total), "{object}");
         }
+        called
     }
 
     /// Ends the load, and returns what came of the calls to each object, by its shard. No answer may
@@ -169,6 +193,9 @@ impl Called {
             doubtful: 0,
             failed: Vec::new(),
             stored,
+            answered: 0,
+            longest: Duration::ZERO,
+            waits_since: None,
             lives: 1,
             wrong: Vec::new(),
             shared: 0,
@@ -178,6 +205,16 @@ impl Called {
     /// Whether a caller saw anything of what happened.
     pub fn is_harmed(&self) -> bool {
         !self.failed.is_empty() || self.lives > 1
+    }
+
+    /// Takes in that a call was made, and whether it was answered.
+    fn wait(&mut self, began: Instant, ended: Instant, answered: bool) {
+        let since = *self.waits_since.get_or_insert(began);
+        if answered {
+            self.answered += 1;
+            self.longest = self.longest.max(ended - since);
+            self.waits_since = None;
+        }
     }
 
     /// Takes in the answer to adding 1: one more than before, or as many more as calls are in doubt.
@@ -220,14 +257,20 @@ struct Caller {
     shared: String,
     stop: Arc<AtomicBool>,
     round: Arc<AtomicU64>,
+    pause: Duration,
 }
 
 impl Caller {
     async fn call(self, mut objects: Vec<Called>) -> Vec<Called> {
         while !self.stop.load(Ordering::Relaxed) {
             for called in &mut objects {
+                let began = Instant::now();
                 let answer = self.gate.add_one(&called.object).await;
+                called.wait(began, Instant::now(), answer.is_ok());
                 called.take(answer);
+                if !self.pause.is_zero() {
+                    sleep(self.pause).await;
+                }
             }
             match self.gate.add_one(&self.shared).await {
                 Ok(_) => objects[0].shared += 1,
@@ -250,10 +293,10 @@ struct Gate {
 }
 
 impl Gate {
-    fn of(node: &Node) -> Self {
+    fn at(address: &str) -> Self {
         let client = reqwest::Client::builder().timeout(PATIENCE).build();
         Self {
-            url: format!("http://{}/v1/objects", node.http()),
+            url: format!("http://{address}/v1/objects"),
             client: client.expect("a client"),
         }
     }

@@ -7,6 +7,7 @@
 mod deaths;
 mod drains;
 mod moves;
+mod rolls;
 mod stuck;
 
 use steading_integration_tests::cluster::Cluster;

@@ -101,6 +101,7 @@ async fn run(program: Program) -> Result<(), Failure> {
     let inspector = Inspector::start(
         ObserverSettings {
             store: ObservedStore::Etcd(settings.store.etcd_settings()?),
+            tls: settings.tls.load()?,
             prefix: settings.store.prefix.as_str().to_owned(),
             name: NodeId::new("inspector").expect("a good name"),
         },

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
-use steading_settings::{Address, LogSettings, Secret, SecretNames, SettingsError, StoreSettings};
+use steading_settings::{
+    Address, LogSettings, Secret, SecretNames, SettingsError, StoreSettings, TlsSettings,
+};
 
 use crate::guard::Access;
 
@@ -120,6 +122,9 @@ pub struct ProgramSettings {
     /// Where the cluster agrees.
     #[command(flatten)]
     pub store: StoreSettings,
+    /// The cluster's certificates.
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// What is served.
     #[command(flatten)]
     pub inspector: InspectorSettings,
@@ -142,6 +147,7 @@ impl ProgramSettings {
             });
         }
         self.store.check()?;
+        self.tls.files()?;
         self.logs.check()?;
         self.inspector.access()
     }

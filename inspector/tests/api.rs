@@ -118,6 +118,7 @@ fn access() -> Access {
 
 fn observed(store: ObservedStore) -> ObserverSettings {
     ObserverSettings {
+        tls: None,
         store,
         prefix: "/steading/".into(),
         name: NodeId::new("inspector").expect("a good name"),

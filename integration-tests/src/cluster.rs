@@ -445,7 +445,7 @@ pub fn node_ids(cluster: &Value) -> Vec<&str> {
 }
 
 /// Returns the path of the `steading` binary, built from this very source.
-fn steading() -> &'static Path {
+pub fn steading() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| built("steading"))
 }

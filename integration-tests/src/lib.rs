@@ -1,6 +1,7 @@
 //! What the integration tests share: real etcd and node processes, broken networks, waiting.
 
 pub mod browser;
+pub mod certificates;
 pub mod cluster;
 pub mod etcd;
 pub mod history;

@@ -11,12 +11,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tasks", &[]),
     ("telemetry", &["ids"]),
+    ("tls", &["telemetry"]),
     ("fence", &["clock"]),
     ("placement", &["ids", "clock"]),
     ("storage", &["ids", "telemetry"]),
     (
         "coordination",
-        &["ids", "placement", "clock", "fence", "tasks", "telemetry"],
+        &[
+            "ids",
+            "placement",
+            "clock",
+            "fence",
+            "tasks",
+            "telemetry",
+            "tls",
+        ],
     ),
     (
         "object",
@@ -42,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fence",
             "tasks",
             "telemetry",
+            "tls",
         ],
     ),
 ];

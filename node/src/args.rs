@@ -7,7 +7,7 @@ use steading::ids::{NodeId, ObjectKey};
 
 use crate::bench::{self, BenchArgs};
 use crate::commands::{Operate, SimulateArgs};
-use crate::settings::Settings;
+use crate::settings::{Settings, TlsSettings};
 
 /// The program's whole command line.
 #[derive(Debug, Parser)]
@@ -112,6 +112,9 @@ pub(crate) struct AskArgs {
         default_value = "http://127.0.0.1:7480"
     )]
     pub(crate) address: String,
+    /// The certificates for an address `https://…`.
+    #[command(flatten)]
+    pub(crate) tls: TlsSettings,
 }
 
 /// Arguments of `shards`.

@@ -1,14 +1,27 @@
 //! Asks a running node over HTTP, for the commands that show things.
 
+use std::error::Error;
 use std::time::Duration;
 
+use axum::http::{Request, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Response, Url};
+use reqwest::Url;
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use steading::coordination::commands::MOVES_MAX;
+use steading::tls::mistrust_in;
+use tokio::time::timeout;
 
+use crate::args::AskArgs;
 use crate::exit::Exit;
 use crate::http::Problem;
+use crate::settings::SettingsError;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,8 +43,11 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     base: Url,
-    http: reqwest::Client,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
+
+/// Why there is no whole answer.
+type NoAnswer = Box<dyn Error + Send + Sync>;
 
 /// Why a node gave no answer, or none that we wanted.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +55,14 @@ pub(crate) enum AskError {
     /// The address is no URL.
     #[error("`--address` (or STEADING_ADDRESS) is no URL such as http://127.0.0.1:7480: {0}")]
     Address(String),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The address wants certificates, and there are none.
+    #[error(
+        "{0} needs `tls_ca`, `tls_cert` and `tls_key` (flag --tls-ca, variable STEADING_TLS_CA, …)"
+    )]
+    NoCertificates(Url),
     /// Arguments that are neither JSON nor pairs.
     #[error("`{0}` is no argument: write one JSON object or array, or NAME=VALUE for each")]
     Argument(String),
@@ -56,7 +80,7 @@ pub(crate) enum AskError {
     DotSegment(String),
     /// Nobody answers there.
     #[error("cannot reach {0}")]
-    Unreachable(Url, #[source] reqwest::Error),
+    Unreachable(Url, #[source] NoAnswer),
     /// The node says no.
     #[error("{}: {} ({})", .0.title, .0.detail, .0.code)]
     Problem(Box<Problem>),
@@ -70,6 +94,8 @@ impl AskError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Address(_)
+            | Self::Settings(_)
+            | Self::NoCertificates(_)
             | Self::Argument(_)
             | Self::Shards(_)
             | Self::TooManyShards(_)
@@ -82,12 +108,14 @@ impl AskError {
 }
 
 impl Client {
-    /// Takes the address of a node's HTTP server; `http://` may be left out.
+    /// Takes the address of a node's HTTP server, `http://` may be left out, and certificates for
+    /// `https://`.
     ///
     /// # Errors
     ///
-    /// [`AskError::Address`] if it is no URL.
-    pub(crate) fn new(address: &str) -> Result<Self, AskError> {
+    /// [`AskError::Address`] if it is no URL, or what is wrong with the certificates.
+    pub(crate) fn new(ask: &AskArgs) -> Result<Self, AskError> {
+        let address = &ask.address;
         let text = if address.contains("://") {
             address.to_owned()
         } else {
@@ -97,12 +125,20 @@ impl Client {
         if base.cannot_be_a_base() || !base.has_host() {
             return Err(AskError::Address("it names no host".into()));
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            .no_proxy()
-            .build()
-            .expect("a client without TLS needs nothing that could be missing");
+        let config = match ask.tls.load()? {
+            Some(tls) => tls.http_client(),
+            None if base.scheme() == "https" => return Err(AskError::NoCertificates(base)),
+            None => trusting_nobody(),
+        };
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { base, http })
     }
 
@@ -116,8 +152,12 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, AskError> {
-        let response = self.http.get(self.url(path)?).query(query).send().await;
-        self.read(response).await
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = Request::get(url.as_str());
+        self.ask(request, String::new(), ANSWER_TIMEOUT).await
     }
 
     /// Gives a command.
@@ -130,8 +170,8 @@ impl Client {
         path: &[&str],
         body: String,
     ) -> Result<T, AskError> {
-        let response = self.http.post(self.url(path)?).body(body).send().await;
-        self.read(response).await
+        let request = Request::post(self.url(path)?.as_str());
+        self.ask(request, body, ANSWER_TIMEOUT).await
     }
 
     /// Calls a method and returns its value.
@@ -145,13 +185,13 @@ impl Client {
         arguments: String,
         timeout: Option<Duration>,
     ) -> Result<serde_json::Value, AskError> {
-        let mut request = self.http.post(self.url(path)?).body(arguments);
+        let mut request = Request::post(self.url(path)?.as_str());
+        let mut limit = ANSWER_TIMEOUT;
         if let Some(timeout) = timeout {
-            request = request
-                .header(crate::http::TIMEOUT_HEADER, timeout.as_millis().to_string())
-                .timeout(timeout + GRACE);
+            request = request.header(crate::http::TIMEOUT_HEADER, timeout.as_millis().to_string());
+            limit = timeout + GRACE;
         }
-        self.read(request.send().await).await
+        self.ask(request, arguments, limit).await
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, AskError> {
@@ -167,14 +207,20 @@ impl Client {
         Ok(url)
     }
 
-    async fn read<T: DeserializeOwned>(
+    async fn ask<T: DeserializeOwned>(
         &self,
-        response: Result<Response, reqwest::Error>,
+        request: axum::http::request::Builder,
+        body: String,
+        limit: Duration,
     ) -> Result<T, AskError> {
-        let unreachable = |error| AskError::Unreachable(self.base.clone(), error);
-        let response = response.map_err(unreachable)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let request = request
+            .body(Full::from(body))
+            .map_err(|error| AskError::Address(error.to_string()))?;
+        let (status, body) = match timeout(limit, self.send(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.unreachable(error)),
+            Err(late) => return Err(self.unreachable(late.into())),
+        };
         let strange = |error: serde_json::Error| {
             AskError::NotSteading(self.base.clone(), format!("{status}, {error}"))
         };
@@ -185,4 +231,28 @@ impl Client {
             Err(AskError::Problem(Box::new(problem)))
         }
     }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), NoAnswer> {
+        let response = self.http.request(request).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+
+    fn unreachable(&self, error: NoAnswer) -> AskError {
+        let error = match mistrust_in(&*error) {
+            Some(mistrust) => mistrust.into(),
+            None => error,
+        };
+        AskError::Unreachable(self.base.clone(), error)
+    }
+}
+
+/// For addresses without TLS: no certificate is ever checked.
+fn trusting_nobody() -> ClientConfig {
+    let provider = rustls::crypto::ring::default_provider();
+    ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows all versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
 }

@@ -25,12 +25,13 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     let address = inspector_address(args);
     let (inspector_listener, inspector) = bind("inspector_listen", &address).await?;
 
+    let tls = args.settings.tls.load()?;
     let (mut nodes, server) = (Vec::new(), Server::new());
     for number in 0..args.nodes {
         let settings = numbered(args, number)?;
         let (listener, http) = bind("http_listen", &settings.http_listen).await?;
         let extras = GrpcExtras::new().await;
-        let mut node = builder(&settings, Role::Dev)?
+        let mut node = builder(&settings, Role::Dev, tls.as_ref())?
             .id(node_id(&settings, number)?)
             .http_address(http.to_string())
             .grpc_routes(extras.routes())
@@ -40,7 +41,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         }
         let node = launch(app.types_into(node)).await?;
         warn_if_open(&settings);
-        server.add(&node, listener, extras);
+        server.add(&node, listener, extras, tls.as_ref());
         nodes.push((node, http));
     }
     let observed_store = if args.settings.store.etcd.is_empty() {
@@ -50,7 +51,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     };
     let access = args.settings.inspector.access()?;
     server.inspector(
-        observed(&args.settings, observed_store),
+        observed(&args.settings, observed_store, tls.clone()),
         access,
         inspector_listener,
     );
@@ -59,6 +60,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         Listening {
             node,
             http: *http,
+            encrypted: tls.is_some(),
             inspector: Some(&inspector),
         }
         .announce(json);

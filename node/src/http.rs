@@ -9,6 +9,7 @@
 )]
 
 mod calls;
+mod certified;
 mod cluster;
 mod explain;
 mod handlers;
@@ -19,6 +20,7 @@ mod router;
 mod since;
 
 pub use calls::TIMEOUT_HEADER;
+pub(crate) use certified::{Certified, certified_only};
 pub use cluster::{
     Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,
 };

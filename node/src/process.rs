@@ -1,6 +1,7 @@
 //! One node or gate as a process: logs, servers, signals.
 
 mod grpc;
+mod https;
 mod listen;
 mod serve;
 mod signals;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use steading::ids::NodeId;
 use steading::node::{HealthSettings, ObservedStore, ObserverSettings};
 use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
+use steading::tls::Tls;
 use steading::{Node, NodeBuilder, StartError};
 
 use crate::app::App;
@@ -91,7 +93,8 @@ pub(crate) async fn run(
         None => None,
     };
     let extras = GrpcExtras::new().await;
-    let builder = builder(settings, role)?
+    let tls = settings.tls.load()?;
+    let builder = builder(settings, role, tls.as_ref())?
         .id(id)
         .http_address(http.to_string())
         .storage(open_storage(&settings.storage(role)).await?)
@@ -99,6 +102,7 @@ pub(crate) async fn run(
     let observed = observed(
         settings,
         ObservedStore::Etcd(settings.store.etcd_settings()?),
+        tls.clone(),
     );
     let tether = Tether::of_this_process().map_err(ProcessError::Supervise)?;
     let node = launch(app.types_into(builder)).await?;
@@ -108,7 +112,7 @@ pub(crate) async fn run(
     if let Some(tether) = tether {
         tether.hold(&node, server.tasks());
     }
-    server.add(&node, listener, extras);
+    server.add(&node, listener, extras, tls.as_ref());
     let inspector = inspector.map(|(listener, address)| {
         server.inspector(observed, access, listener);
         address.to_string()
@@ -116,6 +120,7 @@ pub(crate) async fn run(
     Listening {
         node: &node,
         http,
+        encrypted: tls.is_some(),
         inspector: inspector.as_deref(),
     }
     .announce(json);
@@ -125,7 +130,11 @@ pub(crate) async fn run(
 }
 
 /// Begins a node with everything the settings say, but its name, types, storage and servers.
-pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, ProcessError> {
+pub(crate) fn builder(
+    settings: &Settings,
+    role: Role,
+    tls: Option<&Tls>,
+) -> Result<NodeBuilder, ProcessError> {
     let labels = settings
         .labels
         .iter()
@@ -153,6 +162,9 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
     if let Some(address) = &settings.grpc_advertise {
         builder = builder.advertise(address.to_string());
     }
+    if let Some(tls) = tls {
+        builder = builder.tls(tls.clone());
+    }
     if let Some(zone) = settings.zone.as_ref().filter(|zone| !zone.is_empty()) {
         builder = builder.zone(zone);
     }
@@ -163,9 +175,14 @@ pub(crate) fn builder(settings: &Settings, role: Role) -> Result<NodeBuilder, Pr
 }
 
 /// Returns what the Inspector of this process looks at.
-pub(crate) fn observed(settings: &Settings, store: ObservedStore) -> ObserverSettings {
+pub(crate) fn observed(
+    settings: &Settings,
+    store: ObservedStore,
+    tls: Option<Tls>,
+) -> ObserverSettings {
     ObserverSettings {
         store,
+        tls,
         prefix: settings.store.prefix.as_str().to_owned(),
         name: NodeId::new("inspector").expect("a good name"),
     }
@@ -201,6 +218,9 @@ pub(crate) async fn launch(builder: NodeBuilder) -> Result<Node, ProcessError> {
                 address,
                 source,
             };
+        }
+        if let StartError::Tls(error) = error {
+            return ProcessError::Settings(error.into());
         }
         ProcessError::Start(error)
     })

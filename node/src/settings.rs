@@ -20,7 +20,7 @@ pub use docs::configuration_page;
 pub use planner::PlannerSettings;
 pub use steading_settings::{
     Address, Endpoint, FileError, LogFormat, LogSettings, Prefix, Secret, SettingsError,
-    StoreSettings, UnknownVariable, check_variables, with_file,
+    StoreSettings, TlsSettings, UnknownVariable, check_variables, with_file,
 };
 pub use values::{Label, Replace, StorageChoice};
 pub(crate) use values::{region, shard_count, weight};
@@ -86,6 +86,10 @@ pub struct Settings {
         default_value = "127.0.0.1:7480"
     )]
     pub http_listen: Address,
+
+    /// TLS between nodes, gates and clients.
+    #[command(flatten)]
+    pub tls: TlsSettings,
 
     /// The Inspector of this process.
     #[command(flatten)]
@@ -235,6 +239,7 @@ impl Settings {
             let why = "a gate hosts nothing, so it has no weight; `steading node` has one";
             return Err(refused("weight", why.into()));
         }
+        self.tls.files()?;
         self.check_addresses(role)?;
         self.check_labels()?;
         self.checked_regions()?;

@@ -16,6 +16,7 @@ mod tasks;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tls;
 
 pub use error::{CallError, Outcome};
 pub use node::{Node, NodeBuilder, StartError};

@@ -18,6 +18,7 @@ mod news;
 mod objects_service;
 mod parking;
 mod peer;
+pub(crate) mod probe;
 mod queue;
 mod report;
 mod route;
@@ -32,6 +33,7 @@ mod tests;
 mod transfer;
 mod transfer_service;
 
+pub(crate) use channel::why;
 pub use news::OwnerNews;
 pub use report::{NodeLoad, NodeReport, Reports};
 pub use router::{Location, Router, RouterSettings};

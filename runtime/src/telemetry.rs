@@ -3,6 +3,7 @@
 //! A [`Metrics`] belongs to one node, so that several nodes in one process stay apart; nothing is
 //! global. Names begin with `steading_`, units are base units, labels have few values.
 
+mod certificates;
 mod coordination;
 mod health;
 mod hosts;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+pub use certificates::{CertificateLabels, CertificateMetrics, HandshakeLabels, ReloadLabels};
 pub use coordination::{
     BatchLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels, PlanEndLabels,
     PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub objects: ObjectMetrics,
     /// How long the store took to answer, by request, whatever it answered.
     pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
+    /// Certificates and handshakes with them.
+    pub certificates: CertificateMetrics,
     /// The node's own life in the store.
     pub membership: MembershipMetrics,
     /// How other nodes answer this one's probes.
@@ -103,6 +107,7 @@ impl Metrics {
         routing.register(&mut registry);
         Self {
             health: HealthMetrics::register(&mut registry),
+            certificates: CertificateMetrics::register(&mut registry),
             membership: MembershipMetrics::register(&mut registry),
             placement: PlacementMetrics::register(&mut registry),
             storage: StorageMetrics::register(&mut registry),

@@ -25,6 +25,9 @@ pub enum SettingsError {
         /// Why.
         why: String,
     },
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] steading::tls::TlsError),
     /// A file that a setting names cannot be read.
     #[error("`{setting}`: cannot read {}", path.display())]
     File {

@@ -10,6 +10,7 @@ mod file;
 mod logs;
 mod secret;
 mod store;
+mod tls;
 mod values;
 mod variables;
 
@@ -19,5 +20,6 @@ pub use file::{FileError, with_file};
 pub use logs::LogSettings;
 pub use secret::SecretNames;
 pub use store::StoreSettings;
+pub use tls::TlsSettings;
 pub use values::{Address, Endpoint, LogFormat, Prefix, Secret, duration};
 pub use variables::{SETTINGS, UnknownVariable, check_variables};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use steading::coordination::EtcdSettings;
+use steading::tls::{StoreTls, TlsFiles};
 
 use crate::{Endpoint, Prefix, Secret, SecretNames, SettingsError};
 
@@ -44,7 +45,8 @@ pub struct StoreSettings {
     #[arg(long, env = "STEADING_ETCD_PASSWORD_FILE", value_name = "FILE")]
     pub etcd_password_file: Option<PathBuf>,
 
-    /// PEM file with the authorities that may vouch for etcd; `https://` needs it.
+    /// PEM file with the authorities that may vouch for etcd. New files are used within seconds, as
+    /// are those of `etcd_cert` and `etcd_key`. [default: the authorities that the system trusts]
     #[arg(long, env = "STEADING_ETCD_CA", value_name = "FILE")]
     pub etcd_ca: Option<PathBuf>,
 
@@ -138,31 +140,21 @@ impl StoreSettings {
     ///
     /// # Errors
     ///
-    /// [`SettingsError::File`] if one cannot be read.
+    /// [`SettingsError`] if one cannot be read or used.
     pub fn etcd_settings(&self) -> Result<EtcdSettings, SettingsError> {
         let endpoints = self.etcd.iter().map(Endpoint::as_str);
         let password = self.password()?;
         let password = password.map(|secret| secret.reveal().to_owned());
-        let cert = read("etcd_cert", self.etcd_cert.as_ref())?;
-        let key = read("etcd_key", self.etcd_key.as_ref())?;
+        let identity = self.etcd_cert.clone().zip(self.etcd_key.clone());
+        let is_set = self.etcd_ca.is_some() || identity.is_some();
+        let files = is_set.then(|| TlsFiles::for_etcd(self.etcd_ca.clone(), identity));
+        let tls = files.map(StoreTls::load).transpose()?;
         Ok(EtcdSettings {
             user: self.etcd_user.clone().zip(password),
-            ca: read("etcd_ca", self.etcd_ca.as_ref())?,
-            identity: cert.zip(key),
+            tls,
             ..EtcdSettings::new(endpoints)
         })
     }
-}
-
-fn read(setting: &'static str, path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, SettingsError> {
-    let read = path.map(|path| {
-        std::fs::read(path).map_err(|source| SettingsError::File {
-            setting,
-            path: path.clone(),
-            source,
-        })
-    });
-    read.transpose()
 }
 
 fn refused(setting: &'static str, why: String) -> SettingsError {

@@ -1,5 +1,6 @@
 //! What only etcd has: several members, users, TLS, restarts, and answers that do not come.
 
+use steading::tls::{StoreTls, TlsFiles};
 use steading_integration_tests::etcd::{Etcd, tls};
 
 use super::*;
@@ -220,8 +221,9 @@ async fn tls_is_spoken_both_ways_and_a_foreign_certificate_is_refused() {
     let etcd = Etcd::start_tls().await;
     let with = |authority: &str, identity: bool| {
         let mut settings = settings([etcd.endpoint()]);
-        settings.ca = Some(tls::read(authority));
-        settings.identity = identity.then(|| (tls::read("client"), tls::read("client-key")));
+        let identity = identity.then(|| (tls::file("client"), tls::file("client-key")));
+        let files = TlsFiles::for_etcd(Some(tls::file(authority)), identity);
+        settings.tls = Some(StoreTls::load(files).expect("good files"));
         settings
     };
     let store = connect(with("ca", true)).await;

@@ -9,7 +9,7 @@ use crate::output;
 
 /// Calls a method and prints its value as JSON.
 pub(crate) async fn call(args: &CallArgs) -> Result<Exit, AskError> {
-    let client = Client::new(&args.ask.address)?;
+    let client = Client::new(&args.ask)?;
     let arguments = arguments(&args.arguments)?;
     let path = ["v1", "objects", &args.object_type, &args.id, &args.method];
     let value = client.call(&path, arguments, args.timeout).await?;

@@ -14,17 +14,17 @@ pub(crate) async fn explain(subject: &Subject, json: bool) -> Result<Exit, AskEr
     match subject {
         Subject::Shard { shard, ask } => {
             let path = ["v1", "explain", "shard", &shard.to_string()];
-            let shard: ShardExplanation = Client::new(&ask.address)?.get(&path, &[]).await?;
+            let shard: ShardExplanation = Client::new(ask)?.get(&path, &[]).await?;
             show(&shard, json, print_shard);
         }
         Subject::Object { key, ask } => {
             let path = ["v1", "explain", "object", key.object_type(), key.id()];
-            let object: ObjectExplanation = Client::new(&ask.address)?.get(&path, &[]).await?;
+            let object: ObjectExplanation = Client::new(ask)?.get(&path, &[]).await?;
             show(&object, json, print_object);
         }
         Subject::Node { node, ask } => {
             let path = ["v1", "explain", "node", node.as_str()];
-            let node: NodeExplanation = Client::new(&ask.address)?.get(&path, &[]).await?;
+            let node: NodeExplanation = Client::new(ask)?.get(&path, &[]).await?;
             show(&node, json, print_node);
         }
     }

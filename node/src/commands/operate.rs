@@ -235,7 +235,7 @@ async fn give(
     how: &How,
     json: bool,
 ) -> Result<Exit, AskError> {
-    let client = Client::new(&how.ask.address)?;
+    let client = Client::new(&how.ask)?;
     let body = serde_json::to_string(body).expect("commands can be written as JSON");
     let mut answer: Answer = client.post(path, body).await?;
     let mut exit = Exit::Done;
@@ -263,7 +263,7 @@ async fn give(
 }
 
 async fn plans(ask: &AskArgs, json: bool) -> Result<Exit, AskError> {
-    let client = Client::new(&ask.address)?;
+    let client = Client::new(ask)?;
     let plans: Vec<PlanInfo> = client.get(&["v1", "plans"], &[]).await?;
     if json {
         output::json(&plans);
@@ -291,7 +291,7 @@ fn row(plan: &PlanInfo) -> Vec<String> {
 }
 
 async fn plan_with_moves(id: u64, how: &How, json: bool) -> Result<Exit, AskError> {
-    let client = Client::new(&how.ask.address)?;
+    let client = Client::new(&how.ask)?;
     let mut plan = plan_of(&client, id).await?;
     if how.wait {
         plan = wait_until_ended(&client, &plan).await?;
@@ -413,7 +413,7 @@ async fn wait_until_ended(client: &Client, plan: &PlanInfo) -> Result<PlanInfo, 
 
 /// Waits until a node has left the cluster. If the node itself was asked, its silence says so.
 async fn wait_until_gone(one: &OneNode) -> Result<(), AskError> {
-    let client = Client::new(&one.ask.address)?;
+    let client = Client::new(&one.ask)?;
     let bar = ProgressBar::new_spinner();
     loop {
         let cluster: Result<Cluster, _> = client.get(&["v1", "cluster"], &[]).await;

@@ -8,7 +8,7 @@ use crate::output::{self, Mood, or_dash, painted};
 
 /// Shows the cluster in a few lines.
 pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
-    let client = Client::new(&args.address)?;
+    let client = Client::new(args)?;
     let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
     let exit = match cluster.shards.unowned {
         0 => Exit::Done,
@@ -83,7 +83,7 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
 
 /// Lists the nodes.
 pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
-    let client = Client::new(&args.address)?;
+    let client = Client::new(args)?;
     let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
     if json {
         output::json(&cluster.nodes);
@@ -147,7 +147,7 @@ pub(super) fn health(health: &NodeHealthInfo) -> String {
 
 /// Lists shards.
 pub(crate) async fn shards(args: &ShardsArgs, json: bool) -> Result<Exit, AskError> {
-    let client = Client::new(&args.ask.address)?;
+    let client = Client::new(&args.ask)?;
     let all = match args.shard {
         Some(shard) => vec![
             client
@@ -214,7 +214,7 @@ pub(super) fn mood(state: ShardState) -> Mood {
 
 /// Lists live objects.
 pub(crate) async fn objects(args: &ObjectsArgs, json: bool) -> Result<Exit, AskError> {
-    let client = Client::new(&args.ask.address)?;
+    let client = Client::new(&args.ask)?;
     let mut query = vec![("limit", args.limit.to_string())];
     let filters = [
         ("type", args.object_type.clone()),

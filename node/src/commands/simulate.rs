@@ -11,6 +11,7 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 use steading::ids::{Layout, Regions, ShardCount};
 
+use crate::args::AskArgs;
 use crate::client::AskError;
 use crate::exit::Exit;
 use crate::output::{self, with_causes};
@@ -26,7 +27,8 @@ use args::{COUNT_DEFAULT, PATTERN_DEFAULT};
 pub(crate) async fn simulate(args: &SimulateArgs, json: bool) -> Result<Exit, AskError> {
     let simulation = match &args.address {
         Some(address) => {
-            let running = running::look(address).await?;
+            let (address, tls) = (address.clone(), args.tls.clone());
+            let running = running::look(&AskArgs { address, tls }).await?;
             let count = running.shard_count()?;
             let world = running.world(plan_settings(args, count)?, machine(args));
             let source = match keys(args)? {

@@ -35,11 +35,12 @@ pub(crate) async fn bind(
     Ok((listener, bound))
 }
 
-/// Warns of every server that other machines can reach: this version has no TLS of its own.
+/// Warns of every server that other machines can reach without TLS. The Inspector's has none.
 pub(crate) fn warn_if_open(settings: &Settings) {
+    let plain = settings.tls.tls_ca.is_none();
     let listens = [
-        ("grpc_listen", Some(&settings.grpc_listen)),
-        ("http_listen", Some(&settings.http_listen)),
+        ("grpc_listen", plain.then_some(&settings.grpc_listen)),
+        ("http_listen", plain.then_some(&settings.http_listen)),
         (
             "inspector_listen",
             settings.inspector.inspector_listen.as_ref(),
@@ -57,6 +58,8 @@ pub(crate) fn warn_if_open(settings: &Settings) {
 pub(crate) struct Listening<'a> {
     pub(crate) node: &'a Node,
     pub(crate) http: SocketAddr,
+    /// Whether the HTTP server speaks TLS.
+    pub(crate) encrypted: bool,
     pub(crate) inspector: Option<&'a str>,
 }
 
@@ -75,7 +78,8 @@ impl Listening<'_> {
             return;
         }
         output::line(format_args!("{id}: gRPC on {grpc}"));
-        output::line(format_args!("{id}: HTTP on http://{}", self.http));
+        let scheme = if self.encrypted { "https" } else { "http" };
+        output::line(format_args!("{id}: HTTP on {scheme}://{}", self.http));
         if let Some(inspector) = self.inspector {
             output::line(format_args!("{id}: Inspector on http://{inspector}"));
         }

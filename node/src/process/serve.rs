@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use steading::node::ObserverSettings;
+use steading::tls::Tls;
 use steading::{Node, Tasks};
 use steading_inspector::{Access, Inspector};
 use tokio::net::TcpListener;
 
 use super::GrpcExtras;
+use super::https::HttpsListener;
 use crate::http;
 
 /// How long open HTTP connections may take to end.
@@ -34,11 +37,25 @@ impl Server {
         &self.tasks
     }
 
-    /// Serves a node's HTTP routes, and tells its health over gRPC.
-    pub(crate) fn add(&self, node: &Node, listener: TcpListener, extras: GrpcExtras) {
+    /// Serves a node's HTTP routes, and tells its health over gRPC. With certificates, the server
+    /// speaks TLS, and asks for one of clients that want more than the node's health.
+    pub(crate) fn add(
+        &self,
+        node: &Node,
+        listener: TcpListener,
+        extras: GrpcExtras,
+        tls: Option<&Tls>,
+    ) {
         extras.follow(node.clone(), &self.tasks);
         let routes = http::router(node.clone(), &self.tasks);
-        self.serve("http", listener, routes);
+        match tls {
+            None => self.serve("http", listener, routes),
+            Some(tls) => {
+                let metrics = node.metrics().certificates.clone();
+                let listener = HttpsListener::new(listener, tls.clone(), metrics);
+                self.serve_certified("https", listener, routes);
+            }
+        }
     }
 
     /// Serves the Inspector, which looks at the cluster as one from outside would. Pages keep their
@@ -62,6 +79,17 @@ impl Server {
     }
 
     fn serve(&self, name: &'static str, listener: TcpListener, routes: Router) {
+        self.tasks.spawn(name, |shutdown| {
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(shutdown.cancelled_owned())
+                .into_future()
+        });
+    }
+
+    fn serve_certified(&self, name: &'static str, listener: HttpsListener, routes: Router) {
+        let routes = routes
+            .layer(from_fn(http::certified_only))
+            .into_make_service_with_connect_info::<http::Certified>();
         self.tasks.spawn(name, |shutdown| {
             axum::serve(listener, routes)
                 .with_graceful_shutdown(shutdown.cancelled_owned())

@@ -18,6 +18,7 @@ use crate::placement::Weight;
 use crate::placement::planner::PlanSettings;
 use crate::routing::network::{Network, TcpNetwork};
 use crate::storage::{MemoryStorage, Storage};
+use crate::tls::Tls;
 
 /// Where a node finds the store that its cluster agrees through.
 #[derive(Clone, Debug)]
@@ -53,6 +54,7 @@ pub struct NodeBuilder {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) registry: Registry,
     pub(super) network: Arc<dyn Network>,
+    pub(super) tls: Option<Tls>,
     pub(super) clock: Clock,
     pub(super) payload_max: usize,
     pub(super) lock_dir: Option<PathBuf>,
@@ -81,6 +83,7 @@ impl NodeBuilder {
             storage: Arc::new(MemoryStorage::new()),
             registry: Registry::default(),
             network: Arc::new(TcpNetwork),
+            tls: None,
             clock: Clock::Boot,
             payload_max: PAYLOAD_LEN_MAX,
             lock_dir: None,
@@ -250,6 +253,21 @@ impl NodeBuilder {
     /// Sets how nodes reach each other. Default: TCP.
     pub fn network(self, network: Arc<dyn Network>) -> Self {
         Self { network, ..self }
+    }
+
+    /// Has the node take and make connections with certificates of the cluster only. Default: none,
+    /// and whoever reaches the node's address may call and command it.
+    ///
+    /// All nodes, gates and clients of a cluster must have it, or none. It costs a handshake for each
+    /// connection, of which there are few, and encryption of every byte. The certificate must carry
+    /// the host that the node is reached at ([`NodeBuilder::advertise`]) or the one name of
+    /// [`TlsFiles::name`](crate::tls::TlsFiles::name). The files are looked at every two seconds;
+    /// connections that are open live on with the old certificates.
+    pub fn tls(self, tls: Tls) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self
+        }
     }
 
     /// Sets the clock of the fence. Default: [`Clock::Boot`].

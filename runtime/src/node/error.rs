@@ -5,7 +5,8 @@ use std::io;
 use crate::coordination::cluster::ClusterError;
 use crate::coordination::membership::JoinError;
 use crate::coordination::store::StoreError;
-use crate::ids::InvalidNodeId;
+use crate::ids::{InvalidNodeId, NodeId};
+use crate::tls::{Mistrust, TlsError};
 
 /// Why a node cannot become part of its cluster. Trying again changes nothing until something
 /// else does.
@@ -24,6 +25,19 @@ pub enum StartError {
         reason: String,
         /// Its kind, such as `AddrInUse`.
         kind: io::ErrorKind,
+    },
+    /// The certificates cannot be used, or do not carry the address that others are told.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A node of the cluster and this one cannot talk, by their settings of TLS.
+    #[error("cannot talk to node {node} at {address}: {why}")]
+    Mistrust {
+        /// The other node.
+        node: NodeId,
+        /// Where it listens.
+        address: String,
+        /// What keeps the two from talking.
+        why: Mistrust,
     },
     /// The watchdog thread cannot be started.
     #[error("cannot start the fence's watchdog: {0}")]

@@ -5,6 +5,8 @@
 //! - reaching the store, creating or checking the cluster: tried again for ever while the store
 //!   is away, visibly; a cluster of other settings, or a refusal, ends the node;
 //! - listing and watching: nothing of this node is in the store yet;
+//! - asking others whether they can talk to this node: if one says that they cannot, as with other
+//!   certificates, the node ends; it would be given shards that nobody reaches. Silence is no answer;
 //! - registering: membership's own protocol; a node that dies right after is a lease that ends;
 //! - taking part: the node is `joining`, so nothing is placed on it until it serves;
 //! - saying "active": written under the lease; if the node dies first, nobody misses it.
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -38,12 +41,16 @@ use crate::object::Host;
 use crate::placement::planner::PlanSettings;
 use crate::placement::{ClusterMeta, News, NodeState};
 use crate::routing::Router;
+use crate::routing::probe::{self, Probe};
 
 /// The first pause after the store could not be reached; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// The longest pause between two attempts to reach the store.
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How many nodes are asked before joining whether they can talk to this one.
+const ASKED_MAX: usize = 3;
 
 /// What takes part in the cluster on behalf of a node that has joined.
 #[derive(Debug)]
@@ -203,6 +210,7 @@ impl Node {
         if !caught_up {
             return Err(StartError::Stopped);
         }
+        self.ask_others().await?;
 
         let membership = Membership::new(MembershipParts {
             store: store.clone(),
@@ -260,6 +268,41 @@ impl Node {
         let (states, router) = (fence.subscribe(), self.shared.router.clone());
         tasks.spawn("fence", |shutdown| wake_when_open(states, router, shutdown));
         Ok(taking)
+    }
+
+    /// Asks some of the nodes that are there whether they can talk to this one. As long as nobody
+    /// answers, nothing is known against it; the first answer counts.
+    async fn ask_others(&self) -> Result<(), StartError> {
+        let network = &*self.shared.network;
+        if !network.has_settings() {
+            return Ok(());
+        }
+        let view = self.shared.view.current();
+        let others = view.nodes.iter().filter(|(node, _)| *node != self.id());
+        let mut asked: FuturesUnordered<_> = others
+            .take(ASKED_MAX)
+            .map(|(node, record)| async move {
+                (
+                    node,
+                    &record.grpc,
+                    probe::probe(network, &record.grpc).await,
+                )
+            })
+            .collect();
+        while let Some((node, address, answer)) = asked.next().await {
+            match answer {
+                Probe::Fine => return Ok(()),
+                Probe::Mistrust(why) => {
+                    return Err(StartError::Mistrust {
+                        node: node.clone(),
+                        address: address.clone(),
+                        why,
+                    });
+                }
+                Probe::Silent => {}
+            }
+        }
+        Ok(())
     }
 
     /// Runs the leader's task until it is told to resign or the node stops.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::builder::StoreChoice;
 use super::follow::{self, Overview};
 use super::join::Joining;
 use super::loads::{self, ProcessLoad};
@@ -21,10 +22,11 @@ use crate::fence::Fence;
 use crate::ids::{Layout, NodeId};
 use crate::object::{Host, HostSettings, RemoteCalls};
 use crate::placement::ClusterMeta;
-use crate::routing::network::Listener;
+use crate::routing::network::{Listener, Network, TlsNetwork, host};
 use crate::routing::{Router, RouterSettings, serve};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
+use crate::tls::{self, Tls};
 
 impl Node {
     /// Listens, makes the parts, and begins to join in the background.
@@ -34,10 +36,17 @@ impl Node {
             None => host_name()?,
         };
         let fence = fence(builder.clock)?;
-        let listener = listen(&builder).await?;
-        let grpc_address = listener.address;
-
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+        let network = network(&builder, &metrics);
+        let listener = listen(&*network, &builder.listen).await?;
+        let grpc_address = listener.address;
+        let grpc = builder
+            .advertise
+            .unwrap_or_else(|| grpc_address.to_string());
+        if let Some(tls) = &builder.tls {
+            tls.check_server(host(&grpc))?;
+        }
+        follow_certificates(&tasks, &metrics, builder.tls, &builder.store);
         zeros::begin_at_zero(&metrics);
         let view = Arc::new(SharedView::new(ClusterMeta {
             cluster_id: String::new(), // Known once the store is reached.
@@ -60,7 +69,7 @@ impl Node {
             host: host.clone(),
             view: view.subscribe(),
             news: view.clone(),
-            network: builder.network.clone(),
+            network: network.clone(),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
             payload_max: builder.payload_max,
@@ -78,9 +87,7 @@ impl Node {
             },
             registration: Registration {
                 node: id.clone(),
-                grpc: builder
-                    .advertise
-                    .unwrap_or_else(|| grpc_address.to_string()),
+                grpc,
                 http: builder.http_address,
                 zone: builder.zone,
                 weight: builder.weight,
@@ -97,7 +104,7 @@ impl Node {
             drain_timeout: builder.drain_timeout,
             host,
             router,
-            network: builder.network,
+            network,
             view,
             fence,
             metrics,
@@ -151,16 +158,38 @@ impl Node {
     }
 }
 
-async fn listen(builder: &NodeBuilder) -> Result<Listener, StartError> {
-    builder
-        .network
-        .listen(&builder.listen)
-        .await
-        .map_err(|error| StartError::Listen {
-            address: builder.listen.clone(),
-            reason: error.to_string(),
-            kind: error.kind(),
-        })
+/// Returns how nodes reach each other: with certificates if the node has any.
+fn network(builder: &NodeBuilder, metrics: &Metrics) -> Arc<dyn Network> {
+    match &builder.tls {
+        None => builder.network.clone(),
+        Some(tls) => {
+            let (inner, metrics) = (builder.network.clone(), metrics.certificates.clone());
+            Arc::new(TlsNetwork::new(inner, tls.clone(), metrics))
+        }
+    }
+}
+
+async fn listen(network: &dyn Network, address: &str) -> Result<Listener, StartError> {
+    let listener = network.listen(address).await;
+    listener.map_err(|error| StartError::Listen {
+        address: address.to_owned(),
+        reason: error.to_string(),
+        kind: error.kind(),
+    })
+}
+
+/// Has the certificates of the node looked at as long as it lives, if it has any.
+fn follow_certificates(tasks: &Tasks, metrics: &Metrics, tls: Option<Tls>, store: &StoreChoice) {
+    let store = match store {
+        StoreChoice::Etcd(settings) => settings.tls.clone(),
+        StoreChoice::Embedded | StoreChoice::Given(_) => None,
+    };
+    if tls.is_some() || store.is_some() {
+        let metrics = metrics.certificates.clone();
+        tasks.spawn("certificates", |shutdown| {
+            tls::follow(tls, store, metrics, shutdown)
+        });
+    }
 }
 
 fn fence(clock: Clock) -> Result<Arc<Fence>, StartError> {

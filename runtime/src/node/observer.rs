@@ -27,9 +27,10 @@ use crate::ids::{NodeId, PlanId};
 use crate::object::{ObjectInfo, ObjectQuery};
 use crate::placement::ClusterView;
 use crate::routing::NodeReport;
-use crate::routing::network::{Network, TcpNetwork};
+use crate::routing::network::{Network, TcpNetwork, TlsNetwork};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
+use crate::tls::{self, Tls};
 
 /// How long an orderly end of the watches may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +51,8 @@ pub struct ObserverSettings {
     pub store: ObservedStore,
     /// The prefix of its keys.
     pub prefix: String,
+    /// The certificates that the cluster's nodes want, if they do.
+    pub tls: Option<Tls>,
     /// Under which name commands are passed on.
     pub name: NodeId,
 }
@@ -106,6 +109,10 @@ impl Observer {
             ObservedStore::Etcd(etcd) => Arc::new(EtcdStore::connect(etcd.clone()).await?),
             ObservedStore::Given(store) => store.clone(),
         };
+        let certificates = match &settings.store {
+            ObservedStore::Etcd(etcd) => etcd.tls.clone(),
+            ObservedStore::Given(_) => None,
+        };
         let keys = Keys::new(&settings.prefix);
         let listing = store.list(&keys.meta()).await?;
         let Some(entry) = listing.entries.first() else {
@@ -114,6 +121,19 @@ impl Observer {
         let meta = decode_meta(entry)?;
         let (view, metrics) = (Arc::new(SharedView::new(meta)), Arc::new(Metrics::new()));
         let tasks = Tasks::new();
+        let network: Arc<dyn Network> = match &settings.tls {
+            None => Arc::new(TcpNetwork),
+            Some(tls) => {
+                let metrics = metrics.certificates.clone();
+                Arc::new(TlsNetwork::new(Arc::new(TcpNetwork), tls.clone(), metrics))
+            }
+        };
+        if settings.tls.is_some() || certificates.is_some() {
+            let (tls, metrics) = (settings.tls.clone(), metrics.certificates.clone());
+            tasks.spawn("certificates", |shutdown| {
+                tls::follow(tls, certificates, metrics, shutdown)
+            });
+        }
         let (watcher, watching) = Watcher::new(WatcherParts {
             store: store.clone(),
             keys: keys.clone(),
@@ -129,7 +149,7 @@ impl Observer {
                 name: settings.name.clone(),
                 store,
                 keys,
-                network: Arc::new(TcpNetwork),
+                network,
                 view,
                 watching,
                 plans,

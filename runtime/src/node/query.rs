@@ -20,7 +20,7 @@ use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardI
 use crate::object::{MethodTimes, ObjectInfo, ObjectQuery, ShardLoad};
 use crate::placement::Arrival;
 use crate::routing::network::Network;
-use crate::routing::{NodeLoad, NodeReport};
+use crate::routing::{NodeLoad, NodeReport, why};
 
 /// How long another node may take to answer a question about itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -246,7 +246,7 @@ impl PeerAdmin {
             json,
         };
         let answer = ObjectsClient::new(self.channel.clone()).call(request).await;
-        let reply = answer.map_err(|status| QueryError::CallFailed(status.message().into()))?;
+        let reply = answer.map_err(|status| QueryError::CallFailed(why(&status)))?;
         Ok(reply.into_inner().json)
     }
 
@@ -284,7 +284,7 @@ impl PeerAdmin {
     fn no_answer(&self, status: &tonic::Status) -> QueryError {
         QueryError::NoAnswer {
             address: self.address.clone(),
-            reason: status.message().into(),
+            reason: why(status),
         }
     }
 

@@ -7,10 +7,11 @@ use crate::error::CallError;
 use crate::object::TICK_OUTCOMES;
 use crate::placement::planner::Reason;
 use crate::telemetry::{
-    BatchLabels, CallLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, Metrics,
-    MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, ProbeLabels, SendFailureLabels, SkipLabels,
-    StuckLabels, TickLabels,
+    BatchLabels, CallLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, HandshakeLabels,
+    Metrics, MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, ProbeLabels, ReloadLabels,
+    SendFailureLabels, SkipLabels, StuckLabels, TickLabels,
 };
+use crate::tls;
 
 /// What may come of writing a plan.
 const PLAN_WRITES: [&str; 6] = [
@@ -28,6 +29,14 @@ const PLAN_ENDS: [&str; 4] = ["done", "aborted", "superseded", "failed"];
 /// Shows every family whose label values are known beforehand.
 pub(super) fn begin_at_zero(metrics: &Metrics) {
     coordination(&metrics.coordination);
+    for outcome in tls::RELOAD_OUTCOMES {
+        let reloads = &metrics.certificates.reloads;
+        drop(reloads.get_or_create(&ReloadLabels { outcome }));
+    }
+    for outcome in tls::HANDSHAKE_OUTCOMES {
+        let handshakes = &metrics.certificates.handshakes;
+        drop(handshakes.get_or_create(&HandshakeLabels { outcome }));
+    }
     for phase in Stage::ALL.map(Stage::name) {
         let phases = &metrics.placement.oldest_in_phase_seconds;
         drop(phases.get_or_create(&PhaseLabels { phase }));

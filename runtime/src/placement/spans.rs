@@ -93,13 +93,19 @@ mod tests {
     fn s2_12_a_move_lasts_from_its_target_to_its_new_owner() {
         let mut spans = Spans::default();
         let settled = view("ab", "aa", "aa");
-        assert_eq!(spans.see(&settled, None, at(1)), []);
+        assert_eq!(spans.see(&settled, None, at(1)), [Duration::ZERO; 0]);
         let mut moving = view("ab", "ab", "aa");
-        assert_eq!(spans.see(&moving, Some(&settled), at(2)), []);
+        assert_eq!(
+            spans.see(&moving, Some(&settled), at(2)),
+            [Duration::ZERO; 0]
+        );
         assert_eq!(spans.oldest_move(at(5)), Some(Duration::from_secs(3)));
         let before = moving.clone();
         own(&mut moving, 2, "ab");
-        assert_eq!(spans.see(&moving, Some(&before), at(7)), []);
+        assert_eq!(
+            spans.see(&moving, Some(&before), at(7)),
+            [Duration::ZERO; 0]
+        );
         assert_eq!(
             (spans.oldest_move(at(9)), spans.oldest_unowned(at(9))),
             (None, None)
@@ -113,7 +119,7 @@ mod tests {
         spans.see(&first, None, at(1));
         let mut died = first.clone();
         died.apply(News::Node(named('b'), None));
-        assert_eq!(spans.see(&died, Some(&first), at(2)), []);
+        assert_eq!(spans.see(&died, Some(&first), at(2)), [Duration::ZERO; 0]);
         assert_eq!(spans.oldest_unowned(at(3)), Some(Duration::from_secs(1)));
         let mut taken = died.clone();
         own(&mut taken, 2, "aaaa");
@@ -128,7 +134,7 @@ mod tests {
         spans.see(&moving, None, at(1));
         let mut died = moving.clone();
         died.apply(News::Node(named('b'), None));
-        assert_eq!(spans.see(&died, Some(&moving), at(2)), []);
+        assert_eq!(spans.see(&died, Some(&moving), at(2)), [Duration::ZERO; 0]);
         assert_eq!(spans.oldest_move(at(3)), None);
         assert_eq!(spans.oldest_unowned(at(3)), Some(Duration::from_secs(1)));
     }
@@ -142,7 +148,10 @@ mod tests {
         let mut target = left_alone.targets.get(shard(0)).clone();
         target.quarantined = true;
         left_alone.targets.set(shard(0), target);
-        assert_eq!(spans.see(&left_alone, Some(&unowned), at(2)), []);
+        assert_eq!(
+            spans.see(&left_alone, Some(&unowned), at(2)),
+            [Duration::ZERO; 0]
+        );
         assert_eq!(spans.oldest_unowned(at(3)), None);
     }
 }

@@ -274,7 +274,7 @@ impl Connection {
                     }
                 }
                 Ok(None) => return "it closed the connection".into(),
-                Err(status) => return status.message().to_owned(),
+                Err(status) => return channel::why(&status),
             }
         }
     }
@@ -292,7 +292,7 @@ impl Connection {
         let response = client
             .link(request)
             .await
-            .map_err(|s| s.message().to_owned())?;
+            .map_err(|status| channel::why(&status))?;
         handshake::check_response(&way.greeting, response.metadata())
             .map_err(|status| status.message().to_owned())?;
         Ok(response.into_inner())

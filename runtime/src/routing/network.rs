@@ -2,6 +2,7 @@
 
 mod memory;
 mod tcp;
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,8 @@ use tonic::transport::server::Connected;
 
 pub use memory::MemoryNetwork;
 pub use tcp::TcpNetwork;
+pub use tls::TlsNetwork;
+pub(crate) use tls::host;
 
 /// Opens connections and listens for them, on behalf of one node.
 #[async_trait]
@@ -33,6 +36,12 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     ///
     /// Whatever the system says: the port is in use, the address is not of this machine.
     async fn listen(&self, address: &str) -> io::Result<Listener>;
+
+    /// Whether the settings of two nodes can keep them from talking, so that a node should ask
+    /// others whether it can before it joins them. Default: no.
+    fn has_settings(&self) -> bool {
+        false
+    }
 }
 
 /// Where connections of others arrive. Dropping it stops listening.

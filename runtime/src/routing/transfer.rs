@@ -98,7 +98,7 @@ impl Router {
             }
             Err(status) => {
                 self.forget_channel(to).await;
-                let why = status.message().to_owned();
+                let why = channel::why(&status);
                 Err(TransferError::Unreachable(to.node.clone(), why))
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use steading::ids::{Region, ShardCount};
 
+use crate::settings::TlsSettings;
 use crate::settings::{PlannerSettings, region, shard_count};
 use crate::simulate::{self, Distribution, NODES_MAX, NodeSpec, Pattern};
 
@@ -119,6 +120,9 @@ pub(crate) struct SimulateArgs {
         help_heading = "Nodes"
     )]
     pub(super) address: Option<String>,
+    /// The certificates for an address `https://…`.
+    #[command(flatten)]
+    pub(super) tls: TlsSettings,
     /// How many nodes, all alike.
     #[arg(
         long,

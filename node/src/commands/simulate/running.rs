@@ -6,6 +6,7 @@ use steading::ids::{NodeId, ShardCount, ShardId};
 use steading::placement::planner::{CAPACITY_LABEL, PlanSettings, ShardRates};
 use steading::placement::{NodeRecord, NodeState, Target, Weight};
 
+use crate::args::AskArgs;
 use crate::client::{AskError, Client};
 use crate::http::{Cluster, NodeInfo, ShardInfo, ShardState};
 use crate::simulate::{Machine, NodeSpec, OBJECT_BYTES, World, rounded};
@@ -17,8 +18,8 @@ pub(super) struct Running {
 }
 
 /// Asks a node.
-pub(super) async fn look(address: &str) -> Result<Running, AskError> {
-    let client = Client::new(address)?;
+pub(super) async fn look(ask: &AskArgs) -> Result<Running, AskError> {
+    let client = Client::new(ask)?;
     Ok(Running {
         cluster: client.get(&["v1", "cluster"], &[]).await?,
         shards: client.get(&["v1", "shards"], &[]).await?,

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::Client;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tracing::debug;
@@ -18,9 +17,7 @@ use crate::coordination::store::StoreError;
 pub(super) struct Members {
     all: Vec<Member>,
     current: watch::Sender<usize>,
-    options: ConnectOptions,
-    logs_in: bool,
-    request_timeout: Duration,
+    settings: EtcdSettings,
 }
 
 struct Member {
@@ -34,6 +31,8 @@ struct Login {
     client: Client,
     /// Whether a request succeeded with it. If etcd then refuses access, it may have run out.
     proved: Arc<AtomicBool>,
+    /// Which certificates it has: those that were replaced this often.
+    certificates: u64,
 }
 
 impl Members {
@@ -46,9 +45,7 @@ impl Members {
         Ok(Self {
             all: settings.endpoints.iter().map(member).collect(),
             current: watch::Sender::new(0),
-            options: settings.connect_options(),
-            logs_in: settings.user.is_some(),
-            request_timeout: settings.request_timeout,
+            settings: settings.clone(),
         })
     }
 
@@ -95,7 +92,7 @@ impl Members {
                 Ok(answer)
             }
             Err(StoreError::Refused(why))
-                if self.logs_in && login.proved.load(Ordering::Relaxed) =>
+                if self.settings.user.is_some() && login.proved.load(Ordering::Relaxed) =>
             {
                 debug!(why, "logging in to etcd again");
                 *self.all[index].login.lock().await = None;
@@ -111,7 +108,7 @@ impl Members {
         context: Context,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit = self.request_timeout;
+        let limit = self.settings.request_timeout;
         timeout(limit, request)
             .await
             .unwrap_or_else(|_| Err(context.effect.unanswered(format!("no answer in {limit:?}"))))
@@ -147,14 +144,27 @@ impl Members {
         let member = &self.all[index];
         // Held while logging in, so that many requests at once log in once.
         let mut login = member.login.lock().await;
-        if let Some(login) = &*login {
+        // A connection of old certificates lives as long as it may; whatever opens one has new ones.
+        let certificates = match &self.settings.tls {
+            Some(tls) => tls.number().await,
+            None => 0,
+        };
+        if let Some(login) = &*login
+            && login.certificates == certificates
+        {
             return Ok(login.clone());
         }
         // Without a user this sends nothing; the connection is made by the first request.
-        let connected = Client::connect([&member.endpoint], Some(self.options.clone())).await;
+        let options = self.settings.connect_options();
+        let connected = Client::connect([&member.endpoint], Some(options)).await;
         let client = connected.map_err(|error| Context::READ.classify(&error))?;
         let proved = Arc::default();
-        Ok(login.insert(Login { client, proved }).clone())
+        let new = Login {
+            client,
+            proved,
+            certificates,
+        };
+        Ok(login.insert(new).clone())
     }
 }
 

@@ -6,13 +6,11 @@ use std::time::Duration;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 
 use crate::coordination::store::StoreError;
+use crate::tls::{StorePem, StoreTls};
 
 /// How often an idle connection is checked. Not below 5 s: etcd closes connections of clients
 /// that check more often.
 const CONNECTION_CHECK_INTERVAL: Duration = Duration::from_secs(6);
-
-/// Without this, a certificate would pass for a list of none.
-const PEM_START: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// How to reach etcd.
 #[derive(Clone)]
@@ -21,11 +19,10 @@ pub struct EtcdSettings {
     pub endpoints: Vec<String>,
     /// User and password, if etcd asks for them. Default: none.
     pub user: Option<(String, String)>,
-    /// The certificate of the authority that signed etcd's certificates, as PEM; `https://` needs
-    /// it. Default: none.
-    pub ca: Option<Vec<u8>>,
-    /// This client's certificate and its key, both as PEM, if etcd asks for one. Default: none.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The authorities that may vouch for etcd, and this client's certificate if etcd asks for one.
+    /// New files are used for new connections. Default: none; `https://` then goes by the
+    /// authorities that the system trusts.
+    pub tls: Option<StoreTls>,
     /// How long making a connection may take. Default: 1 s.
     pub connect_timeout: Duration,
     /// How long one request may take, sent once. Default: 2 s.
@@ -40,8 +37,7 @@ impl EtcdSettings {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             user: None,
-            ca: None,
-            identity: None,
+            tls: None,
             connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(2),
             strict_version: false,
@@ -54,18 +50,9 @@ impl EtcdSettings {
         if self.endpoints.is_empty() {
             return wrong("no etcd endpoint is set".into());
         }
-        let pem = |bytes: &Vec<u8>| bytes.windows(PEM_START.len()).any(|part| part == PEM_START);
-        if self.ca.as_ref().is_some_and(|ca| !pem(ca)) {
-            return wrong("the certificate authority of etcd is no PEM".into());
-        }
         for endpoint in &self.endpoints {
-            match (endpoint.split_once("://"), &self.ca) {
-                (Some(("http", _)), None) | (Some(("https", _)), Some(_)) => {}
-                (Some(("https", _)), None) => {
-                    return wrong(format!(
-                        "`{endpoint}` needs the certificate of its authority (`etcd_ca`)"
-                    ));
-                }
+            match (endpoint.split_once("://"), &self.tls) {
+                (Some(("http", _)), None) | (Some(("https", _)), _) => {}
                 (Some(("http", _)), Some(_)) => {
                     return wrong(format!("`{endpoint}` is not encrypted, but TLS is set"));
                 }
@@ -88,14 +75,28 @@ impl EtcdSettings {
         if let Some((user, password)) = &self.user {
             options = options.with_user(user, password);
         }
-        if let Some(ca) = &self.ca {
-            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
-            if let Some((certificate, key)) = &self.identity {
-                tls = tls.identity(Identity::from_pem(certificate, key));
-            }
-            options = options.with_tls(tls);
+        match &self.tls {
+            Some(tls) => options.with_tls(tls.with_pem(tls_options)),
+            None if self.is_encrypted() => options.with_tls(TlsOptions::new().with_native_roots()),
+            None => options,
         }
-        options
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.endpoints
+            .iter()
+            .any(|endpoint| endpoint.starts_with("https://"))
+    }
+}
+
+fn tls_options(pem: &StorePem) -> TlsOptions {
+    let options = match &pem.ca {
+        Some(ca) => TlsOptions::new().ca_certificate(Certificate::from_pem(ca)),
+        None => TlsOptions::new().with_native_roots(),
+    };
+    match &pem.identity {
+        Some((certificate, key)) => options.identity(Identity::from_pem(certificate, key)),
+        None => options,
     }
 }
 
@@ -105,7 +106,7 @@ impl fmt::Debug for EtcdSettings {
         f.debug_struct("EtcdSettings")
             .field("endpoints", &self.endpoints)
             .field("user", &self.user.as_ref().map(|(user, _)| user))
-            .field("tls", &self.ca.is_some())
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }
@@ -113,6 +114,7 @@ impl fmt::Debug for EtcdSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::TlsFiles;
 
     #[test]
     fn settings_that_cannot_work_are_refused_in_words() {
@@ -120,12 +122,10 @@ mod tests {
         let none: [&str; 0] = [];
         assert!(refused(EtcdSettings::new(none)).contains("no etcd endpoint"));
         assert!(refused(EtcdSettings::new(["localhost:2379"])).contains("must begin with http"));
-        assert!(refused(EtcdSettings::new(["https://a:1"])).contains("(`etcd_ca`)"));
-        let mut mixed = EtcdSettings::new(["https://a:1", "http://b:1"]);
-        mixed.ca = Some(PEM_START.into());
-        assert!(refused(mixed.clone()).contains("`http://b:1` is not encrypted"));
-        mixed.ca = Some(b"no certificate".into());
-        assert!(refused(mixed).contains("no PEM"));
+        let mut plain = EtcdSettings::new(["http://b:1"]);
+        let files = TlsFiles::for_etcd(None, None);
+        plain.tls = Some(StoreTls::load(files).expect("there are none"));
+        assert!(refused(plain).contains("`http://b:1` is not encrypted"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
 use crate::coordination::leader::Insight;
 use crate::ids::{NodeId, ShardCount, ShardId};
 use crate::routing::network::Network;
+use crate::routing::why;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -97,6 +98,6 @@ impl OperatorClient {
 }
 
 fn no_answer(status: &tonic::Status) -> Refusal {
-    let detail = format!("the node does not answer: {}", status.message());
+    let detail = format!("the node does not answer: {}", why(status));
     Refusal::new(RefusalCode::NoAnswer, detail)
 }

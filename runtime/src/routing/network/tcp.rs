@@ -35,6 +35,10 @@ impl Network for TcpNetwork {
             incoming: incoming.boxed(),
         })
     }
+
+    fn has_settings(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

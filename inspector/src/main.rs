@@ -9,6 +9,7 @@ use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
 use steading_inspector::{Inspector, Program};
 use steading_settings::{FileError, SettingsError, UnknownVariable, check_variables, with_file};
+use steading_telemetry::{OtlpSettings, Telemetry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -88,7 +89,10 @@ async fn run(program: Program) -> Result<(), Failure> {
     check_variables(std::env::vars_os())?;
     let settings = program.settings;
     let access = settings.check()?;
-    settings.logs.start();
+    let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
+    settings
+        .logs
+        .start_with(telemetry.log_layer("inspector"), None);
     let address = settings.inspector.listen();
     let failed = |source| Failure::Listen(address.to_string(), source);
     let listener = TcpListener::bind(address.to_string())
@@ -117,6 +121,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         ended = ended() => ended,
     };
     inspector.stop().await;
+    telemetry.stop().await;
     served.map_err(Failure::Serve)
 }
 

@@ -25,6 +25,7 @@ pub struct Cluster {
     lease_ttl: Duration,
     /// What nodes run; `None`: the stock program, which is built when it is first needed.
     program: Option<PathBuf>,
+    variables: Vec<(String, String)>,
     client: reqwest::Client,
 }
 
@@ -66,6 +67,7 @@ impl Cluster {
             shard_count: 64,
             lease_ttl: Duration::from_secs(2),
             program: None,
+            variables: Vec::new(),
             client: client.build().expect("a client"),
         }
     }
@@ -92,6 +94,16 @@ impl Cluster {
             program: Some(program.into()),
             ..self
         }
+    }
+
+    /// Sets variables in the environment of nodes.
+    #[must_use]
+    pub fn variables<'a>(self, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let more = more
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let variables = self.variables.into_iter().chain(more).collect();
+        Self { variables, ..self }
     }
 
     /// Returns how long a lease lasts.
@@ -150,7 +162,7 @@ impl Cluster {
         let program = self.program.as_deref().unwrap_or_else(|| steading());
         Node {
             id: id.into(),
-            process: Process::start(id, program, args),
+            process: Process::start_with(id, program, args, &self.variables),
             http: String::new(),
             client: self.client.clone(),
         }
@@ -298,6 +310,24 @@ impl Node {
     /// If that cannot be reached.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, reqwest::Error> {
         let request = self.client.post(self.url(path)).json(body);
+        Answer::of(request.send().await?).await
+    }
+
+    /// Calls a method of an object once, as part of a trace.
+    ///
+    /// # Errors
+    ///
+    /// If the HTTP server cannot be reached.
+    pub async fn call_traced(
+        &self,
+        object: &str,
+        method: &str,
+        arguments: &Value,
+        traceparent: &str,
+    ) -> Result<Answer, reqwest::Error> {
+        let url = self.url(&format!("/v1/objects/{object}/{method}"));
+        let request = self.client.post(url).json(arguments);
+        let request = request.header("traceparent", traceparent);
         Answer::of(request.send().await?).await
     }
 

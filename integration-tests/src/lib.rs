@@ -9,6 +9,7 @@ pub mod inspector;
 pub mod load;
 pub mod objects;
 pub mod operator;
+pub mod otlp;
 pub mod process;
 pub mod proxy;
 mod wait;

@@ -1,7 +1,7 @@
 //! Objects of the test programs: what the stock ones do not have.
 
 use serde::{Deserialize, Serialize};
-use steading::{Object, methods};
+use steading::{Context, Object, methods};
 use tokio::sync::Notify;
 
 /// Counts in memory alone; its state travels.
@@ -37,6 +37,24 @@ impl Scratch {
     pub async fn add(&mut self, n: i64) -> i64 {
         self.total += n;
         self.total
+    }
+}
+
+/// Passes calls on.
+#[derive(Debug, Default, Serialize, Deserialize, Object)]
+pub struct Relay {}
+
+#[methods]
+impl Relay {
+    /// Adds `n` to a tally, which may live elsewhere, and says so in the log.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, in words.
+    pub async fn pass(&self, ctx: &Context, to: String, n: i64) -> Result<i64, String> {
+        tracing::info!(to, "passes on");
+        let tally = ctx.object::<Tally>(&to);
+        tally.add(n).await.map_err(|error| error.to_string())
     }
 }
 

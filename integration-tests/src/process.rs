@@ -33,6 +33,20 @@ impl Process {
         program: impl AsRef<OsStr>,
         args: impl IntoIterator<Item = A>,
     ) -> Self {
+        Self::start_with(name, program, args, &[])
+    }
+
+    /// The same, with more variables in its environment.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn start_with<A: AsRef<OsStr>>(
+        name: &str,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = A>,
+        variables: &[(String, String)],
+    ) -> Self {
         // The kernel kills the child when the thread that started it ends: no guard of ours could
         // run if this process is killed.
         let mut command = Command::new("setpriv");
@@ -40,6 +54,7 @@ impl Process {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(args)
+            .envs(variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

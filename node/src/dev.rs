@@ -10,15 +10,19 @@ use crate::app::App;
 use crate::args::{DevArgs, Ports};
 use crate::exit::Exit;
 use crate::process::{
-    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, launch, observed,
+    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, console, launch, observed,
     open_storage, warn_if_open,
 };
 use crate::settings::{Address, Role, Settings, SettingsError};
+use steading_telemetry::{OtlpSettings, Telemetry};
 
 /// Runs the nodes until a signal. Without etcd they share a store in memory.
 pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, ProcessError> {
     args.settings.check(Role::Dev)?;
-    args.settings.logs.start();
+    let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
+    args.settings
+        .logs
+        .start_with(telemetry.log_layer("dev"), console());
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let store = Arc::new(MemoryStore::new());
     let storage = open_storage(&args.settings.storage(Role::Dev)).await?;
@@ -31,8 +35,10 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         let settings = numbered(args, number)?;
         let (listener, http) = bind("http_listen", &settings.http_listen).await?;
         let extras = GrpcExtras::new().await;
-        let mut node = builder(&settings, Role::Dev, tls.as_ref())?
-            .id(node_id(&settings, number)?)
+        let id = node_id(&settings, number)?;
+        let mut node = telemetry
+            .trace(id.as_str(), builder(&settings, Role::Dev, tls.as_ref())?)
+            .id(id.clone())
             .http_address(http.to_string())
             .grpc_routes(extras.routes())
             .storage(storage.clone());
@@ -40,6 +46,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
             node = node.store(store.clone());
         }
         let node = launch(app.types_into(node)).await?;
+        telemetry.measure(id.as_str(), node.metrics());
         warn_if_open(&settings);
         server.add(&node, listener, extras, tls.as_ref());
         nodes.push((node, http));
@@ -68,6 +75,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
     let ended = signals.or_end_of(&nodes).await;
     server.stop().await;
+    telemetry.stop().await;
     ended
 }
 

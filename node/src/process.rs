@@ -1,5 +1,6 @@
 //! One node or gate as a process: logs, servers, signals.
 
+mod console;
 mod grpc;
 mod https;
 mod listen;
@@ -19,7 +20,9 @@ use crate::app::App;
 use crate::exit::Exit;
 use crate::settings::{Replace, Role, Settings, SettingsError, StorageChoice};
 use crate::supervise::Tether;
+use steading_telemetry::{OtlpSettings, Telemetry};
 
+pub(crate) use console::console;
 pub(crate) use grpc::GrpcExtras;
 pub(crate) use listen::{Listening, bind, warn_if_open};
 pub(crate) use serve::Server;
@@ -84,7 +87,10 @@ pub(crate) async fn run(
 ) -> Result<Exit, ProcessError> {
     settings.check(role)?;
     let id = settings.node_id()?;
-    settings.logs.start();
+    let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
+    settings
+        .logs
+        .start_with(telemetry.log_layer(id.as_str()), console());
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let (listener, http) = bind("http_listen", &settings.http_listen).await?;
     let access = settings.inspector.access()?;
@@ -94,8 +100,9 @@ pub(crate) async fn run(
     };
     let extras = GrpcExtras::new().await;
     let tls = settings.tls.load()?;
-    let builder = builder(settings, role, tls.as_ref())?
-        .id(id)
+    let builder = telemetry
+        .trace(id.as_str(), builder(settings, role, tls.as_ref())?)
+        .id(id.clone())
         .http_address(http.to_string())
         .storage(open_storage(&settings.storage(role)).await?)
         .grpc_routes(extras.routes());
@@ -106,6 +113,7 @@ pub(crate) async fn run(
     );
     let tether = Tether::of_this_process().map_err(ProcessError::Supervise)?;
     let node = launch(app.types_into(builder)).await?;
+    telemetry.measure(id.as_str(), node.metrics());
     warn_if_open(settings);
 
     let server = Server::new();
@@ -126,6 +134,7 @@ pub(crate) async fn run(
     .announce(json);
     let ended = signals.or_end_of(std::slice::from_ref(&node)).await;
     server.stop().await;
+    telemetry.stop().await;
     ended
 }
 

@@ -24,7 +24,7 @@ use steading::placement::{
 use steading::routing::network::{Network, TcpNetwork};
 use steading::routing::{Router, RouterSettings, serve};
 use steading::storage::MemoryStorage;
-use steading::telemetry::Metrics;
+use steading::telemetry::{Metrics, Trace};
 use steading::{Object, Tasks, methods};
 use steading_proto::v1::objects_client::ObjectsClient;
 use steading_proto::v1::objects_server::{Objects, ObjectsServer};
@@ -139,6 +139,7 @@ async fn object_call(router: Arc<Router>, i: usize) -> Result<(), Failure> {
         format: Format::MessagePack,
         deadline: Instant::now() + Duration::from_secs(10),
         path: CallPath::default(),
+        trace: Trace::NONE,
     };
     let reply = router.call(call).await?;
     let reply: String = rmp_serde::from_slice(&reply)?;

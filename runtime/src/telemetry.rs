@@ -1,18 +1,25 @@
-//! Every metric of Steading in one place.
+//! Every metric and span of Steading in one place.
 //!
 //! A [`Metrics`] belongs to one node, so that several nodes in one process stay apart; nothing is
-//! global. Names begin with `steading_`, units are base units, labels have few values.
+//! global. Spans go to whoever the node was given, or nowhere. Names begin with `steading_`, units are base units, labels have few values.
 
 mod certificates;
 mod coordination;
+mod exports;
 mod health;
 mod hosts;
 mod membership;
 mod objects;
 mod placement;
+mod plans;
 pub(crate) mod process;
+#[cfg(test)]
+mod recorder;
 mod routing;
 mod storage;
+mod trace;
+mod trace_context;
+mod traces;
 
 use std::fmt;
 
@@ -28,6 +35,7 @@ pub use coordination::{
     BatchLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels, PlanEndLabels,
     PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
 };
+pub use exports::{ExportLabels, ExportMetrics};
 pub use health::{HealthMetrics, ProbeLabels};
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;
@@ -35,8 +43,15 @@ pub(crate) use objects::TurnMetrics;
 pub use objects::{ObjectMetrics, TickLabels, TypeLabels};
 pub(crate) use placement::{ClusterGauges, SpreadGauges, TellCluster};
 pub use placement::{PhaseLabels, PlacementMetrics};
+pub(crate) use plans::Part;
+#[cfg(test)]
+pub(crate) use recorder::{Recorded, Recorder};
 pub use routing::{CallLabels, CallMetrics, LinkMetrics, ParkingMetrics, RoutingMetrics};
 pub use storage::{StorageMetrics, StorageRequest, StorageTime};
+pub use trace::Trace;
+pub use trace_context::{TRACESTATE_LEN_MAX, TraceContext};
+pub use traces::{EndedSpan, Spans, Traces, code};
+pub(crate) use traces::{attribute, shard};
 
 /// The metrics of one node.
 pub struct Metrics {
@@ -61,6 +76,8 @@ pub struct Metrics {
     pub placement: PlacementMetrics,
     /// Loads and saves of the state of objects.
     pub storage: StorageMetrics,
+    /// The node's spans, if anybody wants them.
+    pub traces: Traces,
 }
 
 /// The labels of [`Metrics::store_writes`].
@@ -78,8 +95,13 @@ pub struct StoreRequest {
 }
 
 impl Metrics {
-    /// Makes metrics that all begin at zero.
+    /// Makes metrics that all begin at zero, and no spans.
     pub fn new() -> Self {
+        Self::beside(Traces::default(), &ExportMetrics::default())
+    }
+
+    /// Makes metrics that all begin at zero, but for `exports`, beside these spans.
+    pub fn beside(traces: Traces, exports: &ExportMetrics) -> Self {
         let mut registry = Registry::with_prefix("steading");
         let store_writes = Family::default();
         registry.register(
@@ -105,6 +127,7 @@ impl Metrics {
         registry.register_collector(Box::new(process::ProcessCollector));
         let routing = RoutingMetrics::default();
         routing.register(&mut registry);
+        exports.register(&mut registry);
         Self {
             health: HealthMetrics::register(&mut registry),
             certificates: CertificateMetrics::register(&mut registry),
@@ -117,6 +140,7 @@ impl Metrics {
             coordination,
             objects,
             routing,
+            traces,
         }
     }
 

@@ -3,9 +3,19 @@
 use std::io::IsTerminal;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use crate::marked::Marked;
 use crate::{LogFormat, SettingsError};
+
+/// Somebody else who gets the log.
+pub type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What sends the log must not log what it does then.
+const NETWORK_LIBRARIES_OFF: &str =
+    "h2=off,hyper=off,hyper_util=off,reqwest=off,tonic=off,tower=off";
 
 /// The settings of the log.
 #[derive(Args, Clone, Debug)]
@@ -48,6 +58,12 @@ impl LogSettings {
 
     /// Begins to log as the settings say. A second time in one process changes nothing.
     pub fn start(&self) {
+        self.start_with(None, None);
+    }
+
+    /// Begins to log as the settings say, and to `more`, which gets nothing of what the libraries
+    /// of the network say, for it may be itself what uses them. `unfiltered` gets everything.
+    pub fn start_with(&self, more: Option<LogLayer>, unfiltered: Option<LogLayer>) {
         let terminal = std::io::stderr().is_terminal();
         let json = match self.log_format {
             LogFormat::Text => false,
@@ -55,15 +71,21 @@ impl LogSettings {
             LogFormat::Auto => !terminal,
         };
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(&self.log))
-            .with_ansi(colours)
-            .with_writer(std::io::stderr);
-        // An error says that there is a log already, which is fine.
-        drop(if json {
-            log.json().try_init()
+        let log = fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+        let log = if json {
+            let form = Marked::json(fmt::format().json());
+            log.json().event_format(form).boxed()
         } else {
-            log.try_init()
-        });
+            log.event_format(Marked::text(fmt::format().with_ansi(colours)))
+                .boxed()
+        };
+        let mut layers = vec![log.with_filter(EnvFilter::new(&self.log)).boxed()];
+        layers.extend(more.map(|more| {
+            let quiet = format!("{},{NETWORK_LIBRARIES_OFF}", self.log);
+            more.with_filter(EnvFilter::new(quiet)).boxed()
+        }));
+        layers.extend(unfiltered);
+        // An error says that there is a log already, which is fine.
+        drop(tracing_subscriber::registry().with(layers).try_init());
     }
 }

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use steading_integration_tests::objects::{Holder, Scratch, Tally, now};
+use steading_integration_tests::objects::{Holder, Relay, Scratch, Tally, now};
 use steading_node::App;
 use steading_node::samples::Counter;
 
 fn main() -> ExitCode {
     App::new()
         .register::<Counter>()
+        .register::<Relay>()
         .register::<Tally>()
         .register::<Scratch>()
         .register::<Holder>()

@@ -7,12 +7,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use steading::CallError;
 use steading::ids::ObjectKey;
 use steading::object::{CALL_TIMEOUT_DEFAULT, CallPath, EncodedCall, Format};
+use steading::telemetry::{Trace, TraceContext};
 use steading_http::Problem;
 use tokio::time::Instant;
 
@@ -66,17 +69,63 @@ pub(super) async fn call(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    let trace = begin_span(&served, &headers);
+    let answer = answer(&served, path, &headers, body, &trace).await;
+    let problem = answer.as_ref().err();
+    end_span(&trace, problem.map_or(200, |problem| problem.status));
+    answer
+}
+
+async fn answer(
+    served: &Served,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    trace: &Trace,
+) -> Result<Response, Problem> {
     let Path((object_type, id, method)) = path.map_err(|error| bad_path(&error))?;
     let call = EncodedCall {
         key: key(object_type, id)?,
         method: method.into(),
         args: arguments(body)?,
         format: Format::Json,
-        deadline: Instant::now() + timeout(&headers)?,
+        deadline: Instant::now() + timeout(headers)?,
         path: CallPath::default(),
+        trace: trace.clone(),
     };
     let reply = served.node.call(call).await?;
     value(&reply)
+}
+
+/// The route, as spans name it.
+const ROUTE: &str = "/v1/objects/{type}/{id}/{method}";
+
+/// Begins the span of a request, which continues the caller's trace if there is one.
+fn begin_span(served: &Served, headers: &HeaderMap) -> Trace {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let caller = || {
+        // One header may come in several lines.
+        let states = headers.get_all("tracestate").into_iter();
+        let states: Vec<_> = states.filter_map(|value| value.to_str().ok()).collect();
+        TraceContext::read(text("traceparent")?, &states.join(","))
+    };
+    served.node.metrics().traces.door(caller, || {
+        SpanBuilder::from_name(format!("POST {ROUTE}"))
+            .with_kind(SpanKind::Server)
+            .with_attributes([
+                KeyValue::new("http.request.method", "POST"),
+                KeyValue::new("http.route", ROUTE),
+            ])
+    })
+}
+
+/// Ends it. As the conventions say, only what is the server's fault is an error.
+fn end_span(trace: &Trace, status: u16) {
+    if let Some(context) = trace.context() {
+        let code = KeyValue::new("http.response.status_code", i64::from(status));
+        context.span().set_attribute(code);
+        trace.end((status >= 500).then_some("server_error"));
+    }
 }
 
 /// Makes the problem of a path whose parts are no text.

@@ -35,6 +35,9 @@ const AFTER: &str = "
 `steading-inspector` takes `config`, the settings of etcd and `prefix`, those of TLS, those of the Inspector, and those of the log; a key
 of its file that is another setting stops it too.
 
+The variables of the OpenTelemetry standard (`OTEL_*`) say where traces, metrics and logs are sent; nothing is sent
+without them. [tracing](tracing.md) lists them.
+
 ## Exit codes
 
 | code | means |

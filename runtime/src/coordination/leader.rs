@@ -46,6 +46,7 @@ mod reign;
 mod stuck;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod wall;
 mod waves;
 mod writing;

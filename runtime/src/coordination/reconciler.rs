@@ -25,6 +25,7 @@ mod shards;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod work;
 
 use std::collections::BTreeSet;
@@ -32,7 +33,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -48,6 +49,7 @@ pub use self::handle::{Progress, ReconcilerHandle, UNDER_WAY_MAX};
 pub use self::host::{Closing, SendError, Sent, ShardHost};
 use self::shards::{Left, Shards, Took};
 pub use self::stages::{Stage, UnderWay};
+use self::traced::Times;
 use self::work::{Ended, WORK_MAX, Work, WorkResult};
 use super::keys::Keys;
 use super::store::{Store, StoreError, TxnReply};
@@ -509,7 +511,11 @@ impl Reconciler {
         let parcel = self.seen.owners.get(shard).parcel;
         let is_new = self.shards.is_new(shard);
         let parcel = parcel.filter(|parcel| is_new && !parcel.is_empty());
+        let began = SystemTime::now();
         self.parts.host.open(shard, token, parcel);
+        if is_new {
+            self.trace_open(shard, began);
+        }
         if let Some(took) = self.shards.opened(shard, at, now) {
             let metrics = &self.parts.metrics.coordination;
             metrics.claim_seconds.observe(took.as_secs_f64());
@@ -525,6 +531,7 @@ impl Reconciler {
                 self.observe("commit", commit);
                 self.observe("gap", gap);
                 self.observe("total", total);
+                self.trace_hand_over(shard, Times { gap, total });
             }
             Some(Left::Released { total }) => {
                 let metrics = &self.parts.metrics.coordination;

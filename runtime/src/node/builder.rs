@@ -18,6 +18,7 @@ use crate::placement::Weight;
 use crate::placement::planner::PlanSettings;
 use crate::routing::network::{Network, TcpNetwork};
 use crate::storage::{MemoryStorage, Storage};
+use crate::telemetry::{ExportMetrics, Spans, Traces};
 use crate::tls::Tls;
 
 /// Where a node finds the store that its cluster agrees through.
@@ -59,6 +60,8 @@ pub struct NodeBuilder {
     pub(super) payload_max: usize,
     pub(super) lock_dir: Option<PathBuf>,
     pub(super) routes: Routes,
+    pub(super) traces: Traces,
+    pub(super) exports: ExportMetrics,
 }
 
 impl NodeBuilder {
@@ -88,6 +91,8 @@ impl NodeBuilder {
             payload_max: PAYLOAD_LEN_MAX,
             lock_dir: None,
             routes: Routes::default(),
+            traces: Traces::default(),
+            exports: ExportMetrics::default(),
         }
     }
 
@@ -106,6 +111,20 @@ impl NodeBuilder {
             id: Some(id),
             ..self
         }
+    }
+
+    /// Gives the spans of sampled calls, and of shards on their way, to `spans`. Default: none are
+    /// made. Calls that are not sampled cost nothing more either way.
+    pub fn spans(self, spans: Arc<dyn Spans>) -> Self {
+        Self {
+            traces: Traces::new(spans),
+            ..self
+        }
+    }
+
+    /// Shows what became of the process's telemetry among the node's metrics. Default: zeros.
+    pub fn export_metrics(self, exports: ExportMetrics) -> Self {
+        Self { exports, ..self }
     }
 
     /// Makes the node part of the cluster on an etcd with these endpoints, such as

@@ -1,5 +1,6 @@
 //! Starting a node: listen, make the parts, begin to join.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -36,24 +37,15 @@ impl Node {
             None => host_name()?,
         };
         let fence = fence(builder.clock)?;
-        let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+        let metrics = Metrics::beside(builder.traces.clone(), &builder.exports);
+        let (tasks, metrics) = (Tasks::new(), Arc::new(metrics));
         let network = network(&builder, &metrics);
         let listener = listen(&*network, &builder.listen).await?;
         let grpc_address = listener.address;
-        let grpc = builder
-            .advertise
-            .unwrap_or_else(|| grpc_address.to_string());
-        if let Some(tls) = &builder.tls {
-            tls.check_server(host(&grpc))?;
-        }
-        follow_certificates(&tasks, &metrics, builder.tls, &builder.store);
+        let grpc = advertised(&builder, grpc_address)?;
         zeros::begin_at_zero(&metrics);
-        let view = Arc::new(SharedView::new(ClusterMeta {
-            cluster_id: String::new(), // Known once the store is reached.
-            shard_count: builder.shard_count,
-            restore_generation: 0,
-            regions: builder.regions.clone(),
-        }));
+        let view = first_view(&builder);
+        follow_certificates(&tasks, &metrics, builder.tls, &builder.store);
         let host = Host::new(HostSettings {
             node: id.clone(),
             layout: Layout::new(builder.shard_count, builder.regions),
@@ -159,6 +151,26 @@ impl Node {
 }
 
 /// Returns how nodes reach each other: with certificates if the node has any.
+/// Returns where others reach the node. Its certificate must be good for that.
+fn advertised(builder: &NodeBuilder, listening: SocketAddr) -> Result<String, StartError> {
+    let grpc = builder.advertise.clone();
+    let grpc = grpc.unwrap_or_else(|| listening.to_string());
+    if let Some(tls) = &builder.tls {
+        tls.check_server(host(&grpc))?;
+    }
+    Ok(grpc)
+}
+
+/// Returns what is known of the cluster before the store is reached.
+fn first_view(builder: &NodeBuilder) -> Arc<SharedView> {
+    Arc::new(SharedView::new(ClusterMeta {
+        cluster_id: String::new(),
+        shard_count: builder.shard_count,
+        restore_generation: 0,
+        regions: builder.regions.clone(),
+    }))
+}
+
 fn network(builder: &NodeBuilder, metrics: &Metrics) -> Arc<dyn Network> {
     match &builder.tls {
         None => builder.network.clone(),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,7 @@ use crate::error::CallError;
 use crate::ids::{ObjectKey, Token};
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
+use crate::telemetry::{self, Trace};
 
 mod calling;
 mod timing;
@@ -478,6 +480,17 @@ impl<T: Object> Activation<T> {
         }
     }
 
+    /// Begins the span of a turn.
+    #[cold]
+    pub(super) fn span_of_turn(&self, call: &Trace, method: &str) -> Trace {
+        let traces = &self.hosted.common.metrics.traces;
+        let trace = traces.call(call, SpanKind::Internal, &self.key, method);
+        if let (Some(context), Some(shard)) = (trace.context(), self.slot.shard) {
+            context.span().set_attribute(telemetry::shard(shard));
+        }
+        trace
+    }
+
     /// Begins to time the turn that begins now, if it is one of those that are timed.
     #[inline]
     pub(super) fn sample(&self, method: &'static str) -> Option<Box<Sample>> {
@@ -733,6 +746,7 @@ impl CallInfo {
         Self {
             deadline: clock.now().plus(CALL_TIMEOUT_DEFAULT),
             path: CallPath::EMPTY,
+            trace: Trace::NONE,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::timers::{self, Timer, TimerError, TimerInfo};
 use super::turn::CallInfo;
 use super::{Object, ObjectRef};
 use crate::ids::{ObjectKey, Token};
+use crate::telemetry::TraceContext;
 
 /// What a turn knows of its call, and can do besides changing its object.
 pub struct Context {
@@ -70,12 +71,18 @@ impl Context {
         *self.deadline.get_or_init(resolve)
     }
 
+    /// Returns the span of this turn, for those who pass it on by other ways than calls of objects;
+    /// `None` if it is not sampled. It is also the active one while the method runs.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.info.trace.context().and_then(TraceContext::of)
+    }
+
     /// Returns a handle to another object. Its calls carry this call's path, so that a call which
     /// would wait for itself fails at once, and they end no later than this call's deadline.
     pub fn object<T: Object>(&self, id: impl AsRef<str>) -> T::Handle {
         let path = self.info.path.then(self.key().clone());
         let caller = self.activation().caller();
-        ObjectRef::within(caller, id.as_ref(), path, self.info.deadline).into()
+        ObjectRef::within(caller, id.as_ref(), path, &self.info).into()
     }
 
     /// Sets a timer of this object: a turn of one of its own methods that nobody calls for. A timer

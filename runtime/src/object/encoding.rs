@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{CallPath, Method};
 use crate::error::CallError;
 use crate::ids::ObjectKey;
+use crate::telemetry::Trace;
 
 /// The largest arguments and replies of a node that sets no other limit, in bytes: 4 MiB.
 pub const PAYLOAD_LEN_MAX: usize = 4 << 20;
@@ -38,6 +39,8 @@ pub struct EncodedCall {
     pub deadline: Instant,
     /// Who waits for it.
     pub path: CallPath,
+    /// The span that it is part of, if it is sampled.
+    pub trace: Trace,
 }
 
 /// The method that every object has: ends the activation after its turn. No arguments.

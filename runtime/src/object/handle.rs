@@ -21,6 +21,7 @@ use super::{
 use crate::clock::Moment;
 use crate::error::CallError;
 use crate::ids::{InvalidObjectKey, Layout, ObjectKey, Place};
+use crate::telemetry::Trace;
 
 /// Takes the calls that this process cannot serve at once. Implemented by `routing::Router`.
 pub trait RemoteCalls: fmt::Debug + Send + Sync + 'static {
@@ -53,6 +54,8 @@ pub struct ObjectRef<T: Object> {
     /// The deadline of the turn that this reference belongs to.
     limit: Option<Moment>,
     path: Result<CallPath, PathTooLong>,
+    /// The span of the turn that this reference belongs to.
+    trace: Trace,
     /// Tried first. Many tasks may share the reference: reading this writes nothing they share.
     last: ArcSwapOption<Activation<T>>,
 }
@@ -61,7 +64,7 @@ impl<T: Object> ObjectRef<T> {
     /// Makes a reference to the object with this ID. A bad ID shows when it is called, as
     /// [`CallError::InvalidId`].
     pub fn new(caller: Caller, id: &str) -> Self {
-        Self::of(Some(caller), id, Ok(CallPath::EMPTY), None)
+        Self::of(Some(caller), id, Ok(CallPath::EMPTY), None, Trace::NONE)
     }
 
     /// Makes a reference for use within a turn.
@@ -69,9 +72,9 @@ impl<T: Object> ObjectRef<T> {
         caller: Option<Caller>,
         id: &str,
         path: Result<CallPath, PathTooLong>,
-        limit: Moment,
+        turn: &CallInfo,
     ) -> Self {
-        Self::of(caller, id, path, Some(limit))
+        Self::of(caller, id, path, Some(turn.deadline), turn.trace.clone())
     }
 
     fn of(
@@ -79,6 +82,7 @@ impl<T: Object> ObjectRef<T> {
         id: &str,
         path: Result<CallPath, PathTooLong>,
         limit: Option<Moment>,
+        trace: Trace,
     ) -> Self {
         let target = ObjectKey::new(T::TYPE, id).and_then(|key| {
             let place = match &caller {
@@ -93,6 +97,7 @@ impl<T: Object> ObjectRef<T> {
             timeout: CALL_TIMEOUT_DEFAULT,
             limit,
             path,
+            trace,
             last: ArcSwapOption::empty(),
         }
     }
@@ -208,6 +213,7 @@ impl<T: Object> ObjectRef<T> {
             key,
             place,
             path,
+            trace: caller.host.traces().of_caller(&self.trace),
             timeout: self.timeout,
             limit: self.limit,
             deadline: None,
@@ -221,6 +227,7 @@ struct Ready<'a> {
     key: &'a ObjectKey,
     place: &'a Place,
     path: &'a CallPath,
+    trace: Trace,
     timeout: Duration,
     limit: Option<Moment>,
     /// Made when the clock of the fence is first read for this call: no sooner than it must.
@@ -256,6 +263,7 @@ impl Ready<'_> {
         CallInfo {
             deadline: self.deadline(now),
             path: self.path.clone(),
+            trace: self.trace.clone(),
         }
     }
 
@@ -283,6 +291,7 @@ impl Ready<'_> {
             format: Format::MessagePack,
             deadline,
             path: self.path.clone(),
+            trace: self.trace.clone(),
         })
     }
 }
@@ -300,6 +309,7 @@ impl<T: Object> Clone for ObjectRef<T> {
             timeout: self.timeout,
             limit: self.limit,
             path: self.path.clone(),
+            trace: self.trace.clone(),
             last: ArcSwapOption::new(self.last.load_full()),
         }
     }

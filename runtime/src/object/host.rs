@@ -34,7 +34,7 @@ use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId, To
 use crate::placement::{Arrival, Parcel};
 use crate::storage::{Metered, Storage};
 use crate::tasks::Tasks;
-use crate::telemetry::{CountTurns, HostCounts, Metrics};
+use crate::telemetry::{CountTurns, HostCounts, Metrics, Traces};
 
 /// Objects of one shard that are woken at a time after a move.
 const WOKEN_AT_ONCE: usize = 64;
@@ -193,6 +193,12 @@ impl Host {
     /// the first counts. The host keeps no strong reference, since the router has one to it.
     pub fn connect(&self, remote: &Arc<dyn RemoteCalls>) {
         let _ = self.common.remote.set(Arc::downgrade(remote));
+    }
+
+    /// Returns where spans go.
+    #[inline]
+    pub(crate) fn traces(&self) -> &Traces {
+        &self.common.metrics.traces
     }
 
     /// Returns the names of the types it hosts, sorted.

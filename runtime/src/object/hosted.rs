@@ -33,7 +33,7 @@ use crate::fence::Fence;
 use crate::ids::{Layout, NodeId, ObjectKey, Place, Token};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
-use crate::telemetry::{Metrics, TurnMetrics};
+use crate::telemetry::{Metrics, Trace, TurnMetrics};
 
 /// How long the sweeper lets an interval save wait for its turn.
 const SAVE_TURN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -384,6 +384,7 @@ impl<T: Object> HostedType for Hosted<T> {
             let info = CallInfo {
                 deadline: self.common.clock().moment(call.deadline),
                 path: call.path.clone(),
+                trace: call.trace.clone(),
             };
             match self.chore(&slot, &call.key, task, info).await {
                 Some(Ok(())) => Dispatch::Done(super::encoding::encode_reply(
@@ -482,6 +483,7 @@ impl<T: Object> HostedType for Hosted<T> {
             let info = CallInfo {
                 deadline: self.common.clock().now().plus(SAVE_TURN_TIMEOUT),
                 path: CallPath::EMPTY,
+                trace: Trace::NONE,
             };
             let (chore, _) = Chore::new(Task::Save, info);
             let _ = activation.submit(chore); // One that ends saves by itself.

@@ -85,6 +85,7 @@ async fn run<M: Method>(
     let info = CallInfo {
         deadline: hosted.common.clock().moment(call.deadline),
         path: call.path.clone(),
+        trace: call.trace.clone(),
     };
     match hosted.call(&slot, &call.key, method, info).await {
         Called::Done(Ok(reply)) => {

@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use opentelemetry::context::FutureExt as _;
 use tokio::task::coop::unconstrained;
 
 use super::activation::Activation;
@@ -20,6 +21,7 @@ use super::meter::Timed;
 use super::{Access, Body, CallPath, Method, Object};
 use crate::clock::Moment;
 use crate::error::CallError;
+use crate::telemetry::{Trace, code};
 
 /// Turns of methods that wait are nested on one stack at most this deep; deeper ones are spawned.
 const INLINE_DEPTH_MAX: usize = 8;
@@ -48,6 +50,8 @@ pub(super) struct CallInfo {
     /// anyway, so that a call which never waits needs no other clock.
     pub(super) deadline: Moment,
     pub(super) path: CallPath,
+    /// The span that it is part of; in the context of a turn, that of the turn.
+    pub(super) trace: Trace,
 }
 
 pub(super) type Ended<T, R> = (End<Arc<Held<T>>>, Result<R, CallError>);
@@ -69,9 +73,13 @@ pub(super) const fn is_brief<M: Method>() -> bool {
 pub(super) fn begin<M: Method>(
     activation: &Arc<Activation<M::Object>>,
     held: Arc<Held<M::Object>>,
-    info: CallInfo,
+    mut info: CallInfo,
     method: M,
 ) -> Begun<M::Object, M::Reply> {
+    if info.trace.is_sampled() {
+        info.trace = activation.span_of_turn(&info.trace, M::NAME);
+    }
+    let trace = info.trace.clone();
     let depth = info.path.len() + 1;
     let context = if M::TAKES_CONTEXT {
         Context::new(activation.clone(), info)
@@ -81,9 +89,18 @@ pub(super) fn begin<M: Method>(
     let mut sample = activation.sample(M::NAME);
     if is_brief::<M>() {
         let _stretch = sample.as_mut().map(|sample| sample.stretch());
-        return Begun::Ended(plain(activation, held, &context, method));
+        let _attached = trace.context().map(|context| context.clone().attach());
+        let ended = plain(activation, held, &context, method);
+        trace.end(code(&ended.1));
+        return Begun::Ended(ended);
     }
     let mut turn = turn(activation.clone(), held, context, method).boxed();
+    if let Some(context) = trace.context() {
+        turn = turn
+            .with_context(context.clone())
+            .inspect(move |ended| trace.end(code(&ended.1)))
+            .boxed();
+    }
     if let Some(sample) = sample {
         turn = Timed { turn, sample }.boxed();
     }

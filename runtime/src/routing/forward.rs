@@ -4,6 +4,8 @@
 //! before its own watch tells it. One hop only: whoever gets a forwarded call answers it, or says
 //! who should. What cannot be sent goes back to the caller, who tries itself.
 
+use opentelemetry::KeyValue;
+
 use super::frame::{Answer, OutboundCall};
 use super::parking::Baton;
 use super::peer::Peer;
@@ -14,6 +16,7 @@ use super::table::Entry;
 use crate::error::CallError;
 use crate::ids::Place;
 use crate::object::EncodedCall;
+use crate::telemetry::attribute;
 
 impl Inner {
     /// Passes a call of another node on to the node that owns its shard now. What may have run
@@ -39,6 +42,8 @@ impl Inner {
             news,
             forwarded: true,
         };
+        let node = || vec![KeyValue::new(attribute::NODE, peer.node().to_string())];
+        call.trace.event("steading.forwarded", node);
         let fate = peer.call(place, &outbound, baton).await;
         let failed = |error| Attempt::Ended(Answer::Failed(error));
         match fate {

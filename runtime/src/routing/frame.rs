@@ -16,6 +16,7 @@ use crate::error::CallError;
 use crate::ids::{Incarnation, InvalidObjectKey, NodeId, ObjectKey, Revision, Token};
 use crate::object::{CallPath, EncodedCall, Format};
 use crate::placement::{Owner, Parcel};
+use crate::telemetry::{Trace, TraceContext};
 
 /// Bytes before the body of a frame: its length and its kind.
 const HEAD_LEN: usize = 5;
@@ -121,6 +122,12 @@ struct CallBody<'a> {
     news: Option<OwnershipBody<'a>>,
     #[serde(rename = "w", default, skip_serializing_if = "is_false")]
     forwarded: bool,
+    /// W3C `traceparent` of a call that is sampled …
+    #[serde(borrow, rename = "x", default, skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a str>,
+    /// … and its `tracestate`, unless that is empty.
+    #[serde(borrow, rename = "y", default, skip_serializing_if = "Option::is_none")]
+    trace_state: Option<&'a str>,
 }
 
 /// Who owns the shard of the call in question.
@@ -216,6 +223,8 @@ pub(super) fn put_call(batch: &mut Vec<u8>, id: u64, outbound: &OutboundCall<'_>
     let call = outbound.call;
     let left = call.deadline.saturating_duration_since(now);
     let path = call.path.keys();
+    let trace = call.trace.context().and_then(TraceContext::of);
+    let trace = trace.as_ref();
     put(
         batch,
         kind::CALL,
@@ -234,6 +243,9 @@ pub(super) fn put_call(batch: &mut Vec<u8>, id: u64, outbound: &OutboundCall<'_>
             path: path.iter().map(|k| (k.object_type(), k.id())).collect(),
             news: outbound.news.as_ref().map(Into::into),
             forwarded: outbound.forwarded,
+            trace: trace.map(|trace| trace.parent.as_str()),
+            trace_state: trace
+                .and_then(|trace| (!trace.state.is_empty()).then_some(trace.state.as_str())),
         },
     );
 }
@@ -371,6 +383,10 @@ fn inbound_call(
             format,
             deadline: deadline(now, body.deadline_ms),
             path: CallPath::from_keys(path).map_err(|e| CallError::Cycle(e.to_string()))?,
+            trace: body.trace.map_or(Trace::NONE, |parent| {
+                let caller = TraceContext::read(parent, body.trace_state.unwrap_or_default());
+                caller.map_or(Trace::NONE, Trace::of)
+            }),
         },
         known: Revision::new(body.known),
         news: body.news.as_ref().and_then(OwnershipBody::read),
@@ -398,6 +414,7 @@ mod tests {
             format: Format::Json,
             deadline: now + Duration::from_millis(1500),
             path: CallPath::from_keys([ObjectKey::new("Bank", "b").unwrap()]).unwrap(),
+            trace: Trace::NONE,
         }
     }
 
@@ -424,6 +441,66 @@ mod tests {
 
     fn read_all(batch: Vec<u8>, now: Instant) -> Vec<Result<Frame, FrameError>> {
         frames(&Bytes::from(batch), now).collect()
+    }
+
+    /// A call as versions before traces read it.
+    #[derive(Deserialize)]
+    struct CallBefore<'a> {
+        #[serde(rename = "i")]
+        id: u64,
+        #[serde(rename = "m")]
+        method: &'a str,
+    }
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_sampled_call_carries_its_trace_which_older_nodes_pass_over() {
+        let now = Instant::now();
+        for state in ["", "a=1,b=2"] {
+            let trace = Trace::of(TraceContext::read(PARENT, state).unwrap());
+            let sampled = EncodedCall { trace, ..call(now) };
+            let mut batch = Vec::new();
+            put_call(&mut batch, 7, &outbound(&sampled, 5), now);
+            let before: CallBefore<'_> = rmp_serde::from_slice(&batch[HEAD_LEN..]).unwrap();
+            assert_eq!((before.id, before.method), (7, "add"));
+            let frames = read_all(batch, now);
+            let [Ok(Frame::Call(7, Ok(inbound)))] = &frames[..] else {
+                panic!("{frames:?}");
+            };
+            let context = inbound
+                .call
+                .trace
+                .context()
+                .and_then(TraceContext::of)
+                .unwrap();
+            assert_eq!(
+                (context.parent.as_str(), context.state.as_str()),
+                (PARENT, state)
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_not_sampled_carries_nothing_and_garbage_is_no_trace() {
+        let now = Instant::now();
+        let mut plain = Vec::new();
+        put_call(&mut plain, 7, &outbound(&call(now), 5), now);
+        let trace = Trace::of(TraceContext::read(PARENT, "").unwrap());
+        let sampled = EncodedCall { trace, ..call(now) };
+        let mut with_trace = Vec::new();
+        put_call(&mut with_trace, 7, &outbound(&sampled, 5), now);
+        // A short name, and a text of 55 bytes behind a head of two.
+        assert_eq!(with_trace.len(), plain.len() + 2 + 2 + 55);
+        let start = with_trace.len() - 55;
+        with_trace[start..].fill(b'-');
+        for batch in [plain, with_trace] {
+            let frames = read_all(batch, now);
+            let [Ok(Frame::Call(7, Ok(inbound)))] = &frames[..] else {
+                panic!("{frames:?}");
+            };
+            assert!(!inbound.call.trace.is_sampled());
+        }
     }
 
     #[test]
@@ -579,6 +656,8 @@ mod tests {
             path: vec![],
             news: None,
             forwarded: false,
+            trace: None,
+            trace_state: None,
         };
         let mut batch = Vec::new();
         put(&mut batch, kind::CALL, &body);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use steading_proto::v1::objects_server::Objects;
 use steading_proto::v1::{CallReply, CallRequest, LocateReply, LocateRequest};
 use tokio::time::Instant;
@@ -13,6 +15,7 @@ use super::Router;
 use crate::error::CallError;
 use crate::ids::{NodeId, ObjectKey, ShardId, Token};
 use crate::object::{CALL_TIMEOUT_DEFAULT, CallPath, EncodedCall, Format, RemoteCalls};
+use crate::telemetry::{Trace, TraceContext};
 
 /// The metadata entry that names the kind of failure: [`CallError::code`].
 const CODE_KEY: &str = "steading-code";
@@ -23,6 +26,9 @@ const OUTCOME_KEY: &str = "steading-outcome";
 /// The longest time a client may wait: one day.
 const TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
+/// The method that calls objects, as spans name it.
+const METHOD: &str = "steading.v1.Objects/Call";
+
 /// Serves foreign clients.
 #[derive(Debug)]
 pub(super) struct ObjectsService(pub(super) Arc<Router>);
@@ -31,18 +37,11 @@ pub(super) struct ObjectsService(pub(super) Arc<Router>);
 impl Objects for ObjectsService {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
         let timeout = timeout(request.metadata()).map_or(CALL_TIMEOUT_DEFAULT, less_the_way_back);
+        let trace = self.begin_span(request.metadata());
         let request = request.into_inner();
-        let call = EncodedCall {
-            key: key(request.r#type, request.id)?,
-            method: request.method.into(),
-            args: request.json,
-            format: Format::Json,
-            deadline: Instant::now() + timeout.min(TIMEOUT_MAX),
-            path: CallPath::default(),
-        };
-        let result = self.0.call(call).await;
-        let json = result.map_err(|error| status(&error))?;
-        Ok(Response::new(CallReply { json }))
+        let reply = self.answer(request, timeout, &trace).await;
+        end_span(&trace, reply.as_ref().err().map(Status::code));
+        reply.map(Response::new)
     }
 
     async fn locate(
@@ -57,6 +56,80 @@ impl Objects for ObjectsService {
             owner: found.owner.as_ref().map(NodeId::to_string),
             token: found.token.map(Token::get),
         }))
+    }
+}
+
+impl ObjectsService {
+    fn begin_span(&self, metadata: &MetadataMap) -> Trace {
+        let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
+        let state = || text("tracestate").unwrap_or_default();
+        let caller = || TraceContext::read(text("traceparent")?, state());
+        self.0.inner.settings.host.traces().door(caller, || {
+            SpanBuilder::from_name(METHOD)
+                .with_kind(SpanKind::Server)
+                .with_attributes([
+                    KeyValue::new("rpc.system.name", "grpc"),
+                    KeyValue::new("rpc.method", METHOD),
+                ])
+        })
+    }
+
+    async fn answer(
+        &self,
+        request: CallRequest,
+        timeout: Duration,
+        trace: &Trace,
+    ) -> Result<CallReply, Status> {
+        let call = EncodedCall {
+            key: key(request.r#type, request.id)?,
+            method: request.method.into(),
+            args: request.json,
+            format: Format::Json,
+            deadline: Instant::now() + timeout.min(TIMEOUT_MAX),
+            path: CallPath::default(),
+            trace: trace.clone(),
+        };
+        let result = self.0.call(call).await;
+        let json = result.map_err(|error| status(&error))?;
+        Ok(CallReply { json })
+    }
+}
+
+/// Ends the span of a request; a client's own mistakes are no errors of this server.
+fn end_span(trace: &Trace, failed: Option<Code>) {
+    let Some(context) = trace.context() else {
+        return;
+    };
+    let name = failed.map_or("OK", name_of);
+    let status = KeyValue::new("rpc.response.status_code", name);
+    context.span().set_attribute(status);
+    let is_ours = !matches!(
+        failed,
+        None | Some(Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition)
+    );
+    trace.end(is_ours.then_some(name));
+}
+
+/// Returns what a status is called in the protocol, for those that are answered here.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

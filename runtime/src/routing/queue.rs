@@ -282,6 +282,7 @@ mod tests {
             format: Format::MessagePack,
             deadline,
             path: CallPath::default(),
+            trace: crate::telemetry::Trace::NONE,
         }
     }
 

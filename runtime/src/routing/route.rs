@@ -9,6 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use tokio::time::Instant;
 
 use super::frame::{Answer, InboundCall, OutboundCall};
@@ -20,6 +22,7 @@ use super::table::{Destination, Entry};
 use crate::error::CallError;
 use crate::ids::{Place, Revision};
 use crate::object::{Dispatch, EncodedCall};
+use crate::telemetry::{Trace, attribute, code, shard};
 
 /// A call that nobody could serve is tried again after this long even if no news came.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -67,21 +70,39 @@ struct Turn {
 
 impl Inner {
     /// Brings a call of this process to its object.
-    pub(super) async fn route(self: Arc<Self>, call: EncodedCall) -> Result<Bytes, CallError> {
+    pub(super) async fn route(self: Arc<Self>, mut call: EncodedCall) -> Result<Bytes, CallError> {
         let metrics = &self.settings.metrics.routing.calls;
         let began = metrics.begin();
+        let trace = self.begin_span(&mut call, SpanKind::Client);
         let result = match self.bring(call, Origin::Here).await {
             Answer::Reply(value) => Ok(value),
             Answer::Failed(error) => Err(error),
             Answer::Moved(news) => Err(CallError::NoOwner(format!("{} has it", news.owner.node))),
             Answer::NotOwner(revision) => Err(CallError::NoOwner(format!("as of {revision}"))),
         };
-        metrics.end(began, result.as_ref().err().map(CallError::code));
+        metrics.end(began, code(&result));
+        trace.end(code(&result));
         result
     }
 
+    /// Begins the span of a call that is sampled, and makes the call part of it.
+    fn begin_span(&self, call: &mut EncodedCall, kind: SpanKind) -> Trace {
+        if !call.trace.is_sampled() {
+            return Trace::NONE;
+        }
+        let traces = self.settings.host.traces();
+        let trace = traces.call(&call.trace, kind, &call.key, &call.method);
+        if let (Some(context), Ok(Place::Shard(of))) =
+            (trace.context(), call.key.place(self.settings.host.layout()))
+        {
+            context.span().set_attribute(shard(of));
+        }
+        call.trace = trace.clone();
+        trace
+    }
+
     /// Serves a call that another node sent here.
-    pub(super) async fn serve(self: Arc<Self>, inbound: InboundCall) -> Answer {
+    pub(super) async fn serve(self: Arc<Self>, mut inbound: InboundCall) -> Answer {
         if let Some(news) = &inbound.news
             && let Ok(place) = inbound.call.key.place(self.settings.host.layout())
         {
@@ -91,7 +112,15 @@ impl Inner {
             known: inbound.known,
             forwarded: inbound.forwarded,
         };
-        self.bring(inbound.call, origin).await
+        let trace = self.begin_span(&mut inbound.call, SpanKind::Server);
+        let answer = self.bring(inbound.call, origin).await;
+        trace.end(match &answer {
+            Answer::Reply(_) => None,
+            Answer::Failed(error) => Some(error.code()),
+            Answer::Moved(_) => Some("moved"),
+            Answer::NotOwner(_) => Some("not_owner"),
+        });
+        answer
     }
 
     async fn bring(&self, mut call: EncodedCall, origin: Origin) -> Answer {
@@ -113,8 +142,11 @@ impl Inner {
         let mut obstacle = waits.then(|| self.nobody(&place));
         loop {
             if let Some(obstacle) = obstacle {
+                let parked = || vec![KeyValue::new(attribute::REASON, obstacle.error.code())];
+                call.trace.event("steading.parked", parked);
                 match self.park(&place, obstacle, call.deadline, turn.baton).await {
                     Ok(called) => {
+                        call.trace.event("steading.called", Vec::new);
                         turn = Turn {
                             baton: Some(called),
                             waited: true,
@@ -255,8 +287,10 @@ impl Inner {
             },
             forwarded: false,
         };
-        let fate = peer.call(place, &outbound, &mut turn.baton).await;
         let node = peer.node();
+        let of_node = || vec![KeyValue::new(attribute::NODE, node.to_string())];
+        call.trace.event("steading.sent", of_node);
+        let fate = peer.call(place, &outbound, &mut turn.baton).await;
         let failed = |error| Attempt::Ended(Answer::Failed(error));
         let again = |call, retry_at, error| {
             let seen = entry;
@@ -273,6 +307,8 @@ impl Inner {
             Fate::Answered(Answer::Moved(news)) => {
                 self.settings.metrics.routing.links.moved.inc();
                 self.learn(place, &news);
+                let owner = || vec![KeyValue::new(attribute::NODE, news.owner.node.to_string())];
+                call.trace.event("steading.moved", owner);
                 let text = format!("{node} says that {} has it", news.owner.node);
                 again(
                     call,
@@ -282,6 +318,7 @@ impl Inner {
             }
             Fate::Answered(Answer::NotOwner(revision)) => {
                 self.settings.metrics.routing.links.not_owner.inc();
+                call.trace.event("steading.not_owner", of_node);
                 let text = format!("{node} does not own it, as of revision {revision}");
                 again(
                     call,

@@ -26,7 +26,7 @@ use crate::placement::{
     ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Weight,
 };
 use crate::storage::MemoryStorage;
-use crate::telemetry::Metrics;
+use crate::telemetry::{ExportMetrics, Metrics, Recorder, Trace, Traces};
 
 pub(super) fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("a good name")
@@ -205,6 +205,7 @@ pub(super) const SHARDS: u32 = 16;
 pub(super) struct World {
     pub(super) network: MemoryNetwork,
     pub(super) view: ViewBuilder,
+    pub(super) recorder: Recorder,
     storage: Arc<MemoryStorage>,
     nodes: BTreeMap<String, TestNode>,
 }
@@ -240,6 +241,7 @@ impl World {
         let mut world = Self {
             network: MemoryNetwork::new(),
             view: ViewBuilder::new(SHARDS),
+            recorder: Recorder::default(),
             storage: Arc::new(MemoryStorage::new()),
             nodes: BTreeMap::new(),
         };
@@ -288,7 +290,9 @@ impl World {
 impl TestNode {
     async fn start(name: &str, world: &World) -> Self {
         let (network, view) = (&world.network, world.view.view());
-        let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+        let traces = Traces::new(world.recorder.of(name));
+        let metrics = Metrics::beside(traces, &ExportMetrics::default());
+        let (tasks, metrics) = (Tasks::new(), Arc::new(metrics));
         let fence = Arc::new(Fence::new(Clock::tokio()));
         fence.open(fence.clock().now().plus(Duration::from_hours(1)));
         let mut registry = Registry::default();
@@ -386,6 +390,17 @@ impl TestNode {
         self.call(id, "note", &json!({ "n": n }), Duration::from_secs(10))
     }
 
+    /// Calls `note` with a number, as part of a trace.
+    pub(super) fn note_traced(
+        &self,
+        id: &str,
+        n: u64,
+        trace: Trace,
+    ) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
+        let (args, timeout) = (json!({ "n": n }), Duration::from_secs(10));
+        call_traced(&self.router, ("Probe", id), "note", (&args, timeout), trace)
+    }
+
     /// Returns what a probe noted.
     pub(super) async fn notes(&self, id: &str) -> Vec<u64> {
         let notes = self
@@ -404,6 +419,17 @@ pub(super) fn call(
     args: &serde_json::Value,
     timeout: Duration,
 ) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
+    let object = (object_type, id);
+    call_traced(router, object, method, (args, timeout), Trace::NONE)
+}
+
+fn call_traced(
+    router: &Router,
+    (object_type, id): (&'static str, &str),
+    method: &'static str,
+    (args, timeout): (&serde_json::Value, Duration),
+    trace: Trace,
+) -> BoxFuture<'static, Result<serde_json::Value, CallError>> {
     let args = rmp_serde::to_vec_named(args).expect("any JSON");
     let call = EncodedCall {
         key: ObjectKey::new(object_type, id).expect("a good ID"),
@@ -412,6 +438,7 @@ pub(super) fn call(
         format: Format::MessagePack,
         deadline: Instant::now() + timeout,
         path: CallPath::default(),
+        trace,
     };
     let calling = router.call(call);
     Box::pin(async move {

@@ -5,3 +5,4 @@ mod journeys;
 mod load;
 mod moves;
 mod services;
+mod traced;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use steading::CallError;
 use steading::object::{CallPath, DEACTIVATE, DELETE, Dispatch, EncodedCall, Format};
+use steading::telemetry::Trace;
 use tokio::time::Instant;
 
 use crate::world::{World, shard};
@@ -155,6 +156,7 @@ fn call(id: &str, method: &'static str, args: &[u8]) -> EncodedCall {
         format: Format::Json,
         deadline: Instant::now() + Duration::from_secs(10),
         path: CallPath::EMPTY,
+        trace: Trace::NONE,
     }
 }
 

@@ -5,6 +5,7 @@ use tracing::{info, warn};
 
 use super::book::Records;
 use super::draft::Draft;
+use super::traced::trace_plan;
 use super::{Leader, RETRY};
 use crate::coordination::keys;
 use crate::coordination::membership::Identity;
@@ -139,6 +140,8 @@ impl Leader {
         let (reason, outcome) = (plan.reason.as_str(), plan.outcome.as_str());
         let (took, moves) = (plan.took(), plan.counts().total());
         note_check(plan);
+        let cluster = &self.parts.view.current().meta.cluster_id;
+        trace_plan(&self.parts.metrics.traces, cluster, plan);
         info!(plan = %id, reason, outcome, moves, waves, ?took, "a plan ended");
     }
 

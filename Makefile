@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 help: ## List the commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: ## Install what is missing: protoc, etcd and a browser.
+setup: ## Install what is missing: protoc, etcd, Prometheus and a browser.
 	@scripts/install-missing
 
 demo: setup ## Three nodes, a real workload, the placement. ONCE=1 ends by itself.
@@ -39,6 +39,7 @@ model: ## Visit the larger worlds of the ownership model. Takes a quarter of an 
 
 docs: ## Write the generated parts of docs/.
 	STEADING_WRITE_DOCS=1 cargo test --locked -p steading-node --test docs
+	STEADING_WRITE_DOCS=1 cargo test --locked -p steading-integration-tests --test monitoring manifest
 
 vendor: ## Bundle the libraries of the Inspector's page anew. Needs Node.js.
 	cd inspector/vendor && npm ci --no-fund && npm run --silent vendor

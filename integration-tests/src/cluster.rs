@@ -178,6 +178,14 @@ impl Cluster {
         Process::start("bench", steading(), args)
     }
 
+    /// Runs a command of the program to its end, and returns its exit code and what it wrote.
+    pub async fn command(&self, args: &[&str]) -> (Option<i32>, String) {
+        let program = self.program.as_deref().unwrap_or_else(|| steading());
+        let process = Process::start("command", program, args);
+        let status = process.end().await;
+        (status.code(), process.output())
+    }
+
     /// Starts a node and waits until it listens.
     pub async fn start(&self, id: &str) -> Node {
         let mut node = self.launch(id, &[]);

@@ -153,6 +153,41 @@ impl Etcd {
         assert!(self.answers().await, "{}", self.process.output());
     }
 
+    /// Saves a snapshot of its data, and returns where.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be saved.
+    pub fn snapshot(&self) -> PathBuf {
+        let file = self.data.with_extension("snapshot");
+        let endpoints = format!("--endpoints={}", self.endpoint());
+        etcdctl(&[&endpoints, "snapshot", "save", path(&file)]);
+        file
+    }
+
+    /// Goes back to a snapshot: all that was written since is forgotten. Waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If the snapshot cannot be restored, or somebody else has taken one of its ports meanwhile.
+    pub async fn restore(&mut self, snapshot: &Path) {
+        self.process.kill();
+        fs::remove_dir_all(&self.data).expect("its own folder");
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let name = &self.name;
+        etcdctl(&[
+            "snapshot",
+            "restore",
+            path(snapshot),
+            &format!("--name={name}"),
+            &format!("--data-dir={}", path(&self.data)),
+            &format!("--initial-cluster={name}={peer}"),
+            &format!("--initial-advertise-peer-urls={peer}"),
+            &format!("--initial-cluster-token={name}-restored"),
+        ]);
+        self.restart().await;
+    }
+
     /// Stops it in the midst of whatever it does; connections stay open and silent.
     pub fn freeze(&self) {
         self.process.signal(Signal::STOP);
@@ -169,7 +204,20 @@ impl Drop for Etcd {
         self.process.kill();
         // What cannot be removed is swept by a later run.
         drop(fs::remove_dir_all(&self.data));
+        drop(fs::remove_file(self.data.with_extension("snapshot")));
     }
+}
+
+fn path(of: &Path) -> &str {
+    of.to_str().expect("made of ASCII")
+}
+
+/// Runs `etcdctl`, which must succeed.
+fn etcdctl(args: &[&str]) {
+    let output = process::Command::new("etcdctl").args(args).output();
+    let output = output.expect("etcdctl is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
 }
 
 fn run(name: &str, data: &Path, scheme: &str, client_port: u16, peer_port: u16) -> Process {
@@ -251,6 +299,7 @@ fn sweep(all: &Path) {
             .and_then(rustix::process::Pid::from_raw);
         if pid.is_some_and(|pid| test_kill_process(pid).is_err()) {
             drop(fs::remove_dir_all(entry.path()));
+            drop(fs::remove_file(entry.path()));
         }
     }
 }

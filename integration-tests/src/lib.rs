@@ -11,6 +11,7 @@ pub mod objects;
 pub mod operator;
 pub mod otlp;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 mod wait;
 

@@ -9,10 +9,12 @@ use steading::object::Methods;
 
 use crate::args::{Cli, Command};
 use crate::client::AskError;
+use crate::commands::RaiseTokensError;
+use crate::doctor::DoctorError;
 use crate::exit::Exit;
 use crate::process::ProcessError;
 use crate::settings::{FileError, Role, Settings, UnknownVariable, check_variables, with_file};
-use crate::{bench, commands, dev, output, process, supervise};
+use crate::{bench, commands, dev, doctor, output, process, supervise};
 
 /// Adds one type to what a node hosts.
 type Register = fn(NodeBuilder) -> NodeBuilder;
@@ -99,6 +101,10 @@ impl App {
             Command::Operate(command) => asked(commands::operate(&command, json).await, json),
             Command::Call(args) => asked(commands::call(&args).await, json),
             Command::Simulate(args) => asked(commands::simulate(&args, json).await, json),
+            Command::Doctor(args) => reported(doctor::doctor(&args, json).await, DoctorError::exit),
+            Command::RaiseTokens(args) => {
+                reported(commands::raise(&args, json).await, RaiseTokensError::exit)
+            }
             Command::Bench(args) => measured(bench::run(&args, json).await.map(|()| Exit::Done)),
             Command::BenchPart { part } => measured(bench::run_part(part, json).await),
             Command::Completions { shell } => {
@@ -197,6 +203,8 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
         | Command::Operate(_)
         | Command::Call(_)
         | Command::Simulate(_)
+        | Command::Doctor(_)
+        | Command::RaiseTokens(_)
         | Command::Bench(_)
         | Command::BenchPart { .. }
         | Command::Completions { .. } => return Ok(cli),
@@ -235,6 +243,8 @@ fn supervised(command: &Command) -> Option<(&Settings, Role)> {
         | Command::Operate(_)
         | Command::Call(_)
         | Command::Simulate(_)
+        | Command::Doctor(_)
+        | Command::RaiseTokens(_)
         | Command::Bench(_)
         | Command::BenchPart { .. }
         | Command::Completions { .. } => return None,

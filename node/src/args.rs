@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading::ids::{NodeId, ObjectKey};
 
 use crate::bench::{self, BenchArgs};
-use crate::commands::{Operate, SimulateArgs};
+use crate::commands::{Operate, RaiseArgs, SimulateArgs};
+use crate::doctor::DoctorArgs;
 use crate::settings::{Settings, TlsSettings};
 
 /// The program's whole command line.
@@ -54,6 +55,11 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Tell how keys and load would spread over nodes, with no cluster at all.
     Simulate(Box<SimulateArgs>),
+    /// Find out what is wrong with a cluster, why, and what to type; exit code 1 if something is.
+    Doctor(Box<DoctorArgs>),
+    /// Make all later tokens greater than all before: the last step of restoring etcd from a
+    /// snapshot, while no node runs.
+    RaiseTokens(Box<RaiseArgs>),
     /// Measure, each figure beside its baseline.
     Bench(BenchArgs),
     /// A part of a measurement, which `bench` starts.
@@ -217,4 +223,44 @@ pub(crate) struct CallArgs {
     /// Which node to ask.
     #[command(flatten)]
     pub(crate) ask: AskArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// Returns every command of this program in the shell blocks of a page.
+    fn commands_of(page: &str) -> Vec<String> {
+        let blocks = page.split("```sh\n").skip(1);
+        let blocks = blocks.filter_map(|rest| rest.split("```").next());
+        let lines = blocks.flat_map(str::lines);
+        let code = lines.filter_map(|line| line.split(" # ").next());
+        let code = code.map(str::trim);
+        code.filter(|line| line.starts_with("steading "))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn runbooks() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks");
+        let files = std::fs::read_dir(folder).expect("there are runbooks");
+        files.map(|file| file.expect("readable").path()).collect()
+    }
+
+    #[test]
+    fn s0_36_every_command_of_the_runbooks_is_understood() {
+        let mut count = 0;
+        for path in runbooks() {
+            let page = std::fs::read_to_string(&path).expect("text");
+            for command in commands_of(&page) {
+                let understood = Cli::try_parse_from(command.split_whitespace());
+                let page = path.display();
+                assert!(understood.is_ok(), "{page}: {command}: {understood:?}");
+                count += 1;
+            }
+        }
+        assert!(count > 50, "only {count} commands were found");
+    }
 }

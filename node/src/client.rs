@@ -1,9 +1,11 @@
 //! Asks a running node over HTTP, for the commands that show things.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use axum::http::{Request, StatusCode};
+use axum::http::Request;
+use axum::http::header::DATE;
+use axum::http::response::Parts;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -48,6 +50,15 @@ pub(crate) struct Client {
 
 /// Why there is no whole answer.
 type NoAnswer = Box<dyn Error + Send + Sync>;
+
+/// An answer of any kind.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    /// The server's time, in whole seconds.
+    pub(crate) date: Option<SystemTime>,
+    /// What it said.
+    pub(crate) body: Bytes,
+}
 
 /// Why a node gave no answer, or none that we wanted.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +171,33 @@ impl Client {
         self.ask(request, String::new(), ANSWER_TIMEOUT).await
     }
 
+    /// The same without a query, within a time limit.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub(crate) async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        limit: Duration,
+    ) -> Result<T, AskError> {
+        let request = Request::get(self.url(path)?.as_str());
+        self.ask(request, String::new(), limit).await
+    }
+
+    /// Asks for `path` within a time limit, and takes any status and body.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Unreachable`].
+    pub(crate) async fn raw(&self, path: &[&str], limit: Duration) -> Result<Raw, AskError> {
+        let request = Request::get(self.url(path)?.as_str());
+        let (head, body) = self.answer(request, String::new(), limit).await?;
+        let date = head.headers.get(DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        Ok(Raw { date, body })
+    }
+
     /// Gives a command.
     ///
     /// # Errors
@@ -213,14 +251,8 @@ impl Client {
         body: String,
         limit: Duration,
     ) -> Result<T, AskError> {
-        let request = request
-            .body(Full::from(body))
-            .map_err(|error| AskError::Address(error.to_string()))?;
-        let (status, body) = match timeout(limit, self.send(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(self.unreachable(error)),
-            Err(late) => return Err(self.unreachable(late.into())),
-        };
+        let (head, body) = self.answer(request, body, limit).await?;
+        let status = head.status;
         let strange = |error: serde_json::Error| {
             AskError::NotSteading(self.base.clone(), format!("{status}, {error}"))
         };
@@ -232,10 +264,25 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), NoAnswer> {
-        let response = self.http.request(request).await?;
-        let status = response.status();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
+    async fn answer(
+        &self,
+        request: axum::http::request::Builder,
+        body: String,
+        limit: Duration,
+    ) -> Result<(Parts, Bytes), AskError> {
+        let request = request
+            .body(Full::from(body))
+            .map_err(|error| AskError::Address(error.to_string()))?;
+        match timeout(limit, self.send(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.unreachable(error)),
+            Err(late) => Err(self.unreachable(late.into())),
+        }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), NoAnswer> {
+        let (head, body) = self.http.request(request).await?.into_parts();
+        Ok((head, body.collect().await?.to_bytes()))
     }
 
     fn unreachable(&self, error: NoAnswer) -> AskError {

@@ -9,6 +9,7 @@ mod bench;
 mod client;
 mod commands;
 mod dev;
+mod doctor;
 mod exit;
 pub mod http;
 mod output;

@@ -13,6 +13,7 @@ mod memory;
 mod metered;
 pub mod plans;
 pub mod reconciler;
+pub mod restore;
 #[cfg(test)]
 mod rig;
 mod rights;
@@ -20,7 +21,7 @@ mod shared_view;
 pub mod store;
 pub mod watcher;
 
-pub use etcd::{EtcdSettings, EtcdStore};
+pub use etcd::{EtcdSettings, EtcdStore, MemberHealth, Told};
 pub use memory::{CommitFault, Cut, Faults, MemoryStore};
 pub use metered::Metered;
 pub use rights::Rights;

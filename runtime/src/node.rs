@@ -79,6 +79,7 @@ struct Shared {
     gate: bool,
     grpc_address: SocketAddr,
     drain_timeout: Duration,
+    lease_ttl: Duration,
     host: Arc<Host>,
     router: Arc<Router>,
     network: Arc<dyn Network>,

@@ -9,6 +9,7 @@ mod exports;
 mod health;
 mod hosts;
 mod membership;
+mod node;
 mod objects;
 mod placement;
 mod plans;
@@ -39,6 +40,7 @@ pub use exports::{ExportLabels, ExportMetrics};
 pub use health::{HealthMetrics, ProbeLabels};
 pub(crate) use hosts::{CountTurns, HostCounts};
 pub use membership::MembershipMetrics;
+pub(crate) use node::{NodeGauges, TellNode};
 pub(crate) use objects::TurnMetrics;
 pub use objects::{ObjectMetrics, TickLabels, TypeLabels};
 pub(crate) use placement::{ClusterGauges, SpreadGauges, TellCluster};
@@ -124,6 +126,7 @@ impl Metrics {
         for request in ["list", "commit", "grant", "keep_alive", "revoke", "watch"] {
             drop(store_request_seconds.get_or_create(&StoreRequest { request }));
         }
+        process::started_at();
         registry.register_collector(Box::new(process::ProcessCollector));
         let routing = RoutingMetrics::default();
         routing.register(&mut registry);
@@ -155,6 +158,14 @@ impl Metrics {
     /// Has the cluster told whenever the metrics are read, as long as this node leads.
     pub(crate) fn tell_cluster(&self, cluster: impl TellCluster) {
         let collector = placement::ClusterCollector(cluster);
+        self.registry
+            .write()
+            .register_collector(Box::new(collector));
+    }
+
+    /// Has a node tell of itself whenever the metrics are read.
+    pub(crate) fn tell_node(&self, node: impl TellNode) {
+        let collector = node::NodeCollector(node);
         self.registry
             .write()
             .register_collector(Box::new(collector));

@@ -30,7 +30,8 @@ const AFTER: &str = "
 `steading status`, `nodes`, `shards`, `objects`, `explain` and `call` ask a running node: the flag
 `--address` or the variable `STEADING_ADDRESS` names its HTTP server
 (default `http://127.0.0.1:7480`). For an address `https://…` they take `tls_ca`, `tls_cert`, `tls_key` and
-`tls_name` as flags or variables.
+`tls_name` as flags or variables. `steading doctor` takes several addresses, comma-separated, and the
+settings of etcd and `prefix`; `steading raise-tokens` takes those settings alone.
 
 `steading-inspector` takes `config`, the settings of etcd and `prefix`, those of TLS, those of the Inspector, and those of the log; a key
 of its file that is another setting stops it too.

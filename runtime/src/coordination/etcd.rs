@@ -10,6 +10,7 @@
 
 mod convert;
 mod failure;
+mod health;
 mod members;
 mod settings;
 mod streams;
@@ -26,6 +27,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 
 use self::failure::Context;
+pub use self::health::{MemberHealth, Told};
 use self::members::Members;
 pub use self::settings::EtcdSettings;
 use self::streams::{EtcdKeepAlive, EtcdWatch};

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Node, Shared};
 use crate::coordination::reconciler::Stage;
 use crate::placement::{self, Balance, ClusterView, NodeState, Spread};
-use crate::telemetry::{ClusterGauges, PhaseLabels, SpreadGauges, TellCluster};
+use crate::telemetry::{
+    ClusterGauges, NodeGauges, PhaseLabels, SpreadGauges, TellCluster, TellNode,
+};
 
 /// How often the reconciler is asked what is under way.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -105,12 +107,40 @@ impl TellCluster for Overview {
                 ("quarantined", balance.quarantined),
             ],
             pinned: balance.pinned,
+            pinned_unowned: balance.pinned_unowned,
+            cordoned: cordoned(&view),
+            paused: view.orders.paused,
             shards_per_node: balance.shards.map(gauges).unwrap_or_default(),
             load_per_node: shared.load_per_node(&view).map(gauges).unwrap_or_default(),
             oldest_move: spans.oldest_move(now).unwrap_or_default(),
             oldest_unowned: spans.oldest_unowned(now).unwrap_or_default(),
         })
     }
+}
+
+impl TellNode for Overview {
+    fn gauges(&self) -> Option<NodeGauges> {
+        let node = Node {
+            shared: self.0.upgrade()?,
+        };
+        let conditions = node.readiness().conditions.into_iter();
+        Some(NodeGauges {
+            version: env!("CARGO_PKG_VERSION"),
+            conditions: conditions
+                .map(|state| (state.condition.as_str(), state.met))
+                .collect(),
+            settings: vec![
+                ("drain_timeout", node.shared.drain_timeout),
+                ("lease_ttl", node.shared.lease_ttl),
+            ],
+        })
+    }
+}
+
+fn cordoned(view: &ClusterView) -> usize {
+    let live = view.nodes.keys();
+    live.filter(|node| view.orders.cordoned.contains(*node))
+        .count()
 }
 
 fn nodes(view: &ClusterView) -> Vec<(&'static str, usize)> {

@@ -262,8 +262,9 @@ impl Node {
         tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));
         let (host, router) = (self.shared.host.clone(), self.shared.router.clone());
         let lease = self.shared.lease.clone();
-        tasks.spawn("lives", |shutdown| {
-            follow_lives(lives, lease, host, router, shutdown)
+        let generation = self.shared.view.current().meta.restore_generation;
+        tasks.spawn("lives", move |shutdown| {
+            follow_lives(lives, lease, generation, host, router, shutdown)
         });
         let (states, router) = (fence.subscribe(), self.shared.router.clone());
         tasks.spawn("fence", |shutdown| wake_when_open(states, router, shutdown));
@@ -342,6 +343,7 @@ impl Node {
 async fn follow_lives(
     mut lives: watch::Receiver<MembershipState>,
     lease: watch::Sender<Option<LeaseId>>,
+    generation: u16,
     host: Arc<Host>,
     router: Arc<Router>,
     shutdown: CancellationToken,
@@ -351,7 +353,7 @@ async fn follow_lives(
         if let Some(identity) = active {
             lease.send_replace(Some(identity.lease));
             let created = Revision::new(identity.incarnation.get());
-            host.open_node_bound(Token::of(0, created));
+            host.open_node_bound(Token::of(generation, created));
             router.all_changed();
         }
         tokio::select! {

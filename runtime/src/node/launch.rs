@@ -94,6 +94,7 @@ impl Node {
             gate: builder.weight.is_gate(),
             grpc_address,
             drain_timeout: builder.drain_timeout,
+            lease_ttl: builder.lease_ttl,
             host,
             router,
             network,
@@ -130,6 +131,9 @@ impl Node {
         self.shared
             .metrics
             .tell_cluster(Overview(Arc::downgrade(&self.shared)));
+        self.shared
+            .metrics
+            .tell_node(Overview(Arc::downgrade(&self.shared)));
         let following = self.clone();
         tasks.spawn("cluster metrics", |shutdown| {
             follow::follow(following, shutdown)

@@ -20,6 +20,8 @@ pub struct Balance {
     pub quarantined: usize,
     /// Shards that an operator fixed where they are, whatever else they are.
     pub pinned: usize,
+    /// Those of them without a live owner: whoever calls their objects waits.
+    pub pinned_unowned: usize,
     /// Shards that each node owns which takes shards; `None` without such a node.
     pub shards: Option<Spread>,
 }
@@ -49,6 +51,7 @@ impl Balance {
             if let Some(owner) = owner {
                 *owned.entry(&owner.node).or_default() += 1;
             }
+            balance.pinned_unowned += usize::from(target.pinned && owner.is_none());
             let count = match (owner, &target.node) {
                 _ if target.quarantined => &mut balance.quarantined,
                 (None, _) => &mut balance.unowned,
@@ -157,6 +160,12 @@ pub(super) mod tests {
             (counts, balance.quarantined, balance.pinned),
             ((1, 1, 1), 1, 1)
         );
+        assert_eq!(balance.pinned_unowned, 0);
+        let mut pinned = view.targets.get(shard(2)).clone();
+        pinned.pinned = true;
+        view.targets.set(shard(2), pinned);
+        let balance = Balance::of(&view);
+        assert_eq!((balance.pinned, balance.pinned_unowned), (2, 1));
         let shards = balance.shards.expect("two nodes take shards");
         assert_eq!((shards.max, shards.min), (2.0, 1.0));
     }

@@ -13,6 +13,9 @@ pub struct MembershipMetrics {
     /// How much time was left until the fence when the last keep-alive was answered, in seconds.
     /// Near zero: the node is about to be suspended.
     pub fence_margin_seconds: Gauge<f64, AtomicU64>,
+    /// How long an answered keep-alive keeps the fence open, counted from its sending, in seconds:
+    /// what the margin is a part of.
+    pub fence_seconds: Gauge<f64, AtomicU64>,
     /// Round trips of keep-alives that were answered, in seconds.
     pub keep_alive_seconds: Histogram,
     /// How often the fence's deadline passed.
@@ -27,6 +30,7 @@ impl MembershipMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let this = Self {
             fence_margin_seconds: Gauge::default(),
+            fence_seconds: Gauge::default(),
             keep_alive_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             suspensions: Counter::default(),
             lives_lost: Counter::default(),
@@ -38,6 +42,8 @@ impl MembershipMetrics {
             help,
             this.fence_margin_seconds.clone(),
         );
+        let help = "Time that an answered keep-alive keeps the fence open, from its sending";
+        registry.register("fence_seconds", help, this.fence_seconds.clone());
         let help = "Round trips of answered keep-alives";
         registry.register("keep_alive_seconds", help, this.keep_alive_seconds.clone());
         let help = "How often the fence's deadline passed";

@@ -58,6 +58,12 @@ pub(crate) struct ClusterGauges {
     /// By state.
     pub(crate) shards: Vec<(&'static str, usize)>,
     pub(crate) pinned: usize,
+    /// Pinned ones without a live owner.
+    pub(crate) pinned_unowned: usize,
+    /// Nodes that are to get no more shards.
+    pub(crate) cordoned: usize,
+    /// Whether an operator paused balancing.
+    pub(crate) paused: bool,
     /// Shards that a node owns.
     pub(crate) shards_per_node: SpreadGauges,
     /// CPUs that a node's shards kept busy in its last window of load.
@@ -103,6 +109,24 @@ impl<T: TellCluster> Collector for ClusterCollector<T> {
             "cluster_shards_pinned",
             "Shards that operators fixed where they are",
             &ConstGauge::new(gauges.pinned),
+        )?;
+        write(
+            encoder,
+            "cluster_shards_pinned_unowned",
+            "Pinned shards without a live owner",
+            &ConstGauge::new(gauges.pinned_unowned),
+        )?;
+        write(
+            encoder,
+            "cluster_nodes_cordoned",
+            "Live nodes that an operator lets get no more shards",
+            &ConstGauge::new(gauges.cordoned),
+        )?;
+        write(
+            encoder,
+            "cluster_balancing_paused",
+            "1 while an operator has balancing paused",
+            &ConstGauge::new(u32::from(gauges.paused)),
         )?;
         gauges.shards_per_node.encode(
             encoder,
@@ -155,7 +179,7 @@ impl SpreadGauges {
     }
 }
 
-fn family<V: Copy>(
+pub(super) fn family<V: Copy>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -1,7 +1,8 @@
 //! What the process takes of its machine.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -54,6 +55,16 @@ fn resident(status: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Returns when this was first asked, since 1970, and the same as long as the process lives. The
+/// first metrics that are made ask, so it is about when the process started.
+pub(super) fn started_at() -> Duration {
+    static AT: OnceLock<Duration> = OnceLock::new();
+    *AT.get_or_init(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap_or_default()
+    })
+}
+
 /// Reads the above when metrics are asked for.
 pub(super) struct ProcessCollector;
 
@@ -70,6 +81,12 @@ impl Collector for ProcessCollector {
             "process_cpu_seconds",
             "CPU time of the process",
             &ConstCounter::new(cpu().as_secs_f64()),
+        )?;
+        write(
+            &mut encoder,
+            "process_start_time_seconds",
+            "When the process started, since 1970",
+            &ConstGauge::new(started_at().as_secs_f64()),
         )?;
         write(
             &mut encoder,

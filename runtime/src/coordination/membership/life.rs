@@ -126,17 +126,14 @@ impl Life<'_> {
     async fn acknowledged(&self, sent: Moment) -> Result<(), Lost> {
         let (parts, fence) = (&self.shared.parts, &self.shared.parts.fence);
         let round_trip = fence.clock().now().since(sent);
-        parts
-            .metrics
-            .membership
-            .keep_alive_seconds
-            .observe(round_trip.as_secs_f64());
-        parts
-            .metrics
-            .membership
+        let serving = parts.settings.serving_time();
+        let metrics = &parts.metrics.membership;
+        metrics.keep_alive_seconds.observe(round_trip.as_secs_f64());
+        metrics
             .fence_margin_seconds
             .set(fence.margin().as_secs_f64());
-        fence.extend_to(sent.plus(parts.settings.serving_time()));
+        metrics.fence_seconds.set(serving.as_secs_f64());
+        fence.extend_to(sent.plus(serving));
         match fence.state() {
             FenceState::Open => {
                 self.shared.clear_trouble();

@@ -1,0 +1,65 @@
+//! The checks: each a function of what was gathered, which never asks anybody.
+
+mod calls;
+mod nodes;
+mod placement;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use super::facts::Facts;
+use super::finding::Finding;
+
+/// One check. It finds at least one thing: that all is well, if nothing else.
+type Check = fn(&Facts) -> Vec<Finding>;
+
+/// All of them, in the order in which they are shown: what explains the most comes first.
+const ALL: &[Check] = &[
+    store::members,
+    store::cluster_in_store,
+    nodes::answers,
+    nodes::peers,
+    nodes::readiness,
+    placement::leader,
+    placement::unowned,
+    placement::quarantine,
+    placement::pins,
+    placement::moves,
+    placement::plans,
+    placement::evenness,
+    placement::orders,
+    calls::errors,
+    calls::latency,
+    calls::turns,
+    calls::parking,
+    store::fences,
+    store::views,
+    store::tokens,
+    nodes::versions,
+    nodes::settings,
+    nodes::grace,
+    nodes::clocks,
+    nodes::memory,
+    nodes::certificates,
+];
+
+/// Runs all checks; what is worst comes first, and otherwise in their order.
+pub(super) fn all(facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<_> = ALL.iter().flat_map(|check| check(facts)).collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    findings
+}
+
+/// Returns what was found, or that all is well.
+fn or_ok(found: Vec<Finding>, check: &'static str, what: impl Into<String>) -> Vec<Finding> {
+    if found.is_empty() {
+        vec![Finding::ok(check, what)]
+    } else {
+        found
+    }
+}
+
+/// Writes a part of a whole.
+fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
+}

@@ -1,0 +1,62 @@
+//! Asks the store itself, by way of no node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steading::coordination::{EtcdSettings, EtcdStore};
+use steading::ids::{NodeId, Revision};
+use steading::node::{ObservedStore, Observer, ObserverSettings};
+use steading_settings::StoreSettings;
+use tokio::time::timeout;
+
+use super::facts::StoreFacts;
+use super::gather::ASK_TIMEOUT;
+use crate::http::Cluster;
+use crate::output::with_causes;
+use crate::settings::SettingsError;
+
+/// How long reading the whole cluster may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Examines the store, if its endpoints are given.
+pub(super) async fn examine(settings: &StoreSettings) -> Result<Option<StoreFacts>, SettingsError> {
+    if settings.etcd.is_empty() {
+        return Ok(None);
+    }
+    let etcd = EtcdSettings {
+        connect_timeout: ASK_TIMEOUT,
+        request_timeout: ASK_TIMEOUT,
+        ..settings.etcd_settings()?
+    };
+    let (members, cluster) = tokio::join!(
+        EtcdStore::examine(&etcd),
+        timeout(READ_TIMEOUT, read(&etcd, settings.prefix.as_str()))
+    );
+    let members = match members {
+        Ok(members) => members
+            .into_iter()
+            .map(|(endpoint, told)| (endpoint, told.map_err(|error| with_causes(&error))))
+            .collect(),
+        Err(error) => vec![("etcd".to_owned(), Err(with_causes(&error)))],
+    };
+    let cluster = cluster.unwrap_or_else(|_| Err(format!("no answer within {READ_TIMEOUT:?}")));
+    Ok(Some(StoreFacts { members, cluster }))
+}
+
+async fn read(etcd: &EtcdSettings, prefix: &str) -> Result<Cluster, String> {
+    let settings = ObserverSettings {
+        store: ObservedStore::Etcd(etcd.clone()),
+        prefix: prefix.to_owned(),
+        tls: None, // It asks no node.
+        name: NodeId::new("doctor").expect("a good name"),
+    };
+    let observer = Observer::connect(&settings).await;
+    let observer = observer.map_err(|error| with_causes(&error))?;
+    let mut views = observer.subscribe();
+    let seen = views
+        .wait_for(|view| view.revision > Revision::new(0))
+        .await;
+    let cluster = seen.map(|view| Cluster::of(&view, &BTreeMap::new()));
+    observer.stop().await;
+    cluster.map_err(|error| error.to_string())
+}

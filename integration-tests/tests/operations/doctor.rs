@@ -157,7 +157,7 @@ async fn s0_36_the_doctor_names_shards_in_quarantine_and_how_to_release_them() {
 async fn s0_36_the_doctor_names_a_frozen_node_and_does_not_wait_for_it() {
     let etcd = Etcd::start().await;
     // Long, so that it is still registered while it is looked at.
-    let cluster = Cluster::new(&etcd, "frozen").with_lease_ttl(Duration::from_secs(60));
+    let cluster = Cluster::new(&etcd, "frozen").with_lease_ttl(Duration::from_mins(1));
     let [a, b] = cluster.ready(["a", "b"]).await;
     a.is_settled(["a", "b"]).await;
     b.freeze();

@@ -504,6 +504,12 @@ pub(crate) fn built(program: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--locked"]);
+    // What cargo tells a test of its package would be news to build scripts that ask for the like, and
+    // have them, and all that depends on them, built anew.
+    let told = std::env::vars_os().map(|(name, _)| name);
+    for name in told.filter(|name| is_told_by_cargo(&name.to_string_lossy())) {
+        build.env_remove(name);
+    }
     for package in PACKAGES {
         build.args(["--package", package]);
     }
@@ -516,4 +522,11 @@ pub(crate) fn built(program: &str) -> PathBuf {
     let built = build.status().expect("cargo runs");
     assert!(built.success(), "{program} does not build");
     profile.join(program)
+}
+
+/// Whether an environment variable describes the package whose test runs.
+fn is_told_by_cargo(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }

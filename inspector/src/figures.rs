@@ -90,6 +90,9 @@ pub(crate) struct NodeFigures {
     pub turn_p99: Option<f64>,
     /// Seconds that were left until its fence when it last heard from the store.
     pub fence_margin_seconds: Option<f64>,
+    /// Seconds that were left until its fence when it told this: it serves nothing once they are over,
+    /// unless the store answers it before.
+    pub fence_left_seconds: Option<f64>,
     /// Seconds that the oldest of its shards has been closing.
     pub oldest_closing_seconds: f64,
     /// Calls per second that it sends to each other node.
@@ -149,6 +152,7 @@ impl NodeFigures {
             turn_p95: latencies.turns.quantile(0.95),
             turn_p99: latencies.turns.quantile(0.99),
             fence_margin_seconds: gauge("steading_fence_margin_seconds"),
+            fence_left_seconds: now.report.fence_left.map(|left| left.as_secs_f64()),
             oldest_closing_seconds: gauge("steading_oldest_closing_seconds").unwrap_or_default(),
             sends_per_second: sends.collect(),
             links_open: whole(gauge("steading_links_open")),

@@ -2,6 +2,8 @@
 //!
 //! A pure function of what is known, so that every sentence has a test.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use steading::ids::NodeId;
 use steading::placement::{ClusterView, NodeState};
@@ -70,7 +72,9 @@ pub(crate) fn findings(known: Known<'_>) -> Vec<Finding> {
     let mut findings = Findings::default();
     store(known, &mut findings);
     shards(known, &mut findings);
+    fences(known, &mut findings);
     nodes(known, &mut findings);
+    news(known, &mut findings);
     calls(known, &mut findings);
     findings.0.sort_by_key(|finding| finding.severity);
     findings.0
@@ -178,6 +182,32 @@ fn shards(known: Known<'_>, findings: &mut Findings) {
     }
 }
 
+/// Names the nodes that live, and say that they serve nothing.
+fn fences(known: Known<'_>, findings: &mut Findings) {
+    let fenced = known.nodes.iter().filter(|(id, figures)| {
+        let record = known.view.nodes.get(id);
+        let is_up = record.is_some_and(|record| record.state == NodeState::Active);
+        let has_passed = figures.fence_left_seconds.is_some_and(|left| left <= 0.0);
+        is_up && has_passed && !figures.stale
+    });
+    let fenced: Vec<_> = fenced.map(|(id, _)| id).collect();
+    let what = match fenced.as_slice() {
+        [] => return,
+        [one] => format!("{one} serves nothing: the store has not answered it in time"),
+        all => format!(
+            "{} nodes serve nothing: the store has not answered them in time",
+            all.len()
+        ),
+    };
+    findings.add(
+        Severity::Trouble,
+        what,
+        "Their calls wait. They go on by themselves once etcd answers, if their leases still live; \
+         otherwise others take their shards over. See etcd, and the network between.",
+        Some("#/nodes".into()),
+    );
+}
+
 fn nodes(known: Known<'_>, findings: &mut Findings) {
     for (id, record) in &known.view.nodes {
         let link = Some(format!("#/nodes/{id}"));
@@ -234,26 +264,6 @@ fn nodes(known: Known<'_>, findings: &mut Findings) {
             );
         }
     }
-    for event in known.bad_news {
-        let back = event.node.as_ref().filter(|node| {
-            known
-                .view
-                .nodes
-                .keys()
-                .any(|id| id.as_str() == node.as_str())
-        });
-        let advice = if back.is_some() {
-            "It is back. See its log for why it went."
-        } else {
-            "Others take its shards over. See its log for why it went, and start it again."
-        };
-        findings.add(
-            Severity::Warning,
-            event.text.clone(),
-            advice,
-            Some("#/plans".into()),
-        );
-    }
     let mut versions: Vec<_> = known
         .view
         .nodes
@@ -270,6 +280,62 @@ fn nodes(known: Known<'_>, findings: &mut Findings) {
             Some("#/nodes".into()),
         );
     }
+}
+
+/// Names the nodes that went lately, apart from those that are back.
+fn news(known: Known<'_>, findings: &mut Findings) {
+    let (mut back, mut gone) = (BTreeMap::new(), BTreeMap::new());
+    for event in known.bad_news.iter().rev() {
+        let Some(node) = &event.node else { continue };
+        let is_back = known.view.nodes.keys().any(|id| id.as_str() == node);
+        let these = if is_back { &mut back } else { &mut gone };
+        these.insert(node.as_str(), event.text.as_str());
+    }
+    let link = || Some("#/plans".to_owned());
+    match gone.values().copied().collect::<Vec<_>>().as_slice() {
+        [] => {}
+        [one] => findings.add(
+            Severity::Warning,
+            (*one).into(),
+            "Others take its shards over. See its log for why it went, and start it again.",
+            link(),
+        ),
+        [..] => findings.add(
+            Severity::Warning,
+            format!("{} nodes are gone: {}", gone.len(), listed(&gone)),
+            "Others take their shards over. See what they have in common (machine, zone, network), \
+             then their logs.",
+            link(),
+        ),
+    }
+    match back.keys().copied().collect::<Vec<_>>().as_slice() {
+        [] => {}
+        [one] => findings.add(
+            Severity::Warning,
+            format!("{one} was gone within the last minute, and is back"),
+            "See its log for why it went. What its objects had in memory alone is lost.",
+            link(),
+        ),
+        [..] => findings.add(
+            Severity::Warning,
+            format!(
+                "{} nodes were gone within the last minute, and are back: {}",
+                back.len(),
+                listed(&back)
+            ),
+            "If all went at once, see etcd and the network. What their objects had in memory alone \
+             is lost.",
+            link(),
+        ),
+    }
+}
+
+/// The first few names.
+fn listed(nodes: &BTreeMap<&str, &str>) -> String {
+    const NAMED_MAX: usize = 4;
+    let named: Vec<_> = nodes.keys().take(NAMED_MAX).copied().collect();
+    let more = if nodes.len() > NAMED_MAX { ", …" } else { "" };
+    format!("{}{more}", named.join(", "))
 }
 
 fn calls(known: Known<'_>, findings: &mut Findings) {
@@ -301,7 +367,7 @@ fn calls(known: Known<'_>, findings: &mut Findings) {
             Severity::Warning,
             "Mailboxes are full: objects get calls faster than they run them".into(),
             "Look for the busiest objects, and split them or slow their callers down.",
-            Some("#/objects".into()),
+            Some("#/objects?order=busiest".into()),
         );
     }
     if let Some(imbalance) = cluster.imbalance.filter(|part| *part > IMBALANCE_HIGH) {

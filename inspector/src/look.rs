@@ -177,5 +177,8 @@ async fn ask(board: &Board, observer: &Observer, node: NodeId) {
         Ok::<_, steading::node::QueryError>(Look::new(Instant::now(), report, &text))
     };
     let look = answers.await.map_err(|error| error.to_string());
-    board.looked(&node, look);
+    // It may have gone while it was asked, and would then be remembered as silent.
+    if observer.view().nodes.contains_key(&node) {
+        board.looked(&node, look);
+    }
 }

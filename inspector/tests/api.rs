@@ -308,6 +308,42 @@ async fn objects_are_found_without_being_activated_and_read_from_the_page() {
 }
 
 #[tokio::test]
+async fn s2_16_the_busiest_objects_of_all_nodes_come_first() {
+    let world = World::start().await;
+    let calling = async {
+        loop {
+            for (id, times) in [("some", 10), ("most", 100), ("least", 1)] {
+                for _ in 0..times {
+                    let object = world.nodes[0].object::<Counter>(id);
+                    object.add(1).await.expect("it answers");
+                }
+            }
+        }
+    };
+    let path = "/api/objects?order=busiest&limit=2";
+    let ranked = world.waits_for("the busiest two are told", path, |found| {
+        let objects = &found["objects"];
+        objects[0]["id"] == "most"
+            && objects[1]["id"] == "some"
+            && objects[1]["calls_per_second"].as_f64() > Some(0.0)
+    });
+    let found = tokio::select! {
+        found = ranked => found,
+        () = calling => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(found["objects"].as_array().map(Vec::len), Some(2));
+    assert_eq!(found["next"], Value::Null, "a ranking has no pages");
+    let first = &found["objects"][0];
+    assert!(first["took_seconds"].as_f64() > Some(0.0), "{first}");
+    assert!(first["timed_at"].as_u64() > Some(0), "{first}");
+    for wrong in ["order=mood", "order=busiest&after=Counter/a"] {
+        let (status, _) = world.get(&format!("/api/objects?{wrong}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn s2_44_figures_heat_and_flow_come_from_the_nodes() {
     let world = World::start().await;
     for number in 0..200 {

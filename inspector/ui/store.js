@@ -3,6 +3,7 @@
 // Everybody reads the one `cluster` object. `useCluster` draws a component again when the parts it
 // names change, at most once a frame; the map listens to `onShards` itself.
 import { useEffect, useState } from "./vendor/preact.js";
+import { giveColours } from "./map/colours.js";
 
 export const PINNED = 1;
 export const QUARANTINED = 2;
@@ -25,6 +26,7 @@ export const cluster = {
   flags: new Uint8Array(0),
   movedAt: new Float64Array(0),
   figures: null,
+  figuresHeardAt: 0,
   health: [],
   plans: [],
   events: [],
@@ -130,6 +132,7 @@ function takeSnapshot(snapshot) {
   cluster.revision = snapshot.revision;
   cluster.info = snapshot.cluster;
   cluster.nodes = snapshot.nodes;
+  giveColours(cluster.nodes.map((node) => node.id));
   const places = snapshot.names.map(indexOf);
   const place = (index) => (index < 0 ? -1 : places[index]);
   cluster.shardCount = snapshot.cluster.shard_count;
@@ -182,7 +185,10 @@ export function connect() {
     cluster[kind] = read(data);
     changed(kind);
   });
-  keep("figures", (figures) => figures);
+  keep("figures", (figures) => {
+    cluster.figuresHeardAt = Date.now();
+    return figures;
+  });
   keep("health", (findings) => findings);
   keep("plans", (plans) => plans.map(readPlan));
   on("event", (event) => {

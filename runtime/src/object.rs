@@ -5,6 +5,7 @@
 
 mod activation;
 mod arrivals;
+mod busiest;
 mod chore;
 mod closing;
 mod context;
@@ -26,10 +27,11 @@ mod travel;
 mod turn;
 mod used;
 
+pub use busiest::TimedTurns;
 pub use context::Context;
 pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};
 pub use handle::{CALL_TIMEOUT_DEFAULT, Caller, ObjectRef, RemoteCalls};
-pub use host::{Closing, Dispatch, Host, HostSettings, ObjectInfo, ObjectQuery};
+pub use host::{Closing, Dispatch, Host, HostSettings, ObjectInfo, ObjectOrder, ObjectQuery};
 pub use load::{HostLoad, ShardLoad};
 pub use meter::MethodTimes;
 pub use method::{

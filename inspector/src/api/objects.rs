@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use steading::ids::{NodeId, ObjectKey, Place};
 use steading::node::{Observer, TypeInfo};
-use steading::object::{ObjectInfo, ObjectQuery};
+use steading::object::{ObjectInfo, ObjectOrder, ObjectQuery};
 use steading_http::{Problem, shard_named};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
@@ -43,9 +43,24 @@ pub(super) struct Wanted {
     after: Option<String>,
     /// At most so many, 1 to 1000; 100 if it is absent.
     limit: Option<usize>,
+    /// `id`, or `busiest`: those with most calls a second first, and no others.
+    #[serde(default)]
+    #[param(inline)]
+    order: WantedOrder,
 }
 
-/// Live objects, in order of type and ID.
+/// In which order objects are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum WantedOrder {
+    /// By type and ID.
+    #[default]
+    Id,
+    /// By calls a second.
+    Busiest,
+}
+
+/// Live objects.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ObjectList {
     /// The objects.
@@ -71,6 +86,9 @@ pub(super) struct ObjectItem {
     /// Turns per second since it was last looked at here, a second or more ago; none if it was
     /// not within half a minute, or was activated anew since.
     calls_per_second: Option<f64>,
+    /// Turns per second in the last ten to twenty seconds, as its node estimates it from those that
+    /// it timed; none if it timed none lately.
+    calls_per_second_estimated: Option<f64>,
     /// Calls that wait for their turn.
     waiting: usize,
     /// Milliseconds since its last turn ended; 0 while one runs.
@@ -79,11 +97,15 @@ pub(super) struct ObjectItem {
     last_turn_at: Option<u64>,
     /// The method whose turn began last.
     method: String,
+    /// Seconds that the last of its turns took that was timed; none if none was lately.
+    took_seconds: Option<f64>,
+    /// When that one ended, in milliseconds since 1970.
+    timed_at: Option<u64>,
     /// Bytes of its state as last saved or loaded.
     state_bytes: u64,
 }
 
-/// Live objects by type, ID prefix, shard or node, in order of type and ID.
+/// Live objects by type, ID prefix, shard or node, in order of type and ID or the busiest first.
 #[utoipa::path(
     get, path = "/api/objects", tag = "objects", params(Wanted),
     responses((status = 200, body = ObjectList))
@@ -94,26 +116,15 @@ pub(super) async fn list(
 ) -> Answer<ObjectList> {
     let observer = board.observer()?;
     let (query, nodes) = wanted.check(&observer)?;
-    let (asking, limit) = (&observer, query.limit);
-    let asked = nodes.into_iter().map(|node| {
-        let query = query.clone();
-        async move {
-            let objects = asking.objects(&node, &query).await;
-            (node, objects)
-        }
+    let (mut found, silent) = ask(&observer, &query, nodes).await;
+    found.sort_by(|(_, a), (_, b)| match query.order {
+        ObjectOrder::Key => a.key.cmp(&b.key),
+        ObjectOrder::Busiest => most_first(estimate(a), estimate(b)),
     });
-    let answers = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
-    let (mut found, mut silent): (Vec<(NodeId, ObjectInfo)>, _) = (Vec::new(), Vec::new());
-    for (node, objects) in answers.collect::<Vec<_>>().await {
-        match objects {
-            Ok(objects) => found.extend(objects.into_iter().map(|object| (node.clone(), object))),
-            Err(_) => silent.push(node.to_string()),
-        }
-    }
-    found.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
-    found.truncate(limit);
+    found.truncate(query.limit);
     // A node with just as many may have more.
-    let last = found.last().filter(|_| found.len() == limit);
+    let has_more = query.order == ObjectOrder::Key && found.len() == query.limit;
+    let last = found.last().filter(|_| has_more);
     let next = last.map(|(_, object)| object.key.to_string());
     let (now, at) = (Instant::now(), now_ms());
     let mut rates = board.rates.lock();
@@ -121,11 +132,55 @@ pub(super) async fn list(
         let rate = rates.look(&object.key, &node, object.turns, now);
         item(&node, object, rate, at)
     });
+    let mut objects: Vec<_> = objects.collect();
+    drop(rates);
+    if query.order == ObjectOrder::Busiest {
+        // The nodes' estimates found them; what was counted since knows better.
+        objects.sort_by(|a, b| most_first(a.rate(), b.rate()));
+    }
     Ok(Json(ObjectList {
-        objects: objects.collect(),
+        objects,
         next,
         silent,
     }))
+}
+
+/// Asks nodes for objects. Returns them in no order, and the nodes that did not answer.
+async fn ask(
+    observer: &Observer,
+    query: &ObjectQuery,
+    nodes: Vec<NodeId>,
+) -> (Vec<(NodeId, ObjectInfo)>, Vec<String>) {
+    let asked = nodes.into_iter().map(|node| async move {
+        let objects = observer.objects(&node, query).await;
+        (node, objects)
+    });
+    let answers = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    for (node, objects) in answers.collect::<Vec<_>>().await {
+        match objects {
+            Ok(objects) => found.extend(objects.into_iter().map(|object| (node.clone(), object))),
+            Err(_) => silent.push(node.to_string()),
+        }
+    }
+    silent.sort();
+    (found, silent)
+}
+
+fn estimate(object: &ObjectInfo) -> f64 {
+    object.timed.map_or(0.0, |timed| timed.per_second)
+}
+
+fn most_first(a: f64, b: f64) -> std::cmp::Ordering {
+    b.total_cmp(&a)
+}
+
+impl ObjectItem {
+    /// How often it is called, as well as that is known.
+    fn rate(&self) -> f64 {
+        let known = self.calls_per_second.or(self.calls_per_second_estimated);
+        known.unwrap_or_default()
+    }
 }
 
 fn item(node: &NodeId, object: ObjectInfo, calls_per_second: Option<f64>, at: u64) -> ObjectItem {
@@ -136,10 +191,16 @@ fn item(node: &NodeId, object: ObjectInfo, calls_per_second: Option<f64>, at: u6
         shard: object.shard.map(steading::ids::ShardId::get),
         node: node.to_string(),
         calls_per_second,
+        calls_per_second_estimated: object.timed.map(|timed| timed.per_second),
         waiting: object.waiting,
         idle_ms,
         last_turn_at: (idle_ms > 0).then(|| at.saturating_sub(idle_ms)),
         method: object.method,
+        took_seconds: object.timed.map(|timed| timed.took.as_secs_f64()),
+        timed_at: object.timed.map(|timed| {
+            let ago = u64::try_from(timed.ago.as_millis()).unwrap_or(u64::MAX);
+            at.saturating_sub(ago)
+        }),
         state_bytes: object.state_bytes,
     }
 }
@@ -167,6 +228,14 @@ impl Wanted {
             let detail = format!("`limit` must be from 1 to {LIMIT_MAX}");
             return Err(Problem::bad_request(detail));
         }
+        let order = match self.order {
+            WantedOrder::Id => ObjectOrder::Key,
+            WantedOrder::Busiest if after.is_some() => {
+                let detail = "`after` goes with the order by type and ID alone";
+                return Err(Problem::bad_request(detail));
+            }
+            WantedOrder::Busiest => ObjectOrder::Busiest,
+        };
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         let query = ObjectQuery {
             object_type: filled(self.object_type),
@@ -174,6 +243,7 @@ impl Wanted {
             shard,
             limit,
             after,
+            order,
         };
         Ok((query, nodes))
     }

@@ -87,6 +87,58 @@ fn a_silent_node_is_named_with_what_it_said_last() {
 }
 
 #[test]
+fn a_node_whose_fence_has_passed_is_said_to_serve_nothing() {
+    let told_left = |left: f64| NodeFigures {
+        fence_left_seconds: Some(left),
+        ..NodeFigures::default()
+    };
+    let said = |a: f64, b: f64| {
+        let nodes = [(id("a"), told_left(a)), (id("b"), told_left(b))];
+        let found = told(&view(1), &nodes, &ClusterFigures::default());
+        found.first().map(|finding| finding.what.clone())
+    };
+    let in_time = "the store has not answered";
+    assert_eq!(said(1.0, 0.1), None);
+    let one = format!("b serves nothing: {in_time} it in time");
+    assert_eq!(said(1.0, 0.0), Some(one));
+    let both = format!("2 nodes serve nothing: {in_time} them in time");
+    assert_eq!(said(0.0, 0.0), Some(both));
+}
+
+#[test]
+fn nodes_that_went_are_told_together_and_apart_from_those_that_are_back() {
+    let gone = |names: &[&str]| {
+        let events = names.iter().map(|name| Event {
+            at: 1,
+            kind: "node",
+            bad: true,
+            text: format!("{name} is gone: its lease ended"),
+            node: Some((*name).into()),
+        });
+        let bad_news: Vec<_> = events.collect();
+        let found = findings(Known {
+            view: &view(1),
+            is_followed: true,
+            nodes: &[],
+            cluster: &ClusterFigures::default(),
+            bad_news: &bad_news,
+            now: 2,
+        });
+        let what = found.into_iter().map(|finding| finding.what);
+        what.collect::<Vec<_>>()
+    };
+    assert_eq!(gone(&["c"]), ["c is gone: its lease ended"]);
+    assert_eq!(gone(&["c", "c", "d"]), ["2 nodes are gone: c, d"]);
+    let many = gone(&["c", "d", "e", "f", "g"]);
+    assert_eq!(many, ["5 nodes are gone: c, d, e, f, …"]);
+    let back = "was gone within the last minute, and is back";
+    assert_eq!(gone(&["a"]), [format!("a {back}")]);
+    let both = gone(&["a", "b", "c"]);
+    assert_eq!(both[0], "c is gone: its lease ended");
+    assert!(both[1].starts_with("2 nodes were gone"), "{both:?}");
+}
+
+#[test]
 fn parked_and_failing_calls_are_warned_of() {
     let cluster = ClusterFigures {
         parked: 3,

@@ -1,17 +1,26 @@
 // Nodes and zones: who calls whom, how busy each is, and what may be done with it.
 import { html } from "../vendor/preact.js";
 import { cluster, counts, figuresOf, useCluster } from "../store.js";
-import { bytes, number, percent, plural, rate, seconds, secondsOf } from "../format.js";
-import { Badge, Bar, Card, Empty, NodeLink, Stat } from "../parts.js";
+import { brief, bytes, number, percent, plural, rate, seconds, secondsOf } from "../format.js";
+import { Badge, Bar, Card, Empty, NodeLink, Stat, useNarrow } from "../parts.js";
 import { ask } from "../act.js";
 import { colourOf } from "../map/colours.js";
 import { EventList } from "./overview.js";
 
-const WIDTH = 760;
-const HEIGHT = 380;
+// So many lines can still be told apart, and drawn while they move.
+const FLOWS_MAX = 60;
+
+// The longest name that stands under a node.
+const NAME_MAX = 18;
+
+// How wide and high the picture is: the more nodes, the higher, since their names need room.
+function sizeFor(count, narrow) {
+  const more = Math.max(0, count - 8);
+  return narrow ? { width: 440, height: 440 + 24 * more, thick: more ? 9 : 18 } : { width: 760, height: 380 + 18 * more, thick: more ? 10 : 20 };
+}
 
 // Places the nodes on an oval, those of a zone beside each other.
-function places(nodes) {
+function places(nodes, { width, height }) {
   const sorted = [...nodes].sort((a, b) => (a.zone ?? "~").localeCompare(b.zone ?? "~") || a.id.localeCompare(b.id, "en", { numeric: true }));
   const zones = [...new Set(sorted.map((node) => node.zone))];
   const gap = zones.length > 1 ? 0.6 : 0;
@@ -23,7 +32,10 @@ function places(nodes) {
     if (node.zone !== zone) step += gap;
     zone = node.zone;
     const angle = (step / total) * 2 * Math.PI - Math.PI / 2;
-    spots.set(node.id, { x: WIDTH / 2 + 280 * Math.cos(angle), y: HEIGHT / 2 + 112 * Math.sin(angle), angle });
+    spots.set(node.id, {
+      x: width / 2 + (width / 2 - 76) * Math.cos(angle),
+      y: height / 2 - 12 + (height / 2 - 66) * Math.sin(angle),
+    });
     step += 1;
   }
   return spots;
@@ -48,30 +60,45 @@ function Flow({ from, to, calls, most }) {
 function Topology() {
   const { nodes, figures } = useCluster("nodes", "figures", "shards");
   const totals = counts();
-  const spots = places(nodes);
+  const size = sizeFor(nodes.length, useNarrow());
+  const spots = places(nodes, size);
   const spot = (name) => spots.has(name) && { ...spots.get(name), name, colour: colourOf(name) };
   const flows = nodes.flatMap((node) =>
     Object.entries(figuresOf(node.id)?.sends_per_second ?? {}).map(([to, calls]) => ({ from: node.id, to, calls })));
+  const shown = [...flows].sort((a, b) => b.calls - a.calls).slice(0, FLOWS_MAX);
   const most = Math.max(1, ...flows.map((flow) => flow.calls));
   const shardsMost = Math.max(1, ...nodes.map((node) => totals.ownedBy(node.id)));
   return html`<${Card} title="Who calls whom" aside=${figures ? `${rate(flows.reduce((sum, flow) => sum + flow.calls, 0))} calls/s between nodes` : ""}>
-    <div class="scroll"><svg class="topology" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Calls between nodes">
-      ${flows.map((flow) => html`<${Flow} key=${`${flow.from} ${flow.to}`} from=${spot(flow.from)} to=${spot(flow.to)} calls=${flow.calls} most=${most} />`)}
+    <div class="scroll"><svg class="topology" viewBox="0 0 ${size.width} ${size.height}" role="img" aria-label="Calls between nodes">
+      ${shown.map((flow) => html`<${Flow} key=${`${flow.from} ${flow.to}`} from=${spot(flow.from)} to=${spot(flow.to)} calls=${flow.calls} most=${most} />`)}
       ${nodes.map((node) => {
         const { x, y } = spots.get(node.id);
-        const radius = node.weight > 0 ? 20 + 14 * Math.sqrt(totals.ownedBy(node.id) / shardsMost) : 16;
+        const radius = size.thick * (node.weight > 0 ? 1 + 0.7 * Math.sqrt(totals.ownedBy(node.id) / shardsMost) : 0.8);
         const stale = figuresOf(node.id)?.stale;
         return html`<a key=${node.id} href="#/nodes/${encodeURIComponent(node.id)}" class="peer ${stale ? "stale" : ""}">
           <circle cx=${x} cy=${y} r=${radius} style=${{ fill: node.weight > 0 ? colourOf(node.id) : "var(--card)", stroke: colourOf(node.id) }} />
           ${node.id === cluster.info.leader && html`<circle class="leads" cx=${x} cy=${y} r=${radius + 5} />`}
           <text x=${x} y=${y + 4} class="count">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</text>
-          <text x=${x} y=${y + radius + 17}>${node.id}</text>
-          <text x=${x} y=${y + radius + 31} class="small">${[node.zone, node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>
+          <text x=${x} y=${y + radius + 17}>${brief(node.id, NAME_MAX)}</text><title>${node.id}</title>
+          <text x=${x} y=${y + radius + 31} class="small">${[node.zone && brief(node.zone, NAME_MAX), node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>
         </a>`;
       })}
     </svg></div>
-    <p class="note">The number is a node’s shards, a line’s width the calls a second from one node to another; a ring marks the leader.</p>
+    <p class="note">The number is a node’s shards, a line’s width the calls a second from one node to another; a ring marks the leader.${flows.length > FLOWS_MAX && ` Of ${flows.length} lines the ${FLOWS_MAX} widest are shown.`}</p>
   </${Card}>`;
+}
+
+const SILENT = "It has told nothing since. Unless the store has answered it meanwhile, it serves nothing once this is over.";
+
+// The time left until a node stops to serve unless the store answers it before: as it told, and
+// counted down while it is silent.
+function Fence({ figures }) {
+  const { figuresHeardAt } = useCluster("figures", "state");
+  const { fence_left_seconds: left, age_ms: age, error } = figures;
+  if (left == null) return "–";
+  if (!error) return html`<span data-fence>${seconds(left)}</span>`;
+  const now = left - (age + Date.now() - figuresHeardAt) / 1000;
+  return html`<span class="bad" data-fence title=${SILENT}>${now > 0 ? `${now.toFixed(1)} s ?` : "passed ?"}</span>`;
 }
 
 function Row({ node, totals }) {
@@ -79,7 +106,7 @@ function Row({ node, totals }) {
   return html`<tr class=${figures.stale ? "stale" : ""} data-node=${node.id}>
     <th scope="row"><${NodeLink} name=${node.id} />${node.id === cluster.info.leader && html`<small class="mark">leader</small>`}</th>
     <td><${Badge} state=${figures.stale ? "stale" : node.state} />${node.cordoned && html`<${Badge} state="cordoned" />`}</td>
-    <td>${node.zone ?? "–"}</td>
+    <td title=${node.zone}>${node.zone ? brief(node.zone) : "–"}</td>
     <td class="n">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</td>
     <td class="n">${number(figures.objects)}</td>
     <td class="n">${rate(figures.calls_per_second)}</td>
@@ -87,7 +114,7 @@ function Row({ node, totals }) {
     <td class="w"><${Bar} part=${figures.cpu} warn=${0.85} /> ${percent(figures.cpu)}</td>
     <td class="w"><${Bar} part=${figures.memory_max_bytes ? figures.memory_bytes / figures.memory_max_bytes : 0} warn=${0.9} /> ${bytes(figures.memory_bytes)}</td>
     <td class="n">${rate(figures.waits_per_second)}</td>
-    <td class="n">${seconds(figures.fence_margin_seconds)}</td>
+    <td class="n"><${Fence} figures=${figures} /></td>
     <td>${node.version}</td>
   </tr>`;
 }
@@ -137,7 +164,7 @@ function One({ name }) {
         <${Stat} name="CPU" value=${percent(figures.cpu)} />
         <${Stat} name="Memory" value=${bytes(figures.memory_bytes)} note=${figures.memory_max_bytes ? `of ${bytes(figures.memory_max_bytes)}` : undefined} />
         <${Stat} name="Mailbox waits" value=${rate(figures.waits_per_second)} unit="/s" note=${`${rate(figures.refusals_per_second)}/s refused`} />
-        <${Stat} name="Fence margin" value=${seconds(figures.fence_margin_seconds)} note="at its last keep-alive" />
+        <${Stat} name="Fence in" value=${html`<${Fence} figures=${figures} />`} note=${`unless the store answers it; ${seconds(figures.fence_margin_seconds)} were left when it last did`} />
         <${Stat} name="Parked calls" value=${number(figures.parked)} />
       </dl>
       <dl class="facts">

@@ -2,11 +2,13 @@
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { cluster, get, useCluster } from "../store.js";
 import { bytes, dateTime, number, rate, seconds, span, time } from "../format.js";
-import { Bar, Card, Empty, NodeLink, ShardLink } from "../parts.js";
+import { Bar, Card, Empty, NodeLink, Segments, ShardLink } from "../parts.js";
 import { act, ask, openUnlock, useSession } from "../act.js";
 import { setQuery } from "../app.js";
 
 const REFRESH_MS = 4000;
+const ORDERS = [["id", "By ID"], ["busiest", "Busiest first"]];
+const LISTED = { id: 50, busiest: 20 };
 
 function useObjects(search) {
   const [found, setFound] = useState(null);
@@ -75,7 +77,7 @@ function Detail({ object, types }) {
   const { canAct } = useSession();
   const methods = (types.find((type) => type.name === object.type)?.methods ?? []).filter((method) => method.read_only);
   const path = `objects/${encodeURIComponent(object.type)}/${encodeURIComponent(object.id)}/deactivate`;
-  return html`<tr class="detail"><td colspan="9">
+  return html`<tr class="detail"><td colspan="10">
     <div class="row">
       <button onClick=${() => ask({ title: `Deactivate ${object.type}/${object.id}?`, text: "Its running turn ends, its state is saved if its type is stored, and the next call activates it again. State that is stored nowhere is lost.", button: "Deactivate", danger: true, path, body: {} })}>Deactivate …</button>
       ${object.shard != null && html`<a href="#/shard/${object.shard}">Its shard’s story</a>`}
@@ -84,9 +86,18 @@ function Detail({ object, types }) {
   </td></tr>`;
 }
 
-function Found({ found, types, open, toggle }) {
+// Calls a second as counted between two looks, or else as the node estimates it.
+function Rate({ object }) {
+  const { calls_per_second: counted, calls_per_second_estimated: estimated } = object;
+  return counted == null && estimated != null ? html`<span title="estimated">≈ ${rate(estimated)}</span>` : rate(counted);
+}
+
+const rateOf = (object) => object.calls_per_second ?? object.calls_per_second_estimated ?? 0;
+
+function Found({ found, types, open, toggle, ranked }) {
+  const most = Math.max(1e-9, ...found.objects.map(rateOf));
   return html`<div class="scroll"><table>
-    <thead><tr><th>Type</th><th>ID</th><th>Shard</th><th>Node</th><th class="n">Calls/s</th><th class="n">Waiting</th><th>Last turn</th><th class="n">State</th><th class="n">Idle</th></tr></thead>
+    <thead><tr><th>Type</th><th>ID</th><th>Shard</th><th>Node</th><th class="n">Calls/s</th><th class="n">Waiting</th><th>Last turn</th><th class="n">Took</th><th class="n">State</th><th class="n">Idle</th></tr></thead>
     <tbody>${found.objects.map((object) => {
       const key = `${object.type}/${object.id}`;
       return html`<tr key=${key} class=${open === key ? "open" : ""}>
@@ -94,11 +105,12 @@ function Found({ found, types, open, toggle }) {
           <td><button class="link mono" aria-expanded=${open === key} onClick=${() => toggle(key)}>${object.id}</button></td>
           <td><${ShardLink} shard=${object.shard} /></td>
           <td><${NodeLink} name=${object.node} /></td>
-          <td class="n" data-rate>${rate(object.calls_per_second)}</td>
+          <td class="n" data-rate>${ranked && html`<${Bar} part=${rateOf(object) / most} /> `}<${Rate} object=${object} /></td>
           <td class="n">${number(object.waiting)}</td>
           <td><span class="mono">${object.method || "–"}</span>${object.last_turn_at ? html` <small title=${dateTime(object.last_turn_at)}>${time(object.last_turn_at)}</small>` : ""}</td>
+          <td class="n" data-took title=${object.timed_at ? `the last of its turns that was timed, at ${time(object.timed_at)}` : "none of its turns was timed lately"}>${seconds(object.took_seconds)}</td>
           <td class="n">${object.state_bytes ? bytes(object.state_bytes) : "–"}</td>
-          <td class="n">${object.idle_ms ? span(object.idle_ms / 1000) : "busy"}</td>
+          <td class="n" title=${object.idle_ms ? "" : "a turn runs, or has ended within this second"}>${object.idle_ms ? span(object.idle_ms / 1000) : "now"}</td>
         </tr>
         ${open === key && html`<${Detail} key=${`${key} detail`} object=${object} types=${types} />`}`;
     })}</tbody>
@@ -124,8 +136,9 @@ function Slowest({ types }) {
 export function Objects({ query }) {
   useCluster("nodes");
   const types = useTypes();
-  const [open, setOpen] = useState("");
-  const wanted = new URLSearchParams();
+  const open = query.get("object") ?? "";
+  const order = query.get("order") === "busiest" ? "busiest" : "id";
+  const wanted = new URLSearchParams({ order, limit: LISTED[order] });
   for (const name of ["type", "prefix", "shard", "node", "after"]) if (query.get(name)) wanted.set(name, query.get(name));
   const [found, error] = useObjects(wanted.toString());
   const field = (name) => ({ value: query.get(name) ?? "", onInput: (e) => setQuery({ [name]: e.target.value, after: null }) });
@@ -137,9 +150,11 @@ export function Objects({ query }) {
         <label>Shard<input type="number" min="0" max=${cluster.shardCount - 1} ...${field("shard")} /></label>
         <label>Node<select ...${field("node")}><option value="">all</option>${cluster.nodes.map((node) => html`<option>${node.id}</option>`)}</select></label>
       </form>
+      <div class="row"><${Segments} label="Order" value=${order} options=${ORDERS} change=${(value) => setQuery({ order: value === "id" ? null : value, after: null })} />
+        ${order === "busiest" && html`<span class="faint">those with most calls a second, as the turns show that nodes time</span>`}</div>
       ${error && html`<p class="bad">${error}</p>`}
-      ${found && html`<${Found} found=${found} types=${types} open=${open} toggle=${(key) => setOpen(open === key ? "" : key)} />`}
-      ${found?.objects.length === 0 && html`<${Empty}>No live object is like that.</${Empty}>`}
+      ${found && html`<${Found} found=${found} ranked=${order === "busiest"} types=${types} open=${open} toggle=${(key) => setQuery({ object: open === key ? null : key })} />`}
+      ${found?.objects.length === 0 && html`<${Empty}>${order === "busiest" ? "No live object like that was called in the last seconds." : "No live object is like that."}</${Empty}>`}
       ${found?.silent.length > 0 && html`<p class="bad">These nodes did not answer, so their objects are missing: ${found.silent.join(", ")}</p>`}
       <div class="row">
         ${query.get("after") && html`<button onClick=${() => setQuery({ after: null })}>From the beginning</button>`}

@@ -506,6 +506,7 @@ mod tests {
             shards: BTreeMap::from([(shard, load)]),
             arrivals: BTreeMap::new(),
             sent: BTreeMap::new(),
+            fence_left: Some(Duration::from_secs(3)),
         }
     }
 

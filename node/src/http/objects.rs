@@ -7,7 +7,7 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use steading::CallError;
 use steading::ids::{NodeId, ObjectKey, ShardId};
-use steading::object::{ObjectInfo, ObjectQuery};
+use steading::object::{ObjectInfo, ObjectOrder, ObjectQuery};
 use steading_http::{Problem, shard_named};
 use utoipa::{IntoParams, ToSchema};
 
@@ -163,6 +163,7 @@ impl Wanted {
                 limit,
                 after,
                 prefix: None,
+                order: ObjectOrder::Key,
             },
             node,
         ))

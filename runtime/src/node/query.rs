@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::Node;
 use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardId};
-use crate::object::{MethodTimes, ObjectInfo, ObjectQuery, ShardLoad};
+use crate::object::{MethodTimes, ObjectInfo, ObjectOrder, ObjectQuery, ShardLoad, TimedTurns};
 use crate::placement::Arrival;
 use crate::routing::network::Network;
 use crate::routing::{NodeLoad, NodeReport, why};
@@ -206,6 +206,7 @@ impl PeerAdmin {
             shards: report.shards.into_iter().map(read_shard).collect(),
             arrivals: report.arrivals.iter().map(read_arrival).collect(),
             sent: report.sent.iter().filter_map(read_sent).collect(),
+            fence_left: report.fence_left_ms.map(Duration::from_millis),
         })
     }
 
@@ -260,6 +261,7 @@ impl PeerAdmin {
             limit: u32::try_from(query.limit).unwrap_or(u32::MAX),
             after: query.after.as_ref().map(ToString::to_string),
             prefix: query.prefix.clone(),
+            busiest: query.order == ObjectOrder::Busiest,
         };
         let answer = self.client.list_objects(request).await;
         let reply = answer
@@ -276,6 +278,7 @@ impl PeerAdmin {
                 method: object.method,
                 state_bytes: object.state_bytes,
                 turns: object.turns,
+                timed: object.timed.map(read_timed),
             })
         };
         reply.objects.into_iter().map(read).collect()
@@ -298,6 +301,14 @@ impl PeerAdmin {
 
 fn read_sent(sent: &proto::PeerCalls) -> Option<(NodeId, u64)> {
     Some((NodeId::new(&sent.node).ok()?, sent.calls))
+}
+
+fn read_timed(timed: proto::TimedTurns) -> TimedTurns {
+    TimedTurns {
+        per_second: timed.per_second,
+        took: Duration::from_nanos(timed.took_ns),
+        ago: Duration::from_millis(timed.ago_ms),
+    }
 }
 
 fn read_type(hosted: proto::TypeInfo) -> TypeInfo {

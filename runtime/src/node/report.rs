@@ -50,6 +50,7 @@ impl Shared {
             shards: load.shards.clone(),
             arrivals: self.host.arrivals(),
             sent: self.router.sent(),
+            fence_left: Some(self.fence.margin()),
         }
     }
 }

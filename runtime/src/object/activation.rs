@@ -496,7 +496,15 @@ impl<T: Object> Activation<T> {
     pub(super) fn sample(&self, method: &'static str) -> Option<Box<Sample>> {
         let now = self.hosted.common.now();
         let is_due = self.slot.meter.is_due(now) || meter::is_timing();
-        let begin = || Sample::begin(self.slot.clone(), self.hosted.clone(), method, now);
+        let begin = || {
+            Sample::begin(
+                self.slot.clone(),
+                self.hosted.clone(),
+                &self.key,
+                method,
+                now,
+            )
+        };
         is_due.then(|| Box::new(begin()))
     }
 
@@ -572,6 +580,7 @@ impl<T: Object> Live for Activation<T> {
             method: mailbox.running().into(),
             state_bytes: saved_len(&mailbox) as u64,
             turns: mailbox.used().turns(),
+            timed: self.hosted.common.busiest.of(&self.key, now),
         }
     }
 

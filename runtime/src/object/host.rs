@@ -16,6 +16,7 @@ use tracing::{debug, error, warn};
 
 use super::activation::Live;
 use super::arrivals::Arrivals;
+use super::busiest::{Busiest, TimedTurns};
 use super::directory::{Slot, Stage, Table};
 use super::encoding::check_args;
 use super::hosted::{AUTO_CLUSTER_ID, Adopted, Common, Hosted, HostedType};
@@ -97,6 +98,17 @@ pub enum Closing {
     Overdue(Vec<(ObjectKey, String)>),
 }
 
+/// In which order objects are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ObjectOrder {
+    /// By type and ID.
+    #[default]
+    Key,
+    /// Those with most turns lately first, and no others: some hundred of a host, as seen by the
+    /// turns that were timed.
+    Busiest,
+}
+
 /// Which objects to list.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectQuery {
@@ -110,6 +122,8 @@ pub struct ObjectQuery {
     pub after: Option<ObjectKey>,
     /// Only with an ID that begins with this.
     pub prefix: Option<String>,
+    /// In which order.
+    pub order: ObjectOrder,
 }
 
 /// A live object.
@@ -129,6 +143,8 @@ pub struct ObjectInfo {
     pub state_bytes: u64,
     /// Turns that have ended since it was activated, modulo [`TURNS_COUNTED`](super::TURNS_COUNTED).
     pub turns: u32,
+    /// What was seen of its turns that were timed; none if that was none, or is forgotten.
+    pub timed: Option<TimedTurns>,
 }
 
 impl Host {
@@ -171,6 +187,7 @@ impl Host {
             remote: OnceLock::new(),
             millis: AtomicU64::new(0),
             restarts: Mutex::new(Vec::new()),
+            busiest: Busiest::default(),
         });
         let types = settings.registry.types.into_iter();
         let types = types.map(|(name, host_type)| (name, host_type(common.clone())));
@@ -615,11 +632,18 @@ impl Host {
         hosted.downcast().ok()
     }
 
-    /// Lists live objects in order of type and ID.
+    /// Lists live objects.
     ///
-    /// Looks at every object of the shards in question, about 0.1 s for a million, but keeps only
+    /// In order of type and ID it looks at every object of the shards in question, about 0.1 s for a million, but keeps only
     /// the listed ones. Shards are read one after the other, so the list is no snapshot.
     pub fn objects(&self, query: &ObjectQuery) -> Vec<ObjectInfo> {
+        match query.order {
+            ObjectOrder::Key => self.objects_by_key(query),
+            ObjectOrder::Busiest => self.busiest(query),
+        }
+    }
+
+    fn objects_by_key(&self, query: &ObjectQuery) -> Vec<ObjectInfo> {
         let now = self.common.now();
         let mut first: BinaryHeap<Listed> = BinaryHeap::new();
         let slots = match query.shard {
@@ -655,6 +679,7 @@ impl Host {
             }
         }
         self.windows.end(Instant::now(), &seen);
+        self.common.busiest.end_window(self.common.now());
     }
 
     /// Returns what the shards did in the last window that ended.
@@ -714,7 +739,8 @@ async fn wake_all(host: Weak<Host>, slot: Arc<Slot>, keys: Vec<ObjectKey>) {
     waking.await;
 }
 
-fn is_wanted(query: &ObjectQuery, key: &ObjectKey) -> bool {
+/// Whether a query asks for an object, as far as its key tells.
+pub(super) fn is_wanted(query: &ObjectQuery, key: &ObjectKey) -> bool {
     let type_fits = query
         .object_type
         .as_ref()

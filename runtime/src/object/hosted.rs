@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::activation::{Activation, Called, Live};
+use super::busiest::Busiest;
 use super::chore::{Answer, Chore, Task, finished};
 use super::directory::Slot;
 use super::envelope::late_start;
 use super::mailbox::{Gate, Hold};
-use super::meter::{MethodTimes, SampleSink};
+use super::meter::{MethodTimes, SampleSink, TimedTurn};
 use super::timers::Timers;
 use super::travel::Dormant;
 use super::turn::{CallInfo, panic_text};
@@ -54,6 +55,8 @@ pub(super) struct Common {
     pub(super) timers: Arc<Timers>,
     /// Objects that are to live without being called, whose activation failed: to be tried again.
     pub(super) restarts: Mutex<Vec<(Arc<Slot>, ObjectKey)>>,
+    /// What timed turns tell of single objects.
+    pub(super) busiest: Busiest,
 }
 
 impl Common {
@@ -492,9 +495,14 @@ impl<T: Object> HostedType for Hosted<T> {
 }
 
 impl<T: Object> SampleSink for Hosted<T> {
-    fn note(&self, method: &'static str, wall: Duration, cpu: Duration, stands_for: u64) {
-        self.turns.note(wall, cpu, stands_for);
+    fn note(&self, turn: TimedTurn<'_>) {
+        let TimedTurn {
+            key, method, wall, ..
+        } = turn;
+        self.turns.note(wall, turn.cpu, turn.stands_for);
         self.times.lock().entry(method).or_default().note(wall);
+        let now = self.common.now();
+        self.common.busiest.note(key, wall, turn.stands_for, now);
     }
 }
 

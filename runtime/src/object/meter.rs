@@ -22,6 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::directory::Slot;
+use crate::ids::ObjectKey;
 
 /// One turn of so many of a shard is timed. The two readings of the clock are system calls of
 /// 0.3 µs each, so timing one of 64 would add 10 ns and more to a turn of 250 ns; this adds one.
@@ -133,8 +134,23 @@ pub(super) fn is_timing() -> bool {
 
 /// Where the samples of one type of objects are told, beside their shard.
 pub(super) trait SampleSink: Send + Sync {
-    /// A turn of a method took so long on the clock of the wall, and stands for so many.
-    fn note(&self, method: &'static str, wall: Duration, cpu: Duration, stands_for: u64);
+    /// Takes in a turn that was timed.
+    fn note(&self, turn: TimedTurn<'_>);
+}
+
+/// A turn that was timed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimedTurn<'a> {
+    /// The object that had it.
+    pub(super) key: &'a ObjectKey,
+    /// The method that ran.
+    pub(super) method: &'static str,
+    /// How long it took, waiting inside it included.
+    pub(super) wall: Duration,
+    /// How much CPU time it took.
+    pub(super) cpu: Duration,
+    /// How many turns of its shard it stands for.
+    pub(super) stands_for: u64,
 }
 
 /// What the turns of a method took that were timed, waiting inside them included.
@@ -160,6 +176,7 @@ impl MethodTimes {
 pub(super) struct Sample {
     slot: Arc<Slot>,
     sink: Arc<dyn SampleSink>,
+    key: ObjectKey,
     method: &'static str,
     began: Instant,
     cpu: Duration,
@@ -170,6 +187,7 @@ impl Sample {
     pub(super) fn begin(
         slot: Arc<Slot>,
         sink: Arc<dyn SampleSink>,
+        key: &ObjectKey,
         method: &'static str,
         millis: u64,
     ) -> Self {
@@ -179,6 +197,7 @@ impl Sample {
         Self {
             slot,
             sink,
+            key: key.clone(),
             method,
             began: Instant::now(),
             cpu: Duration::ZERO,
@@ -199,8 +218,13 @@ impl Sample {
 impl Drop for Sample {
     fn drop(&mut self) {
         let stands_for = self.slot.meter.take_sample(self.cpu);
-        let wall = self.began.elapsed();
-        self.sink.note(self.method, wall, self.cpu, stands_for);
+        self.sink.note(TimedTurn {
+            key: &self.key,
+            method: self.method,
+            wall: self.began.elapsed(),
+            cpu: self.cpu,
+            stands_for,
+        });
     }
 }
 
@@ -255,8 +279,8 @@ mod tests {
     struct Noted(Mutex<Vec<(Duration, u64)>>);
 
     impl SampleSink for Noted {
-        fn note(&self, _: &'static str, _: Duration, cpu: Duration, stands_for: u64) {
-            self.0.lock().push((cpu, stands_for));
+        fn note(&self, turn: TimedTurn<'_>) {
+            self.0.lock().push((turn.cpu, turn.stands_for));
         }
     }
 
@@ -272,12 +296,17 @@ mod tests {
         }
     }
 
+    fn begin(slot: &Arc<Slot>, sink: Arc<Noted>, millis: u64) -> Sample {
+        let key = ObjectKey::new("Counter", "c1").expect("a good key");
+        Sample::begin(slot.clone(), sink, &key, "work", millis)
+    }
+
     fn timed(slot: &Arc<Slot>, work: impl FnOnce()) {
         timed_at(0, slot, work);
     }
 
     fn timed_at(millis: u64, slot: &Arc<Slot>, work: impl FnOnce()) {
-        let mut sample = Sample::begin(slot.clone(), Arc::new(Noted::default()), "work", millis);
+        let mut sample = begin(slot, Arc::new(Noted::default()), millis);
         let stretch = sample.stretch();
         work();
         drop(stretch);
@@ -358,7 +387,7 @@ mod tests {
             for _ in 1..turns {
                 slot.meter.count_turn(false);
             }
-            drop(Sample::begin(slot.clone(), noted.clone(), "work", 0));
+            drop(begin(&slot, noted.clone(), 0));
             slot.meter.count_turn(false);
         }
         let stood: Vec<_> = noted.0.lock().iter().map(|(_, turns)| *turns).collect();

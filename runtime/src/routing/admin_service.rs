@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{NodeLoad, NodeReport, Router};
 use crate::ids::{Incarnation, ObjectKey, ShardId};
-use crate::object::{self, ObjectQuery, ShardLoad};
+use crate::object::{self, ObjectOrder, ObjectQuery, ShardLoad};
 use crate::placement::Arrival;
 
 /// How many objects are listed if the request does not say.
@@ -98,6 +98,11 @@ impl AdminService {
             after: after
                 .transpose()
                 .map_err(|error| refuse(error.to_string()))?,
+            order: if request.busiest {
+                ObjectOrder::Busiest
+            } else {
+                ObjectOrder::Key
+            },
         })
     }
 }
@@ -129,6 +134,7 @@ fn written(report: &NodeReport) -> proto::NodeReport {
                 calls: *calls,
             })
             .collect(),
+        fence_left_ms: report.fence_left.map(millis),
     }
 }
 
@@ -181,6 +187,10 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn info(found: &object::ObjectInfo, node: &str) -> ObjectInfo {
     ObjectInfo {
         r#type: found.key.object_type().into(),
@@ -188,9 +198,14 @@ fn info(found: &object::ObjectInfo, node: &str) -> ObjectInfo {
         shard: found.shard.map(ShardId::get),
         node: node.into(),
         waiting: u32::try_from(found.waiting).unwrap_or(u32::MAX),
-        idle_ms: u64::try_from(found.idle.as_millis()).unwrap_or(u64::MAX),
+        idle_ms: millis(found.idle),
         method: found.method.clone(),
         state_bytes: found.state_bytes,
         turns: found.turns,
+        timed: found.timed.map(|timed| proto::TimedTurns {
+            per_second: timed.per_second,
+            took_ns: nanos(timed.took),
+            ago_ms: millis(timed.ago),
+        }),
     }
 }

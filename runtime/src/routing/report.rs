@@ -27,6 +27,9 @@ pub struct NodeReport {
     pub arrivals: BTreeMap<ShardId, Arrival>,
     /// How many calls it has sent to each other node since it began to know that life of it.
     pub sent: BTreeMap<NodeId, u64>,
+    /// The time left until its fence, unless a keep-alive is answered before; zero: it serves
+    /// nothing now. None: it does not tell.
+    pub fence_left: Option<Duration>,
 }
 
 /// How busy a node was in a window of load.

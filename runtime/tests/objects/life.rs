@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use steading::CallError;
+use steading::object::{ObjectOrder, ObjectQuery};
 
-use crate::world::{Counter, Hooked, Saved, Watch, World, hooks, until, until_hook};
+use crate::world::{Counter, Hooked, Saved, Watch, World, hooks, shard, until, until_hook};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o2_many_first_calls_at_once_make_one_activation() {
@@ -178,7 +179,7 @@ async fn objects_are_listed_in_order_page_by_page() {
             .await
             .expect("a good call");
     }
-    let mut query = steading::object::ObjectQuery {
+    let mut query = ObjectQuery {
         object_type: Some("Counter".into()),
         limit: 10,
         ..Default::default()
@@ -191,4 +192,34 @@ async fn objects_are_listed_in_order_page_by_page() {
         seen.extend(page.iter().map(|object| object.key.id().to_owned()));
     }
     assert_eq!(seen, (0..25).map(|i| format!("{i:02}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_16_the_busiest_objects_come_first_with_what_their_last_turn_took() {
+    let world = World::new();
+    let ids = ["shard#1/some", "shard#2/most", "shard#3/least"];
+    for _ in 0..5 {
+        for (id, turns) in ids.into_iter().zip([5, 50, 1]) {
+            for _ in 0..turns {
+                let called = world.object::<Counter>(id).add(1).await;
+                called.expect("a good call");
+            }
+        }
+        // The first turn of each second is timed.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let busiest = |shard| {
+        let found = world.host.objects(&ObjectQuery {
+            object_type: Some("Counter".into()),
+            limit: 2,
+            order: ObjectOrder::Busiest,
+            shard,
+            ..ObjectQuery::default()
+        });
+        assert!(found.iter().all(|object| object.timed.is_some()));
+        let ids = found.iter().map(|object| object.key.id().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(busiest(None), ["shard#2/most", "shard#1/some"]);
+    assert_eq!(busiest(Some(shard(3))), ["shard#3/least"]);
 }

@@ -162,6 +162,7 @@ impl Reports for Told {
             shards: BTreeMap::from([(shard(3), load)]),
             arrivals: BTreeMap::new(),
             sent: BTreeMap::from([(node("a"), 5)]),
+            fence_left: Some(Duration::from_millis(3500)),
         })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde::Serialize;
@@ -71,6 +71,7 @@ pub(crate) fn router(board: Arc<Board>) -> Router {
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/ready", get(ready))
         .merge(looking)
+        .layer(middleware::map_response(in_one_form))
         .layer(middleware::map_response(secured))
         .with_state(board)
 }
@@ -133,6 +134,26 @@ impl Listed {
         });
         listed.collect()
     }
+}
+
+/// Gives what was refused before a handler saw it the form that all problems have.
+async fn in_one_form(response: Response) -> Response {
+    /// The longest text of a refusal that is repeated.
+    const TEXT_LEN_MAX: usize = 4096;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let status = response.status();
+    if !status.is_client_error() || !is_text {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), TEXT_LEN_MAX).await;
+    let detail = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+    let problem = if status == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(status, "payload_too_large", "Payload too large", detail)
+    } else {
+        Problem::bad_request(detail)
+    };
+    problem.into_response()
 }
 
 /// Adds what the browser is to be told about every answer.

@@ -174,6 +174,26 @@ async fn i_6_wrong_methods_paths_and_targets_are_named() {
     assert_eq!(world.get("/api/nothing").await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.get("/api/shards/64").await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.get("/api/shards/x").await.0, StatusCode::BAD_REQUEST);
+    for garbage in [
+        "/api/objects?limit=x",
+        "/api/objects?mood=x",
+        "/api/heat",
+        "/api/history?since=-1",
+        "/api/locate/Counter/%FF",
+        "/api/shards/%00",
+    ] {
+        let (status, problem) = world.get(garbage).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{garbage}");
+        assert_eq!(problem["code"], "bad_request", "{garbage}");
+        assert!(problem["detail"].is_string(), "{garbage}");
+    }
+    let path = "/api/shards/1/move";
+    let long = "a".repeat(4 << 20);
+    let (status, problem) = world.post(path, json!({"node": long})).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("payload_too_large"))
+    );
     for body in [json!({}), json!({"node": ""}), json!({"nodes": "a"})] {
         let (status, _) = world.post("/api/shards/1/move", body.clone()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");

@@ -2,7 +2,8 @@
 import { html, render, useEffect, useState } from "./vendor/preact.js";
 import { Acting, lock, openUnlock, useSession } from "./act.js";
 import { cluster, connect, isStale, useCluster } from "./store.js";
-import { ago, span } from "./format.js";
+import { ago } from "./format.js";
+import { withCode } from "./parts.js";
 import { Overview } from "./views/overview.js";
 import { PlacementMap } from "./views/map.js";
 import { Nodes } from "./views/nodes.js";
@@ -19,11 +20,20 @@ const VIEWS = [
   ["plans", "Plans", "M4 6h9M4 12h13M4 18h6M17 5l3 1.5L17 8z"],
 ];
 
+// An address may have been cut off or mistyped: then it is taken as it stands.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 // `#/shard/17?x=y` → the path's parts and the parameters.
 function here() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   return {
-    path: path.split("/").filter(Boolean).map(decodeURIComponent),
+    path: path.split("/").filter(Boolean).map(decoded),
     query: new URLSearchParams(query),
   };
 }
@@ -54,9 +64,14 @@ function Live() {
   useCluster("state", "figures");
   const stale = isStale();
   const store = cluster.figures?.store;
+  // The view is not drawn again for this: that would be each second.
+  useEffect(() => document.querySelector("main").classList.toggle("old", stale && cluster.everHeard), [stale]);
   if (stale) {
     const text = cluster.everHeard ? `stale: last heard ${ago(cluster.heardAt)}` : "connecting …";
     return html`<p class="live bad" role="status" data-live="stale"><i></i>${text}</p>`;
+  }
+  if (store && store !== "caught_up" && !cluster.info) {
+    return html`<p class="live bad" role="status" data-live="store"><i></i>no cluster is seen yet</p>`;
   }
   if (store && store !== "caught_up") {
     return html`<p class="live bad" role="status" data-live="store"><i></i>the store is away: what is shown grows old</p>`;
@@ -67,7 +82,7 @@ function Live() {
 function Lock() {
   const { canAct, operator } = useSession();
   return canAct
-    ? html`<button class="quiet" onClick=${lock} title="Actions are unlocked in this tab">⏻ ${operator || "unlocked"}</button>`
+    ? html`<button class="quiet" onClick=${lock} title="Actions are unlocked in this tab">Lock actions${operator && html` <small>${operator}</small>`}</button>`
     : html`<button class="quiet" onClick=${openUnlock}>Unlock actions</button>`;
 }
 
@@ -79,9 +94,9 @@ function Page({ place }) {
     case "": return html`<${Overview} />`;
     case "map": return html`<${PlacementMap} query=${place.query} />`;
     case "nodes": return html`<${Nodes} name=${rest[0]} />`;
-    case "shard": return rest.length ? html`<${Shard} key=${rest[0]} shard=${Number(rest[0])} />` : html`<${Shards} query=${place.query} />`;
+    case "shard": return rest.length ? html`<${Shard} key=${rest[0]} name=${rest[0]} />` : html`<${Shards} query=${place.query} />`;
     case "objects": return html`<${Objects} query=${place.query} />`;
-    case "plans": return html`<${Plans} id=${rest[0]} />`;
+    case "plans": return html`<${Plans} id=${rest[0]} query=${place.query} />`;
     default: return html`<p class="empty">There is no such page. <a href="#/">Overview</a></p>`;
   }
 }
@@ -118,8 +133,10 @@ function App() {
 
 function Waiting() {
   useCluster("state");
-  return html`<section class="card hero"><h2>Looking at the cluster …</h2>
-    <p>${cluster.trouble || (cluster.everHeard ? "Waiting for the store." : "Waiting for the Inspector to answer.")}</p></section>`;
+  const why = cluster.trouble || (cluster.everHeard ? "Waiting for the store." : "Waiting for the Inspector to answer.");
+  return html`<section class="card hero ${cluster.trouble ? "is-trouble" : "is-warning"}"><h2>Looking at the cluster …</h2>
+    <p>${withCode(why)}</p>
+    ${cluster.trouble && html`<p class="faint">It is tried again each second. See that etcd answers, and that nodes run with the same etcd and prefix as the Inspector.</p>`}</section>`;
 }
 
 connect();

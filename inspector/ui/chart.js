@@ -14,7 +14,7 @@ function options({ series, format, width, height }) {
     legend: { show: true, live: true },
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1e-9)] } },
     axes: [
-      { ...axis, size: 26, space: 70, values: (_, times, __, ___, step) => times.map((at) => time(at * 1000).slice(0, step < 60 ? 8 : 5)) },
+      { ...axis, size: 26, space: 70, incrs: [1, 5, 10, 30, 60, 300, 600, 1800, 3600], values: (_, times, __, ___, step) => times.map((at) => time(at * 1000).slice(0, step < 60 ? 8 : 5)) },
       { ...axis, size: 58, values: (_, values) => values.map(format) },
     ],
     series: [

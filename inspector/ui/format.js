@@ -75,3 +75,16 @@ export function colour(name) {
 }
 
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+
+// As much of a name as fits. Names of nodes differ at their ends, so the middle goes.
+export function shortened(text, fits) {
+  for (let kept = text.length; kept > 2; kept -= 1) {
+    const end = Math.ceil(kept / 2);
+    const shorter = kept === text.length ? text : `${text.slice(0, kept - end)}…${text.slice(-end)}`;
+    if (fits(shorter)) return shorter;
+  }
+  return text.slice(-1);
+}
+
+// A name of a node as lists and sentences have it.
+export const brief = (name, most = 28) => shortened(name, (text) => text.length <= most);

@@ -128,10 +128,13 @@ function heard() {
   }
 }
 
+// By name, numbers in them as numbers.
+const inOrder = (nodes) => nodes.sort((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }));
+
 function takeSnapshot(snapshot) {
   cluster.revision = snapshot.revision;
   cluster.info = snapshot.cluster;
-  cluster.nodes = snapshot.nodes;
+  cluster.nodes = inOrder(snapshot.nodes);
   giveColours(cluster.nodes.map((node) => node.id));
   const places = snapshot.names.map(indexOf);
   const place = (index) => (index < 0 ? -1 : places[index]);
@@ -151,7 +154,7 @@ function takeDelta(delta) {
     changed("info");
   }
   if (delta.nodes) {
-    cluster.nodes = delta.nodes;
+    cluster.nodes = inOrder(delta.nodes);
     changed("nodes");
   }
   const changes = (delta.shards ?? []).map(([shard, owner, target, flags, movedAt]) => {

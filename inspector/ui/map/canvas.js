@@ -5,7 +5,7 @@
 // ones have a dot, quarantined ones are dark and barred.
 import { select, zoom, zoomIdentity } from "../vendor/d3.js";
 import { PINNED, QUARANTINED, cluster, nameOf, onShards } from "../store.js";
-import { colour } from "../format.js";
+import { colour, shortened } from "../format.js";
 import { colourOf, heatColour } from "./colours.js";
 import { Layout } from "./layout.js";
 
@@ -233,16 +233,17 @@ export class PlacementCanvas {
     context.textBaseline = "alphabetic";
     for (const group of this.layout.groups) {
       const [x, y] = [this.transform.applyX(group.x), this.transform.applyY(group.y)];
-      const count = group.slots.length - group.free.length;
+      const { k } = this.transform;
+      const count = `  ${group.slots.length - group.free.length}`;
+      const room = group.width * k - context.measureText(count).width;
+      const name = shortened(group.name, (text) => context.measureText(text).width <= room);
       context.fillStyle = group.name === "no owner" ? this.theme.bad : this.theme.ink;
-      context.fillText(group.name, x, y - 7);
-      const width = context.measureText(group.name).width;
+      context.fillText(name, x, y - 7);
       context.fillStyle = this.theme.faint;
-      context.fillText(`  ${count}`, x + width, y - 7);
+      context.fillText(count, x + context.measureText(name).width, y - 7);
       context.strokeStyle = this.theme.empty;
       context.lineWidth = 1;
-      const { k } = this.transform;
-      if (!count) context.strokeRect(x + 0.5, y + 0.5, group.width * k - 1, group.height * k - 1);
+      if (group.slots.length === group.free.length) context.strokeRect(x + 0.5, y + 0.5, group.width * k - 1, group.height * k - 1);
     }
   }
 
@@ -287,16 +288,17 @@ export class PlacementCanvas {
       }
       context.stroke();
     }
-    if (flags & PINNED) {
-      const radius = Math.max(1, side / 5);
-      context.beginPath();
-      context.arc(x + side / 2, y + side / 2, radius, 0, 7);
-      context.fillStyle = "#fff";
-      context.fill();
-      context.lineWidth = Math.max(0.8, side / 12);
-      context.strokeStyle = "#0c1722";
-      context.stroke();
-    }
+    if (flags & PINNED) this.pin(context, x, y, side);
+  }
+
+  pin(context, x, y, side) {
+    context.beginPath();
+    context.arc(x + side / 2, y + side / 2, Math.max(1, side / 5), 0, 7);
+    context.fillStyle = "#fff";
+    context.fill();
+    context.lineWidth = Math.max(0.8, side / 12);
+    context.strokeStyle = "#0c1722";
+    context.stroke();
   }
 
   animate() {
@@ -338,6 +340,7 @@ export class PlacementCanvas {
     for (const shard of this.moving) {
       const [x, y, side] = this.place(this.layout.x(shard), this.layout.y(shard));
       this.triangle(context, x, y, side, colourOf(nameOf(cluster.targets[shard])));
+      if (cluster.flags[shard] & PINNED) this.pin(context, x, y, side);
       context.strokeStyle = this.theme.ink;
       context.lineWidth = Math.max(1, side / 8);
       const out = phase * Math.max(1.5, side / 6);

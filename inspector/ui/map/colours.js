@@ -15,6 +15,9 @@ function hash(text) {
   return value >>> 0;
 }
 
+// Gives nodes their colours in one order, so that every page gives the same.
+export const giveColours = (names) => [...names].sort().forEach(colourOf);
+
 export function colourOf(name) {
   if (name == null) return "transparent";
   if (!given.has(name)) {

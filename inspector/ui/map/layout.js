@@ -3,6 +3,10 @@
 // A shard keeps its place in its group as others come and go, so that only what moves moves.
 
 const LABEL = 22;
+
+// Blocks this wide have room for most names.
+const NAMED_WIDTH = 130;
+
 const GAP = 14;
 
 // Room around all, for the rings of cells at the edge.
@@ -65,7 +69,9 @@ export class Layout {
       const blockHeight = (height - GAP * (down - 1)) / down - (count > 1 ? LABEL : 0);
       if (blockWidth < 24 || blockHeight < 8) continue;
       const cell = this.fit(blockWidth, blockHeight);
-      if (!best || cell > best.cell) best = { cell, across, blockWidth, blockHeight };
+      // Names should be readable, at the price of somewhat smaller cells.
+      const worth = blockWidth < NAMED_WIDTH ? cell * 0.8 : cell;
+      if (!best || worth > best.worth) best = { cell, worth, across, blockWidth, blockHeight };
     }
     best ??= { cell: 1, across: 1, blockWidth: width, blockHeight: height };
     this.cell = best.cell;

@@ -1,7 +1,7 @@
 // All shards at once: by node, zone or number; by owner or heat; now, or as it was.
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { PINNED, cluster, get, indexOf, nameOf, stateOf, useCluster } from "../store.js";
-import { ago, dateTime, number, rate } from "../format.js";
+import { ago, brief, dateTime, number, rate } from "../format.js";
 import { Segments, Swatch } from "../parts.js";
 import { ask, useSession } from "../act.js";
 import { setQuery } from "../app.js";
@@ -63,15 +63,18 @@ function usePast(at) {
   return [past, history];
 }
 
+// Which way what hovers opens, so that it stays within the map.
+const sideAt = ({ clientWidth, clientHeight }, x, y) => ({ left: x > clientWidth / 2, up: y > clientHeight - 110 });
+
 function Tip({ tip, heat }) {
   if (!tip || tip.shard < 0 || tip.shard >= cluster.shardCount) return null;
   const { shard } = tip;
   const [owner, target] = [nameOf(cluster.owners[shard]), nameOf(cluster.targets[shard])];
   const state = stateOf(shard);
   const moved = cluster.movedAt[shard];
-  return html`<div class="tip" style=${{ left: `${tip.x}px`, top: `${tip.y}px` }}>
+  return html`<div class="tip ${tip.left ? "left" : ""} ${tip.up ? "up" : ""}" style=${{ left: `${tip.x}px`, top: `${tip.y}px` }}>
     <strong>Shard ${shard}</strong> ${state !== "owned" && html`<em>${state}</em>`} ${cluster.flags[shard] & PINNED ? html`<em>pinned</em>` : ""}<br />
-    ${owner ? html`<${Swatch} name=${owner} />${owner}` : "no owner"}${target && target !== owner ? html` → <${Swatch} name=${target} />${target}` : ""}
+    ${owner ? html`<${Swatch} name=${owner} />${brief(owner)}` : "no owner"}${target && target !== owner ? html` → <${Swatch} name=${target} />${brief(target)}` : ""}
     ${heat && html`<br />${rate(heat.values[shard])} ${heat.unit}`}
     ${moved ? html`<br /><small>placed ${ago(moved)}</small>` : ""}
   </div>`;
@@ -82,7 +85,7 @@ function Legend({ colour, heat }) {
   const most = heat ? `${rate(heat.most)} ${heat.unit}` : "";
   return html`<div class="legend">
     ${colour === "owner"
-      ? cluster.nodes.filter((node) => node.weight > 0).map((node) => html`<span key=${node.id}><${Swatch} name=${node.id} />${node.id}</span>`)
+      ? cluster.nodes.filter((node) => node.weight > 0).map((node) => html`<span key=${node.id}><${Swatch} name=${node.id} />${brief(node.id)}</span>`)
       : html`<span class="ramp">${colour === "moved" ? "a day ago" : "0"}
           <i style=${{ background: `linear-gradient(to right, ${RAMP.join()})` }}></i>${colour === "moved" ? "just now" : most}</span>`}
     <span class="sign"><i class="moving"></i>moving</span>
@@ -127,7 +130,7 @@ export function PlacementMap({ query }) {
   const { dryRun } = useCluster("dryRun");
   useEffect(() => {
     canvas.current = new PlacementCanvas(host.current, {
-      hover: (shard, x, y) => setTip(shard < 0 ? null : { shard, x, y }),
+      hover: (shard, x, y) => setTip(shard < 0 ? null : { shard, x, y, ...sideAt(host.current, x, y) }),
       pick: (shard) => setQuery({ shard }),
       drop: (shard, name) => {
         const known = cluster.nodes.some((node) => node.id === name);

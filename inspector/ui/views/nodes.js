@@ -16,7 +16,7 @@ const NAME_MAX = 18;
 // How wide and high the picture is: the more nodes, the higher, since their names need room.
 function sizeFor(count, narrow) {
   const more = Math.max(0, count - 8);
-  return narrow ? { width: 440, height: 440 + 24 * more, thick: more ? 9 : 18 } : { width: 760, height: 380 + 18 * more, thick: more ? 10 : 20 };
+  return narrow ? { width: 440, height: 440 + 24 * more, thick: more ? 9 : 18, zones: !more } : { width: 760, height: 380 + 18 * more, thick: more ? 10 : 20, zones: true };
 }
 
 // Places the nodes on an oval, those of a zone beside each other.
@@ -80,7 +80,7 @@ function Topology() {
           ${node.id === cluster.info.leader && html`<circle class="leads" cx=${x} cy=${y} r=${radius + 5} />`}
           <text x=${x} y=${y + 4} class="count">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</text>
           <text x=${x} y=${y + radius + 17}>${brief(node.id, NAME_MAX)}</text><title>${node.id}</title>
-          <text x=${x} y=${y + radius + 31} class="small">${[node.zone && brief(node.zone, NAME_MAX), node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>
+          ${size.zones && html`<text x=${x} y=${y + radius + 31} class="small">${[node.zone && brief(node.zone, NAME_MAX), node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>`}
         </a>`;
       })}
     </svg></div>

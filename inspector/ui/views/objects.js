@@ -123,7 +123,7 @@ function Slowest({ types }) {
   const most = methods[0]?.mean_seconds ?? 1;
   return html`<${Card} title="Slowest methods" aside="of turns that were timed: 1 in 1024, and the first of each second">
     ${methods.length ? html`<div class="scroll"><table>
-      <thead><tr><th>Method</th><th>Mean</th><th></th><th class="n">Longest</th><th class="n">Timed</th><th></th></tr></thead>
+      <thead><tr><th>Method</th><th class="n">Mean</th><th></th><th class="n">Longest</th><th class="n">Timed</th><th></th></tr></thead>
       <tbody>${methods.slice(0, 12).map((method) => html`<tr key=${method.type + method.name}>
         <td class="mono">${method.type}.${method.name}</td><td class="n">${seconds(method.mean_seconds)}</td>
         <td class="w"><${Bar} part=${method.mean_seconds / most} /></td>
@@ -151,7 +151,7 @@ export function Objects({ query }) {
         <label>Node<select ...${field("node")}><option value="">all</option>${cluster.nodes.map((node) => html`<option>${node.id}</option>`)}</select></label>
       </form>
       <div class="row"><${Segments} label="Order" value=${order} options=${ORDERS} change=${(value) => setQuery({ order: value === "id" ? null : value, after: null })} />
-        ${order === "busiest" && html`<span class="faint">those with most calls a second, as the turns show that nodes time</span>`}</div>
+        ${order === "busiest" && html`<span class="faint">found by the turns that nodes time; how often they are called is counted</span>`}</div>
       ${error && html`<p class="bad">${error}</p>`}
       ${found && html`<${Found} found=${found} ranked=${order === "busiest"} types=${types} open=${open} toggle=${(key) => setQuery({ object: open === key ? null : key })} />`}
       ${found?.objects.length === 0 && html`<${Empty}>${order === "busiest" ? "No live object like that was called in the last seconds." : "No live object is like that."}</${Empty}>`}

@@ -1,23 +1,26 @@
 // Is the cluster well? What is wrong stands first, with what to do.
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
-import { cluster, counts, figuresOf, get, useCluster } from "../store.js";
-import { bytes, number, part, percent, plural, rate, seconds, secondsOf, span, time } from "../format.js";
-import { Bar, Card, Empty, NodeLink, Stat } from "../parts.js";
+import { cluster, counts, figuresOf, get, isStale, useCluster } from "../store.js";
+import { ago, brief, bytes, number, part, percent, plural, rate, seconds, secondsOf, span, time } from "../format.js";
+import { Bar, Card, Empty, NodeLink, Stat, withCode } from "../parts.js";
 import { Chart } from "../chart.js";
 import { PlacementCanvas } from "../map/canvas.js";
 import { PlanRow } from "./plans.js";
 
 const WORDS = { trouble: "Something is wrong", warning: "It works, but look at this", note: "All is well" };
 
-// Shows what stands between backticks as code.
-const withCode = (text) => text.split("`").map((part, place) => (place % 2 ? html`<code>${part}</code>` : part));
-
 function Headline() {
-  const { health, info } = useCluster("health", "shards", "nodes", "info");
+  const { health, info } = useCluster("health", "shards", "nodes", "info", "state");
+  if (isStale()) {
+    return html`<section class="card hero is-trouble" data-health="stale">
+      <div class="verdict"><span class="dot" aria-hidden="true">?</span>
+        <div><h2>The Inspector does not answer</h2><p>What stands below is as it was ${ago(cluster.heardAt)}. The page tries again by itself; see whether the Inspector runs. The cluster does not need it.</p></div></div>
+    </section>`;
+  }
   const totals = counts();
   const worst = health[0]?.severity ?? "note";
   const sub = `${plural(cluster.nodes.length, "node")}, ${number(totals.owned + totals.moving)} of ${number(cluster.shardCount)} shards owned, ` +
-    (info.leader ? `${info.leader} leads` : "nobody leads");
+    (info.leader ? `${brief(info.leader)} leads` : "nobody leads");
   return html`<section class="card hero is-${worst}" data-health=${worst}>
     <div class="verdict"><span class="dot" aria-hidden="true">${worst === "note" ? "✓" : "!"}</span>
       <div><h2>${WORDS[worst]}</h2><p>${sub}</p></div></div>
@@ -52,12 +55,12 @@ function Stats() {
     <${Stat} name="Calls" value=${rate(sum.calls_per_second)} unit="/s" note=${`${rate(sum.waits_per_second)}/s found their object busy`} href="#/nodes" />
     <${Stat} name="p50 / p95 / p99" value=${secondsOf([sum.p50, sum.p95, sum.p99])} />
     <${Stat} name="Error rate" value=${part(sum.error_rate)} note=${sum.calls_per_second == null ? undefined : `${rate(failed)}/s failed`} bad=${failed >= 1} />
-    <${Stat} name="Unowned" value=${number(unowned)} note=${`${number(sum.parked)} parked calls`} bad=${unowned > 0 || sum.parked > 0} href="#/shard?state=unowned" />
+    <${Stat} name="Unowned" value=${number(unowned)} note=${`${number(sum.parked)} parked calls`} bad=${unowned > 0} href="#/shard?state=unowned" />
     <${Stat} name="Moving" value=${number(totals.moving)} note=${`${number(totals.pinned)} pinned`} href="#/shard?state=moving" />
     <${Stat} name="Rebalance" value=${moved} note=${left} href="#/plans" />
     <${Stat} name="Objects" value=${number(sum.objects)} note=${figures && `per shard ${Number(spread.mean.toPrecision(2))}, p99 ${number(spread.p99)}, most ${number(spread.most)}`} href="#/objects" />
     <${Stat} name="CPU" value=${percent(sum.cpu)} note=${sum.imbalance == null ? "too few calls to say who is busiest" : `busiest node ${percent(sum.imbalance)} above the mean`} bad=${sum.cpu > 0.9} />
-    <${Stat} name="Leader" value=${info.leader ?? "nobody"} note=${info.term ? `term ${info.term}, fence ${seconds(sum.fence_margin_seconds)} off at the least` : undefined} bad=${!info.leader || sum.fence_margin_seconds < 0.5} />
+    <${Stat} name="Leader" value=${info.leader ? brief(info.leader, 22) : "nobody"} note=${info.term ? `term ${info.term}, fence ${seconds(sum.fence_margin_seconds)} off at the least` : undefined} bad=${!info.leader || sum.fence_margin_seconds < 0.5} />
   </dl>`;
 }
 
@@ -86,6 +89,7 @@ const LATENCY = [{ label: "p50", stroke: "#2fb89a", fill: true }, { label: "p95"
 
 function Charts() {
   const series = useSeries();
+  if (series.calls[0].length < 2) return html`<${Card} title="Calls and latency"><${Empty}>The first figures are being gathered …</${Empty}></${Card}>`;
   return html`<div class="pair">
     <${Card} title="Calls"><${Chart} data=${series.calls} series=${CALLS} format=${rate} label="Calls a second over time" /></${Card}>
     <${Card} title="Latency"><${Chart} data=${series.latency} series=${LATENCY} format=${seconds} label="Latency over time" /></${Card}>
@@ -97,7 +101,7 @@ function NodeStrip() {
   const totals = counts();
   const most = Math.max(1, ...nodes.map((node) => totals.ownedBy(node.id)));
   return html`<${Card} title="Nodes" aside=${html`<a href="#/nodes">All about nodes</a>`}>
-    <ul class="strip">${nodes.map((node) => {
+    <ul class="strip ${nodes.length > 6 ? "many" : ""}">${nodes.map((node) => {
       const figures = figuresOf(node.id) ?? {};
       return html`<li key=${node.id}>
         <span><${NodeLink} name=${node.id} />${node.id === cluster.info.leader && html`<small class="mark">leader</small>`}

@@ -2,8 +2,9 @@
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { cluster, get, readPlan, setDryRun, useCluster } from "../store.js";
 import { ago, dateTime, number, plural, span, time } from "../format.js";
-import { Badge, Card, Empty, NodeLink, ShardLink, Segments } from "../parts.js";
+import { Badge, Card, Empty, NodeLink, ShardLink, Segments, useNarrow } from "../parts.js";
 import { act, ask } from "../act.js";
+import { setQuery } from "../app.js";
 import { EventList } from "./overview.js";
 
 const total = ({ counts }) => counts.pending + counts.ordered + counts.done + counts.failed + counts.cancelled;
@@ -40,9 +41,9 @@ const askPause = (paused) => ask({
   body: {},
 });
 
-function DryRun() {
+function DryRun({ query }) {
   const { dryRun, nodes } = useCluster("dryRun", "nodes");
-  const [strategy, setStrategy] = useState("count");
+  const strategy = query.get("strategy") === "load" ? "load" : "count";
   const [text, setText] = useState("");
   const run = async () => {
     const answer = await act("plans", { dry_run: true, strategy });
@@ -58,7 +59,7 @@ function DryRun() {
   const moves = dryRun ? total(dryRun.counts ? dryRun : { counts: { pending: dryRun.moves.length, ordered: 0, done: 0, failed: 0, cancelled: 0 } }) : 0;
   return html`<${Card} title="Rebalance" aside=${cluster.info.paused ? html`<${Badge} state="paused" />` : ""}>
     <div class="row">
-      <${Segments} label="Strategy" value=${strategy} options=${[["count", "By count"], ["load", "By load"]]} change=${setStrategy} />
+      <${Segments} label="Strategy" value=${strategy} options=${[["count", "By count"], ["load", "By load"]]} change=${(value) => setQuery({ strategy: value === "count" ? null : value })} />
       <button data-action="dry-run" onClick=${run}>Dry run</button>
       <button data-action="rebalance" class="primary" onClick=${() => ask({ title: "Rebalance now?", text: dryRun ? `The dry run would move ${number(moves)} shards. The cluster may have changed since.` : "The planner looks now and moves what its goals ask for.", button: "Rebalance", path: "plans", body: { dry_run: false, strategy } })}>Rebalance …</button>
       <button data-action="pause" onClick=${() => askPause(cluster.info.paused)}>${cluster.info.paused ? "Resume balancing …" : "Pause balancing …"}</button>
@@ -76,20 +77,21 @@ const LANES = [["plan", "Plans"], ["node", "Nodes"], ["leader", "Leaders"], ["ac
 const SPANS = [["0.25", "15 min"], ["1", "1 h"], ["6", "6 h"]];
 
 // Plans as bars and events as marks, over the last hours. A click goes there on the map.
-function TimeLine() {
+function TimeLine({ query }) {
   const { plans, events } = useCluster("plans", "events", "state");
   const oldest = Math.min(Date.now(), ...plans.map((plan) => plan.created_at), ...events.map((event) => event.at));
-  const [chosen, setHours] = useState(null);
+  const chosen = SPANS.find(([span]) => span === query.get("hours"))?.[0];
   const hours = chosen ?? SPANS.find(([span]) => Date.now() - oldest < Number(span) * 3600000)?.[0] ?? "6";
   const [now, from] = [Date.now(), Date.now() - Number(hours) * 3600000];
-  const x = (at) => 70 + ((at - from) / (now - from)) * 920;
+  const [width, steps] = useNarrow() ? [460, 3] : [1000, 6];
+  const x = (at) => 70 + ((at - from) / (now - from)) * (width - 80);
   const lane = (kind) => 16 + LANES.findIndex(([key]) => key === kind) * 26;
-  const ticks = Array.from({ length: 7 }, (_, step) => from + ((now - from) * step) / 6);
+  const ticks = Array.from({ length: steps + 1 }, (_, step) => from + ((now - from) * step) / steps);
   const marks = events.filter((event) => event.at > from);
-  return html`<${Card} title="Time line" aside=${html`<${Segments} label="Span" value=${hours} options=${SPANS} change=${setHours} />`}>
-    <div class="scroll"><svg class="lanes" viewBox="0 0 1000 ${LANES.length * 26 + 34}" role="img" aria-label="Plans and events over time">
-      ${LANES.map(([key, name]) => html`<g key=${key}><text x="0" y=${lane(key) + 4}>${name}</text><line x1="70" x2="990" y1=${lane(key)} y2=${lane(key)} /></g>`)}
-      ${ticks.map((at) => html`<text key=${at} class="tick" x=${Math.min(972, x(at))} y=${LANES.length * 26 + 24}>${time(at).slice(0, 5)}</text>`)}
+  return html`<${Card} title="Time line" aside=${html`<${Segments} label="Span" value=${hours} options=${SPANS} change=${(value) => setQuery({ hours: value })} />`}>
+    <div class="scroll"><svg class="lanes" viewBox="0 0 ${width} ${LANES.length * 26 + 34}" role="img" aria-label="Plans and events over time">
+      ${LANES.map(([key, name]) => html`<g key=${key}><text x="0" y=${lane(key) + 4}>${name}</text><line x1="70" x2=${width - 10} y1=${lane(key)} y2=${lane(key)} /></g>`)}
+      ${ticks.map((at) => html`<text key=${at} class="tick" x=${Math.min(width - 28, x(at))} y=${LANES.length * 26 + 24}>${time(at).slice(0, 5)}</text>`)}
       ${plans.filter((plan) => (plan.ended_at ?? now) > from).map((plan) => {
         const [left, right] = [Math.max(70, x(plan.created_at)), x(plan.ended_at ?? now)];
         return html`<a key=${plan.id} href="#/plans/${plan.id}"><rect class=${`plan ${plan.outcome}`} x=${left} y=${lane("plan") - 7} width=${Math.max(4, right - left)} height="14" rx="3"><title>${`plan ${plan.id}: ${plan.reason}, ${total(plan)} moves, ${plan.outcome}`}</title></rect></a>`;
@@ -133,10 +135,10 @@ function One({ id }) {
     </table></div></${Card}>`;
 }
 
-export function Plans({ id }) {
+export function Plans({ id, query }) {
   const { plans } = useCluster("plans", "info");
   if (id) return html`<p class="crumbs"><a href="#/plans">Plans</a> / ${id}</p><${One} id=${Number(id)} />`;
-  return html`<${DryRun} /><${TimeLine} />
+  return html`<${DryRun} query=${query} /><${TimeLine} query=${query} />
     <${Card} title="Plans">${plans.map((plan) => html`<${PlanRow} plan=${plan} key=${plan.id} />`)}
       ${plans.length === 0 && html`<${Empty}>No plan is kept.</${Empty}>`}</${Card}>`;
 }

@@ -1,7 +1,7 @@
 // One shard's story: where it is and why, what comes next, who owned it, and what may be done.
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { PINNED, cluster, get, nameOf, readMove, stateOf, useCluster } from "../store.js";
-import { ago, bytes, dateTime, number, rate, seconds, time } from "../format.js";
+import { ago, brief, bytes, dateTime, number, rate, seconds, time } from "../format.js";
 import { Badge, Card, Empty, NodeLink, ShardLink, Swatch } from "../parts.js";
 import { ask, useSession } from "../act.js";
 import { setQuery } from "../app.js";
@@ -82,7 +82,7 @@ const mark = (node) => document.querySelectorAll("[data-drop]").forEach((place) 
   place.classList.toggle("over", place.dataset.drop === node));
 
 const Drops = ({ nodes, drop }) => html`<div class="row drops">${nodes.map(({ id }) => html`
-  <button class="drop" key=${id} data-drop=${id} onClick=${() => drop?.(id)}><${Swatch} name=${id} />${id}</button>`)}</div>`;
+  <button class="drop" key=${id} data-drop=${id} onClick=${() => drop?.(id)}><${Swatch} name=${id} />${brief(id)}</button>`)}</div>`;
 
 function Actions({ story }) {
   const { nodes } = useCluster("nodes");
@@ -138,8 +138,8 @@ export function Story({ shard }) {
         <dt>Owner</dt><dd data-owner=${story.owner}><${NodeLink} name=${story.owner} /></dd>
         <dt>Target</dt><dd><${NodeLink} name=${story.target} /></dd>
         <dt>Token</dt><dd class="mono">${story.token ?? "–"}</dd>
-        <dt>Objects</dt><dd>${number(story.objects)}${types.size > 0 && html` <small>${[...types].map(([type, count]) => `${type} ${count}`).join(", ")}</small>`} · <a href="#/objects?shard=${shard}">list</a></dd>
-        <dt>Calls</dt><dd>${rate(story.calls_per_second)}/s · CPU ${story.cpu == null ? "–" : story.cpu.toFixed(3)} · state ${bytes(story.state_bytes)}</dd>
+        <dt>Objects</dt><dd>${number(story.objects)}${types.size > 0 && html` <small>${objects.next && `of the first ${objects.objects.length}: `}${[...types].map(([type, count]) => `${type} ${count}`).join(", ")}</small>`} · <a href="#/objects?shard=${shard}">list</a></dd>
+        <dt>Calls</dt><dd>${rate(story.calls_per_second)}/s · ${story.cpu == null ? "–" : story.cpu.toFixed(3)} CPUs · state ${bytes(story.state_bytes)}</dd>
       </dl>
     </${Card}>
     <${Card} title="Why here, why now, what next">
@@ -155,8 +155,9 @@ export function Story({ shard }) {
   </div>`;
 }
 
-export function Shard({ shard }) {
-  if (!(shard >= 0 && shard < cluster.shardCount)) return html`<p class="empty">The cluster has no shard ${shard}.</p>`;
+export function Shard({ name }) {
+  const shard = Number(name);
+  if (!(Number.isInteger(shard) && shard >= 0 && shard < cluster.shardCount)) return html`<p class="empty">The cluster has no shard ${name}. <a href="#/shard">All shards</a></p>`;
   return html`<p class="crumbs"><a href="#/shard">Shards</a> / ${shard} · <a href="#/map?shard=${shard}">on the map</a></p><${Story} shard=${shard} />`;
 }
 
@@ -169,7 +170,7 @@ export function Shards({ query }) {
   const { canAct } = useSession();
   const state = query.get("state") ?? "";
   const node = query.get("node") ?? "";
-  const first = Number(query.get("from") ?? 0);
+  const first = Number(query.get("from")) || 0;
   const wanted = [];
   let count = 0;
   for (let shard = 0; shard < cluster.shardCount; shard += 1) {

@@ -190,6 +190,8 @@ impl Page<'_> {
         self.browser.press("seen").await;
         let offered = "[...document.querySelectorAll('.call option')].map(it => it.innerText).join() === 'total'";
         self.sees("only what reads is offered", offered).await;
+        let kept = "location.hash.includes('object=Counter%2Fseen')";
+        self.sees("the choice is in the address", kept).await;
         self.browser.press("Call").await;
         let told = "document.querySelector('[data-answer]').innerText === '1'";
         self.sees("its answer is shown", told).await;

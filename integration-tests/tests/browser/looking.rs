@@ -31,8 +31,10 @@ const VIEWS: [View; 6] = [
     ),
     (
         "objects",
-        "#/objects?prefix=object-1",
-        "document.querySelectorAll('tbody tr').length > 10 && [...document.querySelectorAll('[data-rate]')].some(cell => parseFloat(cell.innerText) > 0)",
+        "#/objects?order=busiest",
+        "(rates => rates.length > 10 && rates.at(-1) > 0 && rates[0] > rates.at(-1))
+            ([...document.querySelectorAll('[data-rate]')].map(cell => parseFloat(cell.innerText.replace('≈', ''))))
+            && document.querySelector('[data-took]').innerText !== '–'",
     ),
     (
         "heat",
@@ -97,11 +99,14 @@ async fn s2_42_every_view_shows_the_cluster_by_mouse_by_keyboard_and_on_a_phone(
         in_the_dark(&browser, &inspector, overview).await;
         time_is_stepped_back(&browser, &inspector).await;
         keys_reach_everything(&browser, &inspector).await;
+        garbage_in_an_address_shows_a_page(&browser, &inspector).await;
+        nodes_are_told_apart(&browser).await;
         some_move(&nodes[0]).await;
         for view in MOVING {
             visit(&browser, &inspector, view).await;
         }
         in_the_dark(&browser, &inspector, MOVING[1]).await;
+        a_node_that_stops_is_named_and_then_forgotten(&browser, &inspector, &joins).await;
         joins
     });
     // There is traffic while the pictures are taken.
@@ -210,6 +215,53 @@ async fn keys_reach_everything(browser: &Browser, inspector: &Inspector) {
         .await;
 }
 
+/// An address may be cut off or mistyped: the page is there all the same, and says what is not.
+async fn garbage_in_an_address_shows_a_page(browser: &Browser, inspector: &Inspector) {
+    for (hash, says) in [
+        ("#/nodes/%E0%A4%A", "No live node has this name"),
+        ("#/shard/x", "no shard"),
+        ("#/shard?from=x&state=x", "0 shards"),
+        ("#/plans/x", "not the number of a plan"),
+        ("#/objects?shard=x", "not the number of a shard"),
+        ("#/map?group=x&colour=x&shard=x&at=x", "By node"),
+        ("#/nothing", "no such page"),
+    ] {
+        open(browser, inspector, hash).await;
+        let told = format!("document.querySelector('main').innerText.includes('{says}')");
+        browser.waits_for(hash, &told).await;
+    }
+    // Two were asked of the server, which refused them.
+    let errors = browser.errors().await.into_iter();
+    let errors: Vec<_> = errors.filter(|error| !error.contains("400")).collect();
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+/// By colours that no page gives otherwise, and by names that are cut in their middle.
+async fn nodes_are_told_apart(browser: &Browser) {
+    let colours = "return (async () => {
+        const names = ['a-1', 'b-1', 'c-13'];
+        const given = await Promise.all([names, [...names].reverse()].map(async (order, page) => {
+            const { giveColours, colourOf } = await import(`/map/colours.js?${page}`);
+            giveColours(order);
+            return names.map(colourOf).join();
+        }));
+        return given[0] === given[1] && new Set(given[0].split(',')).size;
+    })()";
+    assert_eq!(browser.run(colours).await, 3);
+    let names = "return (async () => {
+        const { brief } = await import('/format.js');
+        const long = 'n'.repeat(120);
+        return ['node-1', `${long}1`, `${long}2`].map(name => brief(name));
+    })()";
+    let names: Vec<String> = serde_json::from_value(browser.run(names).await).expect("texts");
+    assert_eq!(names[0], "node-1", "it fits");
+    assert!(
+        names.iter().all(|name| name.chars().count() <= 28),
+        "{names:?}"
+    );
+    assert_ne!(names[1], names[2]);
+}
+
 /// Pins some shards, and lets six be on their way as long as turns of theirs do not end.
 async fn some_move(node: &Node) {
     node.is_settled(["node-0", "node-1", "node-2", "node-3"])
@@ -244,6 +296,23 @@ async fn keep_calling(nodes: &[Node]) -> Infallible {
     unreachable!("numbers do not end");
 }
 
+/// It is asked while its lease ends, and must not be taken for one that is there and silent.
+async fn a_node_that_stops_is_named_and_then_forgotten(
+    browser: &Browser,
+    inspector: &Inspector,
+    node: &Node,
+) {
+    open(browser, inspector, "#/").await;
+    node.freeze();
+    let gone = "document.querySelector('.findings').innerText.includes('node-3 is gone')";
+    browser.waits_for("node-3 is said to be gone", gone).await;
+    let forgotten = "steading.cluster.figures.cluster.healthy === 1
+        && !steading.cluster.figures.nodes['node-3']
+        && !document.querySelector('.findings').innerText.includes('does not answer the Inspector')";
+    browser.waits_for("nobody is silent", forgotten).await;
+    node.thaw();
+}
+
 #[tokio::test]
 async fn i_1_a_killed_node_and_a_restarted_inspector_are_seen_on_an_open_page() {
     let cluster = cluster("killed-seen").await;
@@ -269,6 +338,11 @@ async fn i_1_a_killed_node_and_a_restarted_inspector_are_seen_on_an_open_page() 
         "document.querySelector('[data-live=stale]').innerText.startsWith('stale: last heard')";
     browser
         .waits_for("the page says that it is stale", stale)
+        .await;
+    let old = "document.querySelector('[data-health=stale]').innerText.includes('as it was')
+        && document.querySelector('main.old')";
+    browser
+        .waits_for("what it shows is marked as old", old)
         .await;
     b.kill();
     let inspector = Inspector::start_at(&cluster, &address).await;

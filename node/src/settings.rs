@@ -74,7 +74,8 @@ pub struct Settings {
     )]
     pub grpc_listen: Address,
 
-    /// Address under which other nodes reach the gRPC server. [default: the listen address]
+    /// Address under which other nodes reach the gRPC server. `node` and `gate` need it if they listen
+    /// on every address, as `0.0.0.0`. [default: the listen address]
     #[arg(long, env = "STEADING_GRPC_ADVERTISE", value_name = "HOST:PORT")]
     pub grpc_advertise: Option<Address>,
 
@@ -278,6 +279,11 @@ impl Settings {
                 return Err(refused(setting, why));
             }
         }
+        self.check_advertised(role)
+    }
+
+    /// Others can connect to the address that they are told.
+    fn check_advertised(&self, role: Role) -> Result<(), SettingsError> {
         match &self.grpc_advertise {
             Some(_) if role == Role::Dev => {
                 let why = "the nodes of `dev` have an address each";
@@ -286,6 +292,19 @@ impl Settings {
             Some(address) if address.port() == 0 => {
                 let why = "nobody can connect to port 0";
                 Err(refused("grpc_advertise", why.into()))
+            }
+            Some(address) if address.is_unspecified() => {
+                let why = format!("nobody can connect to {address}; name this machine");
+                Err(refused("grpc_advertise", why))
+            }
+            // The nodes of `dev` are in one process.
+            None if self.grpc_listen.is_unspecified() && role != Role::Dev => {
+                let why = "`grpc_listen` is every address of this machine, and other nodes need one \
+                           to connect to, such as its name and the port";
+                Err(SettingsError::Missing {
+                    setting: "grpc_advertise",
+                    why,
+                })
             }
             Some(_) | None => Ok(()),
         }

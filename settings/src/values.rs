@@ -133,6 +133,12 @@ impl Address {
             Err(_) => self.host == "localhost",
         }
     }
+
+    /// Whether it stands for every address of the machine: good to listen on, and nowhere to connect to.
+    pub fn is_unspecified(&self) -> bool {
+        let address = self.to_string().parse::<SocketAddr>();
+        address.is_ok_and(|address| address.ip().is_unspecified())
+    }
 }
 
 impl FromStr for Address {

@@ -240,6 +240,9 @@ fn v4_settings_that_do_not_go_together_are_refused() {
             "inspector_listen",
         ),
         (&[ETCD, "--grpc-advertise=a:0"], "grpc_advertise"),
+        (&[ETCD, "--grpc-listen=0.0.0.0:7400"], "grpc_advertise"),
+        (&[ETCD, "--grpc-listen=[::]:7400"], "grpc_advertise"),
+        (&[ETCD, "--grpc-advertise=0.0.0.0:7400"], "grpc_advertise"),
         (&[ETCD, "--regions=type:A=0-9,type:B=9-12"], "regions"),
         (&[ETCD, "--regions=type:A=8190-8192"], "regions"),
         (&[ETCD, "--labels=a=1,a=2"], "labels"),
@@ -277,6 +280,18 @@ fn what_fits_no_gate_or_no_dev_is_refused_there() {
         );
         settings.check(Role::Node).expect("it fits a node");
     }
+}
+
+#[test]
+fn who_listens_on_every_address_says_which_one_leads_there() {
+    let everywhere = "--grpc-listen=0.0.0.0:7400";
+    let settings = read("", &[ETCD, everywhere]).expect("well-formed");
+    let error = settings.check(Role::Gate).expect_err("nobody finds a gate");
+    assert!(error.to_string().contains("`grpc_listen`"), "{error}");
+    settings.check(Role::Dev).expect("one process");
+    let told = [ETCD, everywhere, "--grpc-advertise=a:7400"];
+    let settings = read("", &told).expect("well-formed");
+    settings.check(Role::Node).expect("it is told");
 }
 
 #[test]

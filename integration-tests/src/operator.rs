@@ -35,9 +35,9 @@ impl Node {
         plan.unwrap_or_else(|| panic!("no plan: {answer}"))
     }
 
-    /// Begins a turn in this shard that ends when it is told to, and waits until it runs. The nodes
-    /// must run a program that has `Holder`.
-    pub async fn hold(&self, shard: u32) -> JoinHandle<()> {
+    /// Begins a turn in this shard that ends when it is told to, and waits until it runs. Returns who waits for its end,
+    /// and then tells the HTTP status of the answer, if there is one. The nodes must run a program that has `Holder`.
+    pub async fn hold(&self, shard: u32) -> JoinHandle<Option<u16>> {
         let url = format!(
             "http://{}/v1/objects/Holder/shard%23{shard}%2Fx/hold",
             self.http()
@@ -45,7 +45,10 @@ impl Node {
         let request = reqwest::Client::new().post(url);
         let request = request.header("x-steading-timeout-ms", "600000");
         #[allow(clippy::disallowed_methods, reason = "tests may spawn their callers")]
-        let held = tokio::spawn(async move { drop(request.send().await) });
+        let held = tokio::spawn(async move {
+            let answer = request.send().await.ok()?;
+            Some(answer.status().as_u16())
+        });
         let listed = format!("/v1/objects?type=Holder&shard={shard}");
         until("the turn runs", async || {
             let lives = self.get(&listed).await;

@@ -1,4 +1,4 @@
-//! A network path to a server that a test can break.
+//! A network path to servers that a test can break, or lead elsewhere.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,11 +26,12 @@ struct State {
     breaks: u64,
 }
 
-/// Forwards TCP connections to a server. Ends, with all connections, when dropped.
+/// Forwards TCP connections to servers. Ends, with all connections, when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     state: watch::Sender<State>,
+    servers: watch::Sender<Vec<String>>,
     _tasks: JoinSet<()>,
 }
 
@@ -47,11 +48,13 @@ impl Proxy {
             path: Path::Open,
             breaks: 0,
         });
+        let servers = watch::Sender::new(vec![server]);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, state.clone()));
+        tasks.spawn(accept(listener, servers.subscribe(), state.clone()));
         Self {
             address,
             state,
+            servers,
             _tasks: tasks,
         }
     }
@@ -59,6 +62,13 @@ impl Proxy {
     /// Returns its host and port.
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Leads new connections to these servers in turn; those that are open stay where they are. A service of Kubernetes
+    /// does the same.
+    pub fn lead_to<'a>(&self, servers: impl IntoIterator<Item = &'a str>) {
+        let servers = servers.into_iter().map(str::to_owned).collect();
+        self.servers.send_replace(servers);
     }
 
     /// Makes the path behave so from now on.
@@ -70,13 +80,25 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, state: watch::Sender<State>) {
+async fn accept(
+    listener: TcpListener,
+    servers: watch::Receiver<Vec<String>>,
+    state: watch::Sender<State>,
+) {
     let mut connections = JoinSet::new();
+    let mut accepted = 0;
     while let Ok((client, _)) = listener.accept().await {
-        if state.borrow().path == Path::Broken {
-            continue;
+        let server = {
+            let servers = servers.borrow();
+            servers.get(accepted % servers.len().max(1)).cloned()
+        };
+        accepted += 1;
+        match server {
+            Some(server) if state.borrow().path != Path::Broken => {
+                connections.spawn(forward(client, server, state.subscribe()));
+            }
+            Some(_) | None => {} // The connection ends at once.
         }
-        connections.spawn(forward(client, server.clone(), state.subscribe()));
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         .announce(json);
     }
     let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
-    let ended = signals.or_end_of(&nodes).await;
+    let ended = signals.or_end_of(&nodes, server.door()).await;
     server.stop().await;
     telemetry.stop().await;
     ended

@@ -12,6 +12,7 @@ mod calls;
 mod certified;
 mod cluster;
 mod explain;
+mod guest;
 mod handlers;
 mod health;
 mod objects;
@@ -20,11 +21,12 @@ mod router;
 mod since;
 
 pub use calls::TIMEOUT_HEADER;
-pub(crate) use certified::{Certified, certified_only};
+pub(crate) use certified::certified_only;
 pub use cluster::{
     Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,
 };
 pub use explain::{Because, NodeExplanation, ObjectExplanation, ShardExplanation};
+pub(crate) use guest::Guest;
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};

@@ -1,6 +1,7 @@
 //! One node or gate as a process: logs, servers, signals.
 
 mod console;
+mod door;
 mod grpc;
 mod https;
 mod listen;
@@ -132,7 +133,9 @@ pub(crate) async fn run(
         inspector: inspector.as_deref(),
     }
     .announce(json);
-    let ended = signals.or_end_of(std::slice::from_ref(&node)).await;
+    let ended = signals
+        .or_end_of(std::slice::from_ref(&node), server.door())
+        .await;
     server.stop().await;
     telemetry.stop().await;
     ended

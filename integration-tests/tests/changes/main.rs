@@ -6,6 +6,7 @@
 
 mod deaths;
 mod drains;
+mod gates;
 mod moves;
 mod rolls;
 mod stuck;

@@ -7,20 +7,18 @@ use axum::response::{IntoResponse, Response};
 
 use steading_http::Problem;
 
+use super::Guest;
+
 /// What anyone may ask: the probes of Kubernetes and Prometheus have no certificate of the cluster.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/ready", "/metrics"];
 
-/// Whether a client has shown a certificate of the cluster.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Certified(pub(crate) bool);
-
 /// Refuses whatever needs a certificate to clients that showed none.
 pub(crate) async fn certified_only(
-    ConnectInfo(Certified(certified)): ConnectInfo<Certified>,
+    ConnectInfo(guest): ConnectInfo<Guest>,
     request: Request,
     next: Next,
 ) -> Response {
-    if certified || OPEN_PATHS.contains(&request.uri().path()) {
+    if guest.certified || OPEN_PATHS.contains(&request.uri().path()) {
         return next.run(request).await;
     }
     let detail = "show a certificate of the cluster's authority: `tls_cert` and `tls_key` of \

@@ -5,8 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use steading::telemetry::CertificateMetrics;
@@ -15,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tracing::error;
 
-use crate::http::Certified;
+use super::door::Origin;
 
 /// The pause after the system gave no connection, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -71,9 +70,9 @@ impl Listener for HttpsListener {
     }
 }
 
-impl Connected<IncomingStream<'_, HttpsListener>> for Certified {
-    fn connect_info(stream: IncomingStream<'_, HttpsListener>) -> Self {
-        Self(stream.remote_addr().certified)
+impl Origin for Client {
+    fn certified(&self) -> bool {
+        self.certified
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::serve::Listener;
 use steading::node::ObserverSettings;
 use steading::tls::Tls;
 use steading::{Node, Tasks};
@@ -12,8 +13,9 @@ use steading_inspector::{Access, Inspector};
 use tokio::net::TcpListener;
 
 use super::GrpcExtras;
+use super::door::{Door, Origin, say_if_closing};
 use super::https::HttpsListener;
-use crate::http;
+use crate::http::{self, Guest};
 
 /// How long open HTTP connections may take to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -22,6 +24,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Server {
     tasks: Tasks,
+    door: Door,
 }
 
 impl Server {
@@ -29,7 +32,13 @@ impl Server {
     pub(crate) fn new() -> Self {
         Self {
             tasks: Tasks::new(),
+            door: Door::new(),
         }
+    }
+
+    /// Returns where HTTP clients come in; closed before a node leaves, so that their calls are answered.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Returns the tasks that serve, for what lives as long as they do.
@@ -53,7 +62,8 @@ impl Server {
             Some(tls) => {
                 let metrics = node.metrics().certificates.clone();
                 let listener = HttpsListener::new(listener, tls.clone(), metrics);
-                self.serve_certified("https", listener, routes);
+                let routes = routes.layer(from_fn(http::certified_only));
+                self.serve("https", listener, routes);
             }
         }
     }
@@ -78,22 +88,30 @@ impl Server {
         });
     }
 
-    fn serve(&self, name: &'static str, listener: TcpListener, routes: Router) {
-        self.tasks.spawn(name, |shutdown| {
-            axum::serve(listener, routes)
-                .with_graceful_shutdown(shutdown.cancelled_owned())
-                .into_future()
-        });
-    }
-
-    fn serve_certified(&self, name: &'static str, listener: HttpsListener, routes: Router) {
+    fn serve<L>(&self, name: &'static str, listener: L, routes: Router)
+    where
+        L: Listener,
+        L::Addr: Origin,
+    {
+        let listener = self.door.count(listener);
         let routes = routes
-            .layer(from_fn(http::certified_only))
-            .into_make_service_with_connect_info::<http::Certified>();
-        self.tasks.spawn(name, |shutdown| {
+            .layer(from_fn_with_state(self.door.clone(), say_if_closing))
+            .into_make_service_with_connect_info::<Guest>();
+        let closed = self.door.closed();
+        self.tasks.spawn(name, |shutdown| async move {
+            let ends = shutdown.clone();
+            let end = async move {
+                tokio::select! {
+                    () = closed => {}
+                    () = ends.cancelled_owned() => {}
+                }
+            };
             axum::serve(listener, routes)
-                .with_graceful_shutdown(shutdown.cancelled_owned())
-                .into_future()
+                .with_graceful_shutdown(end)
+                .await?;
+            // The end of one task ends all, and the others are wanted until the node has left.
+            shutdown.cancelled().await;
+            Ok::<_, std::io::Error>(())
         });
     }
 

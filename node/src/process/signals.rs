@@ -1,4 +1,4 @@
-//! Ending: a signal drains, a second one hurries.
+//! Ending: a signal drains, a second one hurries. HTTP clients are let go before the node leaves.
 
 use futures::future::{join_all, select_all};
 use steading::Node;
@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::ProcessError;
+use super::door::Door;
 use crate::exit::Exit;
 
 /// SIGTERM and SIGINT, from the moment this exists.
@@ -37,22 +38,29 @@ impl Signals {
 
     /// Waits for a signal, then stops the nodes in good order: 0. A second signal makes them give
     /// up waiting for others to take their shards over. A node that an operator has had drained is
-    /// stopped alone, and the process ends with the last one.
+    /// stopped alone, and the process ends with the last one. The door is closed before the last node leaves.
     ///
     /// # Errors
     ///
     /// [`ProcessError`] if a node cannot join its cluster, or ends by itself.
-    pub(crate) async fn or_end_of(&mut self, nodes: &[Node]) -> Result<Exit, ProcessError> {
+    pub(crate) async fn or_end_of(
+        &mut self,
+        nodes: &[Node],
+        door: &Door,
+    ) -> Result<Exit, ProcessError> {
         let mut nodes = nodes.to_vec();
         let name = loop {
             tokio::select! {
                 name = self.next() => break name,
                 drained = first_drained(&nodes) => {
                     info!(node = %nodes[drained].id(), "was drained, and leaves");
-                    nodes.swap_remove(drained).stop().await;
+                    let leaving = nodes.swap_remove(drained);
                     if nodes.is_empty() {
+                        door.begin_to_close();
+                        leaving.stop_after(door.close()).await;
                         return Ok(Exit::Done);
                     }
+                    leaving.stop().await;
                 }
                 failed = first_failure(&nodes) => {
                     join_all(nodes.iter().map(Node::stop)).await;
@@ -61,7 +69,8 @@ impl Signals {
             }
         };
         info!(signal = name, "stops: hands its shards over, then leaves");
-        let stopped = join_all(nodes.iter().map(Node::stop));
+        door.begin_to_close();
+        let stopped = join_all(nodes.iter().map(|node| node.stop_after(door.close())));
         tokio::pin!(stopped);
         tokio::select! {
             _ = &mut stopped => return Ok(Exit::Done),

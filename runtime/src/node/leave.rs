@@ -27,6 +27,14 @@ impl Node {
     /// waits for the same end. Dropping the future leaves the node half stopped: its lease then
     /// ends by itself once the process does.
     pub async fn stop(&self) {
+        self.stop_after(std::future::ready(())).await;
+    }
+
+    /// The same, and waits for `doors` before it leaves, once it has no shard left: whoever lets
+    /// calls in beside the node's own server, as an HTTP server does, sees them answered there while
+    /// the node can still pass them on. They get what is left of the drain timeout, a second at
+    /// least, and nothing if the stop is hurried.
+    pub async fn stop_after(&self, doors: impl Future<Output = ()>) {
         let first = self.shared.stopping.send_if_modified(|stage| {
             let first = *stage == Stopping::No;
             if first {
@@ -38,7 +46,7 @@ impl Node {
             return self.stopped().await;
         }
         if let Some(taking) = self.shared.taking.get() {
-            self.leave(taking).await;
+            self.leave(taking, doors).await;
         }
         if !self.shared.tasks.stop(TASKS_GRACE).await {
             warn!(node = %self.id(), "some tasks did not end in time");
@@ -61,7 +69,7 @@ impl Node {
         self.shared.fence.close();
     }
 
-    async fn leave(&self, taking: &Taking) {
+    async fn leave(&self, taking: &Taking, doors: impl Future<Output = ()>) {
         // A drain that an operator began has used up some of the time.
         let began = self.shared.draining.borrow().unwrap_or_else(Instant::now);
         let deadline = began + self.shared.drain_timeout;
@@ -71,13 +79,7 @@ impl Node {
         if somebody_can_take_over(&self.view(), self.id()) {
             self.hand_over(taking, deadline).await;
         }
-        let limit = if self.shared.hurry.is_cancelled() {
-            LAST_CLOSINGS
-        } else {
-            deadline
-                .saturating_duration_since(Instant::now())
-                .max(LAST_CLOSINGS)
-        };
+        let limit = self.limit(deadline);
         let (left, _) = tokio::join!(
             taking.reconciler.release_all(limit),
             self.shared.host.close_node_bound(limit),
@@ -85,10 +87,35 @@ impl Node {
         if left > 0 {
             warn!(node = %self.id(), shards = left, "left with shards whose turns did not end");
         }
-        self.last_answers(limit).await;
+        self.last_calls(deadline, doors).await;
         taking.membership.leave().await;
         self.shared.lease.send_replace(None);
         info!(node = %self.id(), "left the cluster");
+    }
+
+    /// Returns what is left until the deadline, or a last moment if it has passed.
+    fn limit(&self, deadline: Instant) -> Duration {
+        if self.shared.hurry.is_cancelled() {
+            return LAST_CLOSINGS;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        left.max(LAST_CLOSINGS)
+    }
+
+    /// Waits until nobody has a call here any more, be it by a door of the process or from another
+    /// node.
+    async fn last_calls(&self, deadline: Instant, doors: impl Future<Output = ()>) {
+        let limit = self.limit(deadline);
+        let closed = async {
+            tokio::select! {
+                () = self.shared.hurry.cancelled() => false,
+                closed = timeout(limit, doors) => closed.is_ok(),
+            }
+        };
+        let (closed, ()) = tokio::join!(closed, self.last_answers(limit));
+        if !closed {
+            warn!(node = %self.id(), "leaving with requests that are not answered");
+        }
     }
 
     /// Waits for the answers to calls that were passed on from here, which only this node can

@@ -5,11 +5,10 @@ use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::ShardCount;
-use tokio::time::timeout;
 
 use crate::etcd::Etcd;
 use crate::history::History;
@@ -433,15 +432,21 @@ impl Node {
         self.process.end().await
     }
 
-    /// Asks it to end, and kills it if it has not after so long, as a container is stopped. Returns how it ended
-    /// if it ended by itself.
-    pub async fn stop(&self, grace: Duration) -> Option<ExitStatus> {
+    /// Asks it to end, and kills it if it has not once the grace is over, with the process that it supervises, as a
+    /// container is stopped. Returns how it ended if it ended by itself.
+    pub async fn stop(&self, grace: impl Future<Output = ()>) -> Option<ExitStatus> {
+        let supervised = self.supervised();
         self.ask_to_end();
-        let ended = timeout(grace, self.process.end()).await.ok();
-        if ended.is_none() {
-            self.process.kill();
+        tokio::select! {
+            status = self.process.end() => return Some(status),
+            () = grace => {}
         }
-        ended
+        self.process.kill();
+        if let Some(supervised) = supervised {
+            // An error means that it is gone already.
+            let _ = kill_process(supervised, Signal::KILL);
+        }
+        None
     }
 
     /// Waits until it ends by itself.

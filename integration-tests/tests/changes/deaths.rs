@@ -55,7 +55,7 @@ async fn half_moved(gate: &Node, from: &str, to: &str) -> BTreeSet<u32> {
 }
 
 /// Those of the shards that these nodes own.
-async fn owned_by(gate: &Node, nodes: &[&str]) -> BTreeSet<u32> {
+pub(super) async fn owned_by(gate: &Node, nodes: &[&str]) -> BTreeSet<u32> {
     let mut owned = BTreeSet::new();
     for node in nodes {
         owned.extend(gate.shards_of(node).await);
@@ -65,7 +65,7 @@ async fn owned_by(gate: &Node, nodes: &[&str]) -> BTreeSet<u32> {
 
 /// Nothing happened to these objects; and those that the dead node had began anew once for each death.
 #[track_caller]
-fn assert_unharmed(called: &[Called], bystanders: &BTreeSet<u32>, deaths: u32) {
+pub(super) fn assert_unharmed(called: &[Called], bystanders: &BTreeSet<u32>, deaths: u32) {
     let harmed = called.iter().filter(|called| called.is_harmed());
     let wrongly = harmed.filter(|called| bystanders.contains(&called.shard));
     let wrongly: Vec<&Called> = wrongly.collect();

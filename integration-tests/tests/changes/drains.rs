@@ -70,7 +70,7 @@ async fn n7_s2_54_a_rolling_restart_by_signal_http_and_command_fails_no_call_and
 }
 
 /// Waits until a node has nothing left but the one shard.
-async fn has_only(gate: &Node, id: &str, shard: u32) {
+pub(super) async fn has_only(gate: &Node, id: &str, shard: u32) {
     until("all is drained but one", async || {
         let left = gate.shards_of(id).await;
         (left == [shard])

@@ -1,13 +1,17 @@
 //! A StatefulSet's controller, played with plain processes: it rolls nodes to another program and other settings
-//! from the highest ordinal on, one after the other, and scales them. Under load, callers notice nothing.
+//! from the highest ordinal on, one after the other, and scales them. Under load, callers notice nothing, unless a pod
+//! must be killed: then its objects are away as long as after a crash.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::load::Load;
 
+use super::deaths::{assert_unharmed, owned_by};
+use super::drains::has_only;
 use super::{ALL, PROGRAM, cluster};
 
 /// What nodes run after the roll-out.
@@ -22,16 +26,19 @@ struct Template {
     program: &'static str,
     /// Told to the others, so that each node's release is seen.
     release: &'static str,
+    drain_timeout: &'static str,
 }
 
 const FIRST: Template = Template {
     program: PROGRAM,
     release: "release=first",
+    drain_timeout: "25s",
 };
 
 const NEXT: Template = Template {
     program: NEXT_PROGRAM,
     release: "release=next",
+    drain_timeout: "25s",
 };
 
 struct StatefulSet {
@@ -61,6 +68,8 @@ impl StatefulSet {
             "always",
             "--labels",
             self.template.release,
+            "--drain-timeout",
+            self.template.drain_timeout,
             "--zone",
             "", // What a Kubernetes that knows none gives.
         ];
@@ -84,9 +93,27 @@ impl StatefulSet {
         self.template = template;
         for ordinal in (0..self.pods.len()).rev() {
             delete(&self.pods[ordinal]).await;
-            self.pods[ordinal] = self.create(ordinal);
-            is_ready(&mut self.pods[ordinal]).await;
+            self.recreate(ordinal).await;
         }
+    }
+
+    /// The same, where the pod of the highest ordinal does not stop within its grace.
+    async fn roll_by_force(&mut self, template: Template, grace: impl Future<Output = ()>) {
+        self.template = template;
+        let highest = self.pods.len() - 1;
+        let ended = self.pods[highest].stop(grace).await;
+        assert_eq!(ended, None, "it ended though it could not");
+        for ordinal in (0..=highest).rev() {
+            if ordinal < highest {
+                delete(&self.pods[ordinal]).await;
+            }
+            self.recreate(ordinal).await;
+        }
+    }
+
+    async fn recreate(&mut self, ordinal: usize) {
+        self.pods[ordinal] = self.create(ordinal);
+        is_ready(&mut self.pods[ordinal]).await;
     }
 }
 
@@ -98,7 +125,7 @@ async fn is_ready(pod: &mut Node) {
 
 /// Stops a pod as the kubelet does. It must not come to the kill.
 async fn delete(pod: &Node) {
-    let status = pod.stop(GRACE).await;
+    let status = pod.stop(tokio::time::sleep(GRACE)).await;
     let code = status.and_then(|status| status.code());
     assert_eq!(code, Some(0), "{}: {}", pod.id(), pod.output());
 }
@@ -145,6 +172,73 @@ async fn n7_a_rolling_update_there_and_back_and_scaling_fail_no_call_and_lose_no
     .await;
     load.goes_round().await;
     load.end_unharmed().await;
+    set.scale(0).await;
+    cluster.history().await.assert_single_owners();
+}
+
+/// Waits until all nodes are of the next release and every shard has an owner.
+async fn is_next(gate: &Node) {
+    gate.sees("all nodes of the next release", |cluster| {
+        let shards = &cluster["shards"];
+        releases(cluster) == BTreeSet::from(["next"]) && shards["owned"] == shards["total"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn n7_a_pod_that_hangs_is_killed_and_callers_wait_for_its_lease_and_not_for_its_grace() {
+    let cluster = cluster("hanging-pod").await;
+    let mut set = StatefulSet::start(cluster.clone(), 3, FIRST).await;
+    let gate = cluster.gate("gate").await;
+    gate.is_spread(["steading-0", "steading-1", "steading-2"])
+        .await;
+    let bystanders = owned_by(&gate, &["steading-0", "steading-1"]).await;
+    let others = ALL.filter(|shard| !bystanders.contains(shard));
+    // The first shard is that of the object which all callers share.
+    let shards = bystanders.iter().copied().chain(others);
+    let load = Load::begin(&gate, "load", shards).await;
+
+    let hangs = set.pods[2]
+        .supervised()
+        .expect("it runs the node as its child");
+    kill_process(hangs, Signal::STOP).expect("it runs");
+    // Its grace is over only when every caller has been answered again.
+    set.roll_by_force(NEXT, load.goes_round()).await;
+    is_next(&gate).await;
+    load.goes_round().await;
+    let called = load.end().await;
+    assert_unharmed(&called, &bystanders, 1);
+    // How long that takes is bounded by `make test-k8s`: here others may be using the machine.
+    let longest = called.iter().map(|called| called.longest).max();
+    let failed: usize = called.iter().map(|called| called.failed.len()).sum();
+    eprintln!("{failed} calls failed, the longest wait was {longest:?}");
+    set.scale(0).await;
+    cluster.history().await.assert_single_owners();
+}
+
+#[tokio::test]
+async fn n8_a_pod_whose_turn_never_ends_is_killed_and_nobody_else_notices() {
+    let cluster = cluster("held-pod").await;
+    let patient = Template {
+        drain_timeout: "10m",
+        ..FIRST
+    };
+    let mut set = StatefulSet::start(cluster.clone(), 3, patient).await;
+    let gate = cluster.gate("gate").await;
+    gate.is_spread(["steading-0", "steading-1", "steading-2"])
+        .await;
+    let shard = gate.shards_of("steading-2").await[0];
+    let held = gate.hold(shard).await;
+    let load = Load::begin(&gate, "load", ALL.filter(|of| *of != shard)).await;
+    // All else is handed over before the kill.
+    set.roll_by_force(NEXT, has_only(&gate, "steading-2", shard))
+        .await;
+    is_next(&gate).await;
+    load.goes_round().await;
+    load.end_unharmed().await;
+    let answered = held.await.expect("no panic");
+    assert_ne!(answered, Some(200), "its turn has not ended");
+    gate.let_go(shard).await; // The object answers, anew.
     set.scale(0).await;
     cluster.history().await.assert_single_owners();
 }

@@ -1,7 +1,7 @@
 # Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
 # that can be typed without make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-k8s test-image image test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
+.PHONY: help setup demo test-k8s test-image test-dockerfile image test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands.
@@ -51,6 +51,9 @@ image: ## Build the image steading:latest from programs of this machine; nothing
 test-image: ## Build the image and run it with Docker Engine. Needs root, Docker and etcd.
 	cargo build --locked -p steading-node -p steading-inspector
 	k8s/test/image
+
+test-dockerfile: ## Build the image from the sources alone, as with images that are pulled. Needs root, Docker, debootstrap.
+	k8s/test/image-from-sources
 
 test-k8s: ## Deploy on a real Kubernetes and change it under load. Needs root, Docker, containerd, Go; builds Kubernetes once.
 	cargo build --locked -p steading-node -p steading-inspector -p steading-integration-tests --bins

@@ -13,6 +13,7 @@ pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod tunnel;
 mod wait;
 
 pub use wait::{LIMIT, until};

@@ -5,6 +5,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export KUBECONFIG=/dev/null
 
+# What is the script's own. One that must reach a mirror leaves out the network.
+namespaces=(--net --mount --pid)
+
 # Runs this script again in namespaces of its own, unless it is there already. When its first process ends,
 # however it ends, the kernel ends all others; networks and mounts go with the last of them.
 enter_namespaces() {
@@ -14,7 +17,7 @@ enter_namespaces() {
     export STEADING_INSIDE=$work
     remember_sysctls >"$work/sysctls"
     local code=0
-    unshare --net --mount --pid --fork --kill-child --mount-proc -- "$PWD/$(basename "$0")" "$@" || code=$?
+    unshare "${namespaces[@]}" --fork --kill-child --mount-proc -- "$PWD/$(basename "$0")" "$@" || code=$?
     restore_sysctls <"$work/sysctls"
     remove_cgroups "$(basename "$work")"
     if [ "$code" = 0 ] && [ -z "${KEEP:-}" ]; then

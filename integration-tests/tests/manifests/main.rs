@@ -1,6 +1,7 @@
 //! The manifests in `k8s/`, as `kubectl kustomize` puts each overlay together: they fit Kubernetes, each other, and
 //! the program's own settings, ports and paths.
 
+mod certificates;
 mod network;
 mod overlay;
 mod pods;

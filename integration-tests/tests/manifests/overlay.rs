@@ -27,7 +27,7 @@ pub(crate) fn each_overlay() -> impl Iterator<Item = Overlay> {
         .map(|name| name.into_string().expect("ASCII"))
         .collect();
     assert!(
-        ["dev", "production"]
+        ["dev", "production", "monitored"]
             .iter()
             .all(|name| names.iter().any(|found| found == name)),
         "{names:?}"
@@ -42,7 +42,9 @@ pub(crate) fn folder() -> PathBuf {
 
 /// Whether it is of a kind that an operator brings along.
 pub(crate) fn is_foreign(object: &Value) -> bool {
-    text(&object["apiVersion"]).starts_with("monitoring.coreos.com/")
+    let groups = ["monitoring.coreos.com/", "cert-manager.io/"];
+    let version = text(&object["apiVersion"]);
+    groups.iter().any(|group| version.starts_with(group))
 }
 
 impl Overlay {
@@ -50,7 +52,7 @@ impl Overlay {
         Self::build(name, &folder().join("overlays").join(name))
     }
 
-    fn build(name: &str, folder: &Path) -> Self {
+    pub(crate) fn build(name: &str, folder: &Path) -> Self {
         // Where kubectl is missing or old, `make setup` has built kustomize itself.
         let own = tools().join("bin/kustomize");
         let mut build = if own.exists() {

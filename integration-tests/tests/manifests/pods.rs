@@ -12,7 +12,7 @@ use super::settings::Effective;
 const LEAVING: Duration = Duration::from_secs(5 + 2 + 5);
 
 /// The probes of a container.
-const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
+pub(crate) const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
 
 /// What the Inspector and etcd answer without a token or a certificate.
 const INSPECTOR_PATHS: [&str; 2] = ["/healthz", "/ready"];

@@ -106,27 +106,28 @@ fn autoscalers_scale_something_whose_number_nobody_else_sets() {
 
 #[test]
 fn monitors_read_a_path_that_exists_from_services_that_have_the_port() {
-    let overlay = Overlay::read("production");
-    let monitors: Vec<&Value> = overlay.of_kind("ServiceMonitor").collect();
-    assert_eq!(monitors.len(), 1);
-    let services = overlay.of_kind("Service");
-    let selector = &monitors[0]["spec"]["selector"];
-    let selected: Vec<&Value> = services
-        .filter(|service| selects(selector, &service["metadata"]["labels"]))
-        .collect();
-    let names: Vec<&str> = selected
-        .iter()
-        .map(|service| text(&service["metadata"]["name"]))
-        .collect();
-    assert_eq!(names, ["steading", "steading-gate"]);
+    let overlay = Overlay::read("monitored");
     let document = steading_node::http::openapi();
-    for endpoint in list(&monitors[0]["spec"]["endpoints"]) {
-        assert!(document.paths.paths.contains_key(text(&endpoint["path"])));
+    let mut read = Vec::new();
+    for monitor in overlay.of_kind("ServiceMonitor") {
+        let selector = &monitor["spec"]["selector"];
+        let services = overlay.of_kind("Service");
+        let selected: Vec<&Value> = services
+            .filter(|service| selects(selector, &service["metadata"]["labels"]))
+            .collect();
         for service in &selected {
-            let mut ports = list(&service["spec"]["ports"]).iter();
-            assert!(ports.any(|port| port["name"] == endpoint["port"]));
+            read.push(text(&service["metadata"]["name"]));
+        }
+        for endpoint in list(&monitor["spec"]["endpoints"]) {
+            assert!(document.paths.paths.contains_key(text(&endpoint["path"])));
+            for service in &selected {
+                let mut ports = list(&service["spec"]["ports"]).iter();
+                assert!(ports.any(|port| port["name"] == endpoint["port"]));
+            }
         }
     }
+    read.sort_unstable();
+    assert_eq!(read, ["etcd", "steading", "steading-gate"]);
 }
 
 /// Secrets that no overlay can bring along; the guide says how to make them.

@@ -34,6 +34,11 @@ impl Effective {
         Self(values)
     }
 
+    /// Returns the value of a variable.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     #[track_caller]
     pub(crate) fn duration(&self, name: &str) -> Duration {
         let value = self.0.get(name).expect("it is set, so that one sees both");

@@ -230,9 +230,12 @@ async fn n8_a_pod_whose_turn_never_ends_is_killed_and_nobody_else_notices() {
     let shard = gate.shards_of("steading-2").await[0];
     let held = gate.hold(shard).await;
     let load = Load::begin(&gate, "load", ALL.filter(|of| *of != shard)).await;
-    // All else is handed over before the kill.
-    set.roll_by_force(NEXT, has_only(&gate, "steading-2", shard))
-        .await;
+    // All else is handed over before the kill, and what was forwarded meanwhile is answered.
+    let grace = async {
+        has_only(&gate, "steading-2", shard).await;
+        load.goes_round().await;
+    };
+    set.roll_by_force(NEXT, grace).await;
     is_next(&gate).await;
     load.goes_round().await;
     load.end_unharmed().await;

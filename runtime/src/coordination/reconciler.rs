@@ -19,10 +19,13 @@
 //!   few shards are closed at the same time, so that calls to each wait for a short time.
 
 mod batch;
+mod ending;
 mod handle;
 mod host;
 mod shards;
 mod stages;
+mod stepping;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod traced;
@@ -31,9 +34,8 @@ mod work;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -41,27 +43,22 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use self::batch::{Batch, Outcome, batches};
+use self::batch::Batch;
 use self::handle::{Ends, Question};
 pub use self::handle::{Progress, ReconcilerHandle, UNDER_WAY_MAX};
 pub use self::host::{Closing, SendError, Sent, ShardHost};
-use self::shards::{Left, Shards, Took};
+use self::shards::Shards;
 pub use self::stages::{Stage, UnderWay};
-use self::traced::Times;
-use self::work::{Ended, WORK_MAX, Work, WorkResult};
+use self::work::{Ended, Work};
 use super::keys::Keys;
 use super::store::{Store, StoreError, TxnReply};
 use super::{Rights, SharedView};
-use crate::ids::{Incarnation, Revision, ShardId, Token};
-use crate::placement::ownership::{Ending, Facts, Stance, Step};
-use crate::placement::{ClusterView, NodeState, Owner, Parcel};
+use crate::ids::ShardId;
+use crate::placement::{ClusterView, Owner};
 use crate::tasks::Tasks;
-use crate::telemetry::{BatchLabels, HandoverLabels, Metrics, SendFailureLabels, StuckLabels};
-
-/// Most transactions under way at once.
-const BATCHES_IN_FLIGHT_MAX: usize = 16;
+use crate::telemetry::Metrics;
 
 /// How often every shard is looked at even if nothing happened.
 const RESCAN: Duration = Duration::from_secs(10);
@@ -251,37 +248,6 @@ impl Reconciler {
         }
     }
 
-    fn answer(&mut self, question: Question) {
-        let now = Instant::now();
-        let mut under_way = self.shards.stages().oldest(UNDER_WAY_MAX, now);
-        for UnderWay { shard, target, .. } in &mut under_way {
-            target.clone_from(&self.seen.targets.get(*shard).node);
-        }
-        // Nobody listens any more? Then nobody needs it.
-        drop(question.send(under_way));
-    }
-
-    /// Reports the shards that have taken too long since the last look. What is under way goes on.
-    fn report_stuck(&mut self) {
-        let now = Instant::now();
-        for shard in self.shards.stages().newly_stuck(now) {
-            let Some(stuck) = self.shards.stages().get(shard, now) else {
-                continue;
-            };
-            let UnderWay {
-                stage, age, cause, ..
-            } = stuck;
-            let (phase, target) = (stage.name(), &self.seen.targets.get(shard).node);
-            let target = target.as_ref().map(tracing::field::display);
-            error!(%shard, phase, target, ?age, ?cause, "a shard is stuck");
-            let metrics = &self.parts.metrics.coordination;
-            metrics
-                .moves_stuck
-                .get_or_create(&StuckLabels { phase })
-                .inc();
-        }
-    }
-
     /// Takes what ended meanwhile too: the more is known, the fuller the next batches.
     fn take_whatever_ended(&mut self) {
         while let Some(Some(landing)) = self.flights.next().now_or_never() {
@@ -290,381 +256,6 @@ impl Reconciler {
         while let Some(Some(ended)) = self.work.next().now_or_never() {
             self.end_work(ended);
         }
-    }
-
-    fn land(&mut self, landing: Landing) {
-        let Landing {
-            batch,
-            life,
-            result,
-        } = landing;
-        let Some(me) = self.life.as_ref().filter(|me| **me == life) else {
-            return; // What an earlier life committed is not this one's.
-        };
-        let Outcome { ending, news, bad } = batch.outcome(&result, me, &self.seen);
-        let step = batch.kind.name();
-        match &result {
-            Ok(_) => {}
-            Err(error) => warn!(step, shards = batch.shards.len(), %error, "a batch failed"),
-        }
-        for entry in &bad {
-            warn!(%entry, "skipped");
-            self.parts.metrics.coordination.bad_entries.inc();
-        }
-        let labels = BatchLabels {
-            step,
-            outcome: name_of(ending),
-        };
-        self.parts
-            .metrics
-            .coordination
-            .batches
-            .get_or_create(&labels)
-            .inc();
-        let cause: Option<Arc<str>> = match &result {
-            Ok(reply) if reply.succeeded => None,
-            Ok(_) => Some(format!("{step} was refused").into()),
-            Err(error) => Some(format!("{step} failed: {error}").into()),
-        };
-        // Whoever is refused without any news is wrong about something that its reply cannot
-        // show, such as a node key: that takes the watch some time.
-        let rests = ending != Ending::Committed && news.is_empty();
-        self.parts.view.learn(news);
-        let now = Instant::now();
-        for (shard, _) in &batch.shards {
-            if let Some(cause) = &cause {
-                self.shards.stages().blame(*shard, cause);
-            }
-            self.shards.end(*shard, batch.number, ending, now);
-            if rests {
-                self.shards.rest(*shard, now, RETRY_MIN, RETRY_MAX);
-            }
-            self.dirty.insert(*shard);
-        }
-    }
-
-    fn end_work(&mut self, ended: Ended) {
-        let Ended {
-            shard,
-            number,
-            result,
-        } = ended;
-        if !self.shards.awaits(shard, number) {
-            return;
-        }
-        let now = Instant::now();
-        self.dirty.insert(shard);
-        let ending = match result {
-            WorkResult::Closing(Closing::Closed) => Ending::Closed,
-            WorkResult::Closing(Closing::Overdue(methods)) => {
-                let cause = host::report_overdue(shard, &methods);
-                self.shards.stages().blame(shard, &cause.into());
-                self.parts.metrics.coordination.closings_overdue.inc();
-                self.shards.rest(shard, now, MOVE_RETRY_MIN, MOVE_RETRY_MAX);
-                Ending::Overdue
-            }
-            WorkResult::Sending(_, Ok(parcel)) => Ending::Sent(parcel),
-            WorkResult::Sending(to, Err(error)) => {
-                self.report_undelivered(shard, &to, &error);
-                let cause = format!("not sent: {error}");
-                self.shards.stages().blame(shard, &cause.into());
-                self.rest_undelivered(shard, now);
-                Ending::Undelivered
-            }
-            WorkResult::Ended => Ending::Ended,
-        };
-        match self.shards.end(shard, number, ending, now) {
-            Some(Took::Close(took)) => self.observe("close", took),
-            Some(Took::Send(took)) => self.observe("send", took),
-            None => {}
-        }
-    }
-
-    fn report_undelivered(&self, shard: ShardId, to: &Owner, error: &SendError) {
-        warn!(%shard, to = %to.node, %error, "could not send the shard's state ahead");
-        let labels = SendFailureLabels {
-            reason: error.name(),
-        };
-        let metrics = &self.parts.metrics.coordination;
-        metrics.sends_failed.get_or_create(&labels).inc();
-    }
-
-    /// Lets a shard rest that could not be sent. One that must leave all the same ends instead.
-    fn rest_undelivered(&mut self, shard: ShardId, now: Instant) {
-        if self.leaving.borrow().is_none() {
-            self.shards.rest(shard, now, MOVE_RETRY_MIN, MOVE_RETRY_MAX);
-        }
-    }
-
-    fn observe(&self, phase: &'static str, took: Duration) {
-        let metrics = &self.parts.metrics.coordination;
-        let seconds = metrics
-            .handover_seconds
-            .get_or_create(&HandoverLabels { phase });
-        seconds.observe(took.as_secs_f64());
-    }
-
-    /// Looks at every dirty shard and starts its next step.
-    fn pass(&mut self) {
-        let now = Instant::now();
-        self.see_news();
-        self.dirty.extend(self.shards.rested(now));
-        for _ in 0..self.shards.room(now) {
-            self.dirty.extend(self.crowded.pop_first());
-        }
-        let dirty = mem::take(&mut self.dirty);
-        let Some(me) = self.life.clone() else {
-            return self.publish(now);
-        };
-        let may_write = self.may_write(&me);
-        let stance = self.stance(&me);
-        let mut wanted = Vec::new();
-        for shard in dirty {
-            // Owner news can run ahead of the view: look again when that has caught up.
-            if self.seen.owners.get(shard).revision > self.seen.revision {
-                self.dirty.insert(shard);
-            }
-            match self.step_here(shard, &me, stance, now) {
-                Some(step) if may_write => wanted.push((shard, step)),
-                Some(_) => self.shards.rest(shard, now, RETRY_MIN, RETRY_MAX),
-                None => {}
-            }
-        }
-        self.start(wanted, &me, now);
-        self.publish(now);
-    }
-
-    /// Takes in the newest view, and marks the shards that it may concern.
-    fn see_news(&mut self) {
-        let seen = mem::replace(&mut self.seen, self.news.borrow_and_update().clone());
-        let changed: Vec<ShardId> = self
-            .seen
-            .owners
-            .changed_since(&seen.owners)
-            .chain(self.seen.targets.changed_since(&seen.targets))
-            .collect();
-        for shard in changed {
-            self.shards.forgive(shard);
-            self.dirty.insert(shard);
-        }
-        if self.seen.nodes != seen.nodes {
-            let now = &self.seen;
-            self.shards.forgive_others(|shard| {
-                let target = now.targets.get(shard).node.as_ref();
-                target.is_some_and(|node| now.nodes.get(node) != seen.nodes.get(node))
-            });
-            self.look_at_all();
-        }
-    }
-
-    fn look_at_all(&mut self) {
-        self.dirty.extend(self.seen.meta.shard_count.shards());
-    }
-
-    /// Runs the steps of a shard that need no right to write, and returns the one that does.
-    fn step_here(
-        &mut self,
-        shard: ShardId,
-        me: &Owner,
-        stance: Stance,
-        now: Instant,
-    ) -> Option<Step> {
-        let targeted = self.seen.targets.get(shard).node.as_ref() == Some(&me.node);
-        loop {
-            let facts = self.facts(shard, me, stance);
-            self.shards.count(shard, facts.newest, targeted);
-            let step = self.shards.next_step(shard, facts, now)?;
-            match step {
-                Step::Open(at) => self.open(shard, at, now),
-                Step::LetGo => self.let_go(shard, now),
-                Step::Discard => {
-                    warn!(%shard, "another owner is known: discarding the shard");
-                    self.parts.host.discard(shard);
-                    self.shards.begin(shard, Step::Discard, now);
-                }
-                Step::HandOver(_, _) if self.shards.is_stale(shard, now, SENT_LIMIT) => {
-                    warn!(%shard, "could not be handed over in time");
-                    self.shards.expire(shard, now);
-                    self.rest_undelivered(shard, now);
-                }
-                Step::Claim
-                | Step::TakeOver(_)
-                | Step::Close(_)
-                | Step::SendAhead(_, _)
-                | Step::HandOver(_, _)
-                | Step::End(_)
-                | Step::Release(_)
-                | Step::Restamp(_) => return Some(step),
-            }
-        }
-    }
-
-    fn facts(&self, shard: ShardId, me: &Owner, stance: Stance) -> Facts {
-        // There is no time to try again.
-        let gives_up = stance == Stance::Leaves && self.shards.is_undelivered(shard);
-        let stance = if gives_up { Stance::Abandons } else { stance };
-        Facts::of(&self.seen, shard, me, stance)
-    }
-
-    fn open(&mut self, shard: ShardId, at: Revision, now: Instant) {
-        let token = Token::of(self.seen.meta.restore_generation, at);
-        let parcel = self.seen.owners.get(shard).parcel;
-        let is_new = self.shards.is_new(shard);
-        let parcel = parcel.filter(|parcel| is_new && !parcel.is_empty());
-        let began = SystemTime::now();
-        self.parts.host.open(shard, token, parcel);
-        if is_new {
-            self.trace_open(shard, began);
-        }
-        if let Some(took) = self.shards.opened(shard, at, now) {
-            let metrics = &self.parts.metrics.coordination;
-            metrics.claim_seconds.observe(took.as_secs_f64());
-        }
-    }
-
-    fn let_go(&mut self, shard: ShardId, now: Instant) {
-        self.parts.host.let_go(shard);
-        let owner = self.seen.owners.get(shard).owner.as_ref();
-        let life = owner.map(|owner| owner.incarnation);
-        match self.shards.let_go(shard, life, now) {
-            Some(Left::HandedOver { commit, gap, total }) => {
-                self.observe("commit", commit);
-                self.observe("gap", gap);
-                self.observe("total", total);
-                self.trace_hand_over(shard, Times { gap, total });
-            }
-            Some(Left::Released { total }) => {
-                let metrics = &self.parts.metrics.coordination;
-                metrics.release_seconds.observe(total.as_secs_f64());
-            }
-            None => info!(%shard, ?owner, "newer news than this node's own: letting the shard go"),
-        }
-    }
-
-    /// Starts what was wanted, as far as there is room; the rest stays dirty.
-    fn start(&mut self, wanted: Vec<(ShardId, Step)>, me: &Owner, now: Instant) {
-        let limit = self.leaving.borrow().unwrap_or(self.parts.drain_timeout);
-        let mut room = self.shards.room(now).min(WORK_MAX - self.work.len());
-        let mut to_send = Vec::new();
-        for (shard, step) in wanted {
-            match step {
-                Step::Close(_) if room > 0 => {
-                    room -= 1;
-                    let number = self.shards.begin(shard, step, now);
-                    self.work.close(shard, number, limit);
-                }
-                Step::Close(_) => {
-                    self.crowded.insert(shard);
-                }
-                Step::SendAhead(at, life) => self.send_ahead(shard, at, life, now),
-                Step::End(_) => {
-                    let number = self.shards.begin(shard, step, now);
-                    self.work.end(shard, number, limit);
-                }
-                Step::Claim
-                | Step::TakeOver(_)
-                | Step::HandOver(_, _)
-                | Step::Release(_)
-                | Step::Restamp(_) => to_send.push((shard, step)),
-                Step::Open(_) | Step::LetGo | Step::Discard => {
-                    unreachable!("it was run at once")
-                }
-            }
-        }
-        let waits = !self.crowded.is_empty();
-        self.more_room = self.shards.more_room(now).filter(|_| waits);
-        for batch in batches(to_send, &self.seen, me, &self.parts.keys) {
-            // Asked again for each: building batches takes time, and the fence does not wait.
-            if self.flights.len() < BATCHES_IN_FLIGHT_MAX && self.may_write(me) {
-                self.send(batch, me.clone(), now);
-            } else {
-                self.dirty
-                    .extend(batch.shards.iter().map(|(shard, _)| *shard));
-            }
-        }
-    }
-
-    fn send_ahead(&mut self, shard: ShardId, at: Revision, life: Incarnation, now: Instant) {
-        let node = self.seen.targets.get(shard).node.clone();
-        let to = Owner {
-            node: node.expect("the target that has this life"),
-            incarnation: life,
-        };
-        let number = self.shards.begin(shard, Step::SendAhead(at, life), now);
-        let parcel = Parcel {
-            revision: at,
-            attempt: number, // No two are the same while this life lasts.
-        };
-        self.work.send_ahead(shard, number, to, parcel);
-    }
-
-    fn send(&mut self, mut batch: Batch, life: Owner, now: Instant) {
-        batch.number = self.shards.next_number();
-        for (shard, step) in &batch.shards {
-            self.shards.begin_as(*shard, *step, batch.number, now);
-        }
-        let store = self.parts.store.clone();
-        let txn = mem::take(&mut batch.txn);
-        let flight = async move {
-            let result = store.commit(txn).await;
-            Landing {
-                batch,
-                life,
-                result,
-            }
-        };
-        self.flights.push(flight.boxed());
-    }
-
-    fn may_write(&self, me: &Owner) -> bool {
-        let identity = self.parts.rights.to_write();
-        identity.is_some_and(|identity| identity.incarnation == me.incarnation)
-    }
-
-    fn stance(&self, me: &Owner) -> Stance {
-        let registered = self.seen.nodes.get(&me.node);
-        let state = registered
-            .filter(|record| record.incarnation == me.incarnation)
-            .map(|record| record.state);
-        match (*self.leaving.borrow(), state) {
-            (Some(_), _) => Stance::Leaves,
-            (None, Some(NodeState::Active)) => Stance::Takes,
-            (None, Some(NodeState::Joining | NodeState::Draining) | None) => Stance::Keeps,
-        }
-    }
-
-    fn publish(&self, now: Instant) {
-        let progress = self.shards.progress();
-        let metrics = &self.parts.metrics.coordination;
-        metrics
-            .batches_in_flight
-            .set(self.flights.len().try_into().unwrap_or(i64::MAX));
-        metrics.shards_owned.set(progress.owned.into());
-        metrics.shards_targeted.set(progress.targeted.into());
-        metrics.shards_closing.set(progress.closing.into());
-        metrics
-            .oldest_closing_seconds
-            .set(self.shards.oldest_closing(now).as_secs_f64());
-        let changed = self
-            .progress
-            .send_if_modified(|old| mem::replace(old, progress) != progress);
-        if changed && progress.owned == progress.targeted && progress.closing == 0 {
-            info!(owned = progress.owned, "every shard is where it should be");
-        }
-    }
-}
-
-fn name_of(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Committed => "committed",
-        Ending::Refused => "refused",
-        Ending::NotSent => "not_sent",
-        Ending::Unknown => "unknown",
-        Ending::Closed => "closed",
-        Ending::Overdue => "overdue",
-        Ending::Sent(_) => "sent",
-        Ending::Undelivered => "undelivered",
-        Ending::Ended => "ended",
     }
 }
 

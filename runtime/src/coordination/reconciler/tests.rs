@@ -1,18 +1,25 @@
-//! Reconcilers on the memory store, with lost, late and failing transactions.
+//! Reconcilers on the memory store.
 
+mod faults;
 mod handover;
+mod rights;
 mod stuck;
 
 use std::time::Duration;
 
-use super::SendError;
 use super::batch::BATCH_LEN_MAX;
 use crate::coordination::CommitFault;
-use crate::coordination::membership::MembershipState;
 use crate::coordination::rig::{DRAIN_TIMEOUT, Rig, Runs, TestNode, node, settle};
-use crate::coordination::store::{Op, Store};
-use crate::ids::Revision;
-use crate::placement::{News, NodeState, OwnerRecord, Target};
+use crate::coordination::store::Op;
+use crate::placement::{News, NodeState, Target};
+
+/// Faults of the one commit that a step takes, and whether it counts as unknown.
+const FAULTS: [CommitFault; 4] = [
+    CommitFault::Fail,
+    CommitFault::LoseReply,
+    CommitFault::Delay(Duration::from_millis(700)),
+    CommitFault::ApplyLater(Duration::from_millis(700)),
+];
 
 async fn pair(shards: u32) -> (Rig, TestNode, TestNode) {
     let rig = Rig::new(shards);
@@ -150,118 +157,6 @@ async fn p5_several_shards_are_handed_over_in_one_transaction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p9_nothing_is_written_unless_active_fenced_in_and_listed() {
-    let rig = Rig::new(4);
-    let mut a = rig.join("a", Runs::ReconcilerOnly).await;
-    a.suspend();
-    rig.aim(|_| Some("a")).await;
-    settle().await;
-    let before = rig.revision().await;
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(rig.revision().await, before, "suspended");
-
-    a.membership
-        .send_replace(MembershipState::Active(a.identity.clone()));
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(rig.revision().await, before, "the fence is closed");
-
-    a.say(NodeState::Joining).await;
-    a.resume();
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(rig.revision().await, before + 1, "only its own state");
-
-    rig.store
-        .revoke(a.identity.lease)
-        .await
-        .expect("no faults here");
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(rig.owners().await.is_empty(), "not listed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_dead_life_that_does_not_know_it_claims_nothing() {
-    let rig = Rig::new(4);
-    let a = rig.join("a", Runs::BlindReconciler).await;
-    let view = rig.join("b", Runs::ReconcilerOnly).await;
-    rig.store
-        .revoke(a.identity.lease)
-        .await
-        .expect("no faults here");
-    a.view
-        .advance(Revision::new(2), [registered(&a), aimed(&rig, "a")]);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(rig.owners().await.is_empty());
-    let refused = a.batches("claim", "refused");
-    assert!(
-        (2..20).contains(&refused),
-        "it tries, and rests between: {refused}"
-    );
-    drop(view);
-}
-
-#[tokio::test(start_paused = true)]
-async fn p16_a_stale_view_claims_nothing_and_learns() {
-    let rig = Rig::new(1);
-    let a = rig.join("a", Runs::BlindReconciler).await;
-    let b = rig.join("b", Runs::ReconcilerOnly).await;
-    let owned = rig.own(0, &b.owner()).await;
-    b.has_open([0]).await;
-    a.view
-        .advance(Revision::new(2), [registered(&a), aimed(&rig, "a")]);
-    a.sees("who was faster", |view| {
-        view.owners.get(rig.shard(0)).revision == owned
-    })
-    .await;
-    assert_eq!(a.batches("claim", "refused"), 1, "refused and counted");
-    assert!(a.host.open_shards().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn p16_a_stale_take_over_is_refused() {
-    let rig = Rig::new(1);
-    let a = rig.join("a", Runs::BlindReconciler).await;
-    let b = rig.join("b", Runs::ReconcilerOnly).await;
-    let owned = rig.own(0, &b.owner()).await;
-    b.has_open([0]).await;
-    // A wrong view takes b for dead; the store knows better.
-    let news = News::Owner(
-        rig.shard(0),
-        OwnerRecord {
-            revision: owned,
-            owner: Some(b.owner()),
-            parcel: None,
-        },
-    );
-    a.view.advance(
-        Revision::new(1000),
-        [registered(&a), aimed(&rig, "a"), news],
-    );
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(a.batches("take_over", "refused") > 0);
-    b.has_open([0]).await;
-    assert!(a.host.open_shards().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_reconcilers_that_want_the_same_shards_share_nothing() {
-    let rig = Rig::new(64);
-    let a = rig.join("a", Runs::BlindReconciler).await;
-    let b = rig.join("b", Runs::BlindReconciler).await;
-    for node in [&a, &b] {
-        let name = node.id.as_str().to_owned();
-        node.view
-            .advance(Revision::new(2), [registered(&a), registered(&b)]);
-        for block in 0..rig.count.blocks() {
-            node.view
-                .advance(Revision::new(2), [aimed_block(&rig, block, &name)]);
-        }
-    }
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let (a, b) = (a.host.open_shards(), b.host.open_shards());
-    assert!(a.is_disjoint(&b) && a.len() + b.len() == 64, "{a:?} {b:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn all_8192_shards_are_claimed_in_few_transactions() {
     let (rig, a, b) = pair(8192).await;
     let before = rig.revision().await;
@@ -271,103 +166,6 @@ async fn all_8192_shards_are_claimed_in_few_transactions() {
     b.has_open(4096..8192).await;
     let written = rig.revision().await - before - 1;
     assert_eq!(written, 2 * 4096_u64.div_ceil(BATCH_LEN_MAX as u64));
-}
-
-/// Faults of the one commit that a step takes, and whether it counts as unknown.
-const FAULTS: [CommitFault; 4] = [
-    CommitFault::Fail,
-    CommitFault::LoseReply,
-    CommitFault::Delay(Duration::from_millis(700)),
-    CommitFault::ApplyLater(Duration::from_millis(700)),
-];
-
-#[tokio::test(start_paused = true)]
-async fn a_claim_that_fails_is_lost_or_late_still_ends_with_the_shard_open() {
-    for fault in FAULTS {
-        let (rig, a, b) = pair(4).await;
-        a.client.faults().on_commit(1, fault);
-        rig.aim(|_| Some("a")).await;
-        a.has_open(0..4).await;
-        rig.aim(|_| Some("b")).await;
-        b.has_open(0..4).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_take_over_that_fails_is_lost_or_late_still_ends_with_the_shard_open() {
-    for fault in FAULTS {
-        let (rig, a, b) = pair(4).await;
-        rig.aim(|_| Some("a")).await;
-        a.has_open(0..4).await;
-        a.crash().await;
-        b.client.faults().on_commit(1, fault);
-        rig.aim(|_| Some("b")).await;
-        b.has_open(0..4).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_release_that_fails_is_lost_or_late_still_ends_with_the_shards_free() {
-    for fault in FAULTS {
-        let (rig, a, b) = pair(4).await;
-        rig.aim(|_| Some("a")).await;
-        a.has_open(0..4).await;
-        a.host.call_all();
-        a.client.faults().on_commit(1, fault);
-        assert_eq!(a.reconciler.release_all(Duration::from_secs(2)).await, 0);
-        a.has_open([]).await;
-        rig.aim(|_| Some("b")).await;
-        b.has_open(0..4).await;
-        assert_eq!(b.host.counted(rig.shard(3)), Some(1), "saved at its end");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hand_over_of_unknown_outcome_is_restamped_before_the_shard_opens_again() {
-    let (rig, a, _b) = pair(1).await;
-    rig.aim(|_| Some("a")).await;
-    a.has_open([0]).await;
-    a.host.call_all();
-    let token = a.host.token(rig.shard(0));
-    a.client
-        .faults()
-        .on_commit(1, CommitFault::ApplyLater(Duration::from_mins(1)));
-    rig.aim(|_| Some("b")).await;
-    a.has_open([]).await;
-    rig.aim(|_| Some("a")).await;
-    a.has_open([0]).await;
-    assert_eq!(a.batches("restamp", "committed"), 1);
-    assert!(
-        a.host.token(rig.shard(0)) > token,
-        "it opened under a new token"
-    );
-    tokio::time::sleep(Duration::from_mins(2)).await;
-    a.has_open([0]).await; // The late hand-over found another revision.
-    assert_eq!(a.host.counted(rig.shard(0)), Some(1), "with its objects");
-    assert_eq!(rig.owners().await.get(&0).map(String::as_str), Some("a"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn restamps_of_unknown_outcome_are_repeated_until_answered() {
-    let (rig, a, _b) = pair(1).await;
-    rig.aim(|_| Some("a")).await;
-    a.has_open([0]).await;
-    a.host.call_all();
-    let late = Duration::from_mins(1);
-    a.client
-        .faults()
-        .on_commit(1, CommitFault::ApplyLater(late));
-    a.client
-        .faults()
-        .on_commit(2, CommitFault::ApplyLater(late));
-    a.client.faults().on_commit(3, CommitFault::Fail);
-    a.client.faults().on_commit(4, CommitFault::LoseReply);
-    rig.aim(|_| Some("b")).await;
-    a.has_open([]).await;
-    rig.aim(|_| Some("a")).await;
-    a.has_open([0]).await;
-    tokio::time::sleep(Duration::from_mins(2)).await;
-    a.has_open([0]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -422,22 +220,6 @@ async fn n8_an_overdue_closing_is_abandoned_reported_and_tried_again() {
     );
     a.host.stick(rig.shard(0), false);
     b.has_open(0..2).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_end_of_a_life_leaves_nothing_open_and_no_reply_counts() {
-    let rig = Rig::new(4);
-    let a = rig.join("a", Runs::ReconcilerOnly).await;
-    a.client
-        .faults()
-        .on_commit(1, CommitFault::Delay(Duration::from_secs(1)));
-    rig.aim(|_| Some("a")).await;
-    settle().await; // The claim is under way.
-    a.lose_lease().await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(a.host.open_shards().is_empty());
-    assert!(rig.owners().await.is_empty(), "its guard failed");
-    assert_eq!(a.reconciler.progress().borrow().owned, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -538,62 +320,6 @@ async fn p20_the_gauges_equal_real_ownership() {
     assert_eq!(gauges(&a), (40, 30, 10), "ten are closing");
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!((gauges(&a), gauges(&b)), ((30, 30, 0), (34, 34, 0)));
-}
-
-/// P-7, with every kind of trouble that the store can make. The host panics if two nodes ever
-/// have a shard open, or a planned move loses the state of an object.
-#[tokio::test(start_paused = true)]
-async fn p7_shards_that_are_moved_at_random_never_have_two_owners_and_settle() {
-    use rand::{RngExt, SeedableRng};
-    for seed in 0..20 {
-        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-        let rig = Rig::new(64);
-        let names = ["a", "b", "c"];
-        let mut nodes = Vec::new();
-        for name in names {
-            nodes.push(rig.join(name, Runs::ReconcilerOnly).await);
-        }
-        for _ in 0..10 {
-            let targets: Vec<usize> = (0..64).map(|_| rng.random_range(0..3)).collect();
-            rig.aim(|shard| Some(names[targets[shard as usize]])).await;
-            for node in &nodes {
-                let late = Duration::from_millis(rng.random_range(1..3000));
-                let fault = [
-                    CommitFault::Fail,
-                    CommitFault::LoseReply,
-                    CommitFault::Delay(late),
-                    CommitFault::ApplyLater(late),
-                ][rng.random_range(0..4)];
-                node.client
-                    .faults()
-                    .on_commit(rng.random_range(1..4), fault);
-                if rng.random_range(0..4) == 0 {
-                    node.client.faults().break_watches();
-                }
-                node.host.call_all();
-                let slow = Duration::from_millis(rng.random_range(0..300));
-                node.host.sendings_take(slow);
-                if rng.random_range(0..3) == 0 {
-                    node.host.fail_sending(SendError::Late);
-                }
-            }
-            let victim: usize = rng.random_range(0..9);
-            if victim < 3 {
-                nodes[victim].lose_lease().await;
-                tokio::time::sleep(Duration::from_millis(rng.random_range(0..500))).await;
-                nodes[victim].rejoin().await;
-            }
-            tokio::time::sleep(Duration::from_millis(rng.random_range(0..2500))).await;
-        }
-        rig.aim(|shard| Some(names[shard as usize % 3])).await;
-        for (index, node) in (0..).zip(&nodes) {
-            node.has_open((0..64).filter(|shard| shard % 3 == index))
-                .await;
-        }
-        for node in &nodes {
-            node.tasks.stop(Duration::from_secs(1)).await;
-        }
-    }
 }
 
 fn registered(node: &TestNode) -> News {

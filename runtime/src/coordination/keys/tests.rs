@@ -1,0 +1,164 @@
+//! Every value is read as it was written, and what is not ours is refused in words.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::meta::{FORMAT, HASH};
+use super::*;
+use crate::ids::{Incarnation, LeaseId, Regions, Term};
+use crate::placement::planner::Reason;
+use crate::placement::{Cause, ClusterMeta, Leader, NodeRecord, NodeState, Owner, Parcel, Weight};
+
+fn entry(key: String, value: Vec<u8>) -> Entry {
+    let (create_revision, mod_revision) = (Revision::new(7), Revision::new(9));
+    Entry {
+        key,
+        value,
+        create_revision,
+        mod_revision,
+    }
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).expect("a good name")
+}
+
+#[test]
+fn p16_every_value_survives_the_round_trip() {
+    let (keys, count) = (Keys::new("/t"), ShardCount::new(4).expect("a power of two"));
+    let record = NodeRecord {
+        incarnation: Incarnation::new(7),
+        lease: LeaseId::new(-5),
+        grpc: "127.0.0.1:1".into(),
+        http: None,
+        zone: Some("z".into()),
+        weight: Weight::from_thousandths(1500),
+        labels: BTreeMap::from([("a".into(), "b".into())]),
+        version: "0.1.0".into(),
+        object_types: vec!["Counter".into()],
+        state: NodeState::Draining,
+        boot_id: "b".into(),
+    };
+    let owner = Owner {
+        node: node("n"),
+        incarnation: Incarnation::new(3),
+    };
+    let parcel = Parcel {
+        revision: Revision::new(8),
+        attempt: 2,
+    };
+    let orders = Orders {
+        cordoned: [node("n")].into(),
+        paused: true,
+    };
+    let targets = vec![Target {
+        node: Some(node("n")),
+        pinned: true,
+        quarantined: false,
+        cause: Some(Cause {
+            plan: PlanId::new(5),
+            reason: Reason::Join,
+            at: Duration::from_millis(1_000_001),
+        }),
+    }];
+    let shard = ShardId::new(3, count).expect("in range");
+    let written = [
+        (keys.node(&node("n")), encode_node(&record)),
+        (keys.leader(), encode_leader(&node("n"))),
+        (keys.owner(shard), encode_owner(&owner, Some(parcel))),
+        (keys.orders(), encode_orders(&orders)),
+        (keys.target(2), encode_targets(&targets)),
+    ];
+    let read = written.map(|(key, value)| {
+        keys.news(&Event::Put(entry(key, value)), count)
+            .expect("readable")
+            .expect("news")
+    });
+    let owner = OwnerRecord {
+        revision: Revision::new(9),
+        owner: Some(owner),
+        parcel: Some(parcel),
+    };
+    assert_eq!(
+        read,
+        [
+            News::Node(node("n"), Some(record)),
+            News::Leader(Some(Leader {
+                node: node("n"),
+                term: Term::new(7)
+            })),
+            News::Owner(shard, owner),
+            News::Orders(orders),
+            News::Targets { block: 2, targets },
+        ]
+    );
+}
+
+#[test]
+fn p16_unknown_fields_are_ignored() {
+    let value = br#"{"node":"n","incarnation":3,"mood":"good"}"#.to_vec();
+    assert!(decode_owner(&entry("k".into(), value)).is_ok());
+}
+
+#[test]
+fn another_format_or_hash_is_refused_in_words() {
+    let meta = |format: u32, hash: &str| {
+        let value = format!(
+            r#"{{"format":{format},"cluster_id":"c","shard_count":4,"hash":"{hash}",
+            "layout_generation":1,"restore_generation":0}}"#
+        );
+        decode_meta(&entry("k".into(), value.into_bytes()))
+    };
+    assert!(meta(FORMAT, HASH).is_ok());
+    assert!(
+        meta(3, HASH)
+            .expect_err("format")
+            .to_string()
+            .contains("has format 3")
+    );
+    assert!(
+        meta(FORMAT, "crc")
+            .expect_err("hash")
+            .to_string()
+            .contains("hashes with crc")
+    );
+}
+
+#[test]
+fn regions_are_part_of_the_description_and_of_its_format() {
+    let count = ShardCount::new(64).expect("a power of two");
+    let region = "type:Invoice=0-7".parse().expect("a region");
+    let meta = ClusterMeta {
+        cluster_id: "c".into(),
+        shard_count: count,
+        restore_generation: 0,
+        regions: Regions::new(vec![region], count).expect("it fits"),
+    };
+    let written = encode_meta(&meta);
+    let text = String::from_utf8(written.clone()).expect("JSON");
+    assert!(text.contains(r#""format":2"#), "{text}");
+    assert_eq!(decode_meta(&entry("k".into(), written)), Ok(meta));
+}
+
+#[test]
+fn garbage_is_refused_and_named() {
+    let (keys, count) = (
+        Keys::new("/t/"),
+        ShardCount::new(4).expect("a power of two"),
+    );
+    for key in [
+        "/t/owner/9",
+        "/t/owner/x",
+        "/t/nodes/ä",
+        "/t/target/4",
+        "/t/nonsense",
+    ] {
+        let event = Event::Delete {
+            key: key.into(),
+            revision: Revision::new(1),
+        };
+        assert_eq!(keys.news(&event, count).expect_err(key).key, key);
+    }
+    let event = Event::Put(entry(keys.leader(), b"[]".to_vec()));
+    assert!(keys.news(&event, count).is_err());
+}

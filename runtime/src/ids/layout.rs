@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{ShardCount, ShardId, hash_of};
+use super::shards::hash_of;
+use super::{ShardCount, ShardId};
 
 /// Most regions of a cluster: every look-up of a key that is in none goes through all.
 pub const REGIONS_MAX: usize = 64;

@@ -1,0 +1,163 @@
+//! What a node reads off its view: whom the owner key names, and where the shard should be.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{Incarnation, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId};
+use crate::placement::ownership::{Facts, Newest, Stance, Wish};
+use crate::placement::{
+    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Target,
+    Weight,
+};
+
+#[test]
+fn whom_news_names_is_read_off_the_view() {
+    let (view, shard) = (view_at(20), ShardId::new(0, count()).expect("in range"));
+    for (owner, newest) in [
+        (None, Newest::Nobody),
+        (Some(("me", 5)), Newest::Me),
+        (Some(("me", 3)), Newest::Gone),
+        (Some(("b", 6)), Newest::Other),
+        (Some(("b", 4)), Newest::Gone),
+        (Some(("dead", 9)), Newest::Gone),
+        // So new that the view cannot know it yet.
+        (Some(("dead", 21)), Newest::Other),
+    ] {
+        let mut view = view.clone();
+        let owner = owner.map(|(node, life)| life_of(node, life));
+        let revision = Revision::new(22);
+        view.apply(News::Owner(
+            shard,
+            OwnerRecord {
+                revision,
+                owner: owner.clone(),
+                parcel: None,
+            },
+        ));
+        let facts = Facts::of(&view, shard, &life_of("me", 5), Stance::Takes);
+        assert_eq!(facts.newest, newest, "{owner:?}");
+    }
+}
+
+#[test]
+fn a_shard_should_be_elsewhere_only_if_somebody_can_take_it() {
+    use Stance::{Abandons, Keeps, Leaves, Takes};
+    let there = Wish::There(Incarnation::new(6));
+    for (target, stance, wish) in [
+        (Some("me"), Takes, Wish::Here),
+        (Some("me"), Keeps, Wish::Anywhere),
+        (Some("b"), Takes, there),
+        (Some("b"), Keeps, there),
+        (Some("joining"), Takes, Wish::Anywhere),
+        (Some("dead"), Takes, Wish::Anywhere),
+        (None, Takes, Wish::Anywhere),
+        (None, Keeps, Wish::Anywhere),
+        (Some("me"), Leaves, Wish::Nowhere),
+        (Some("b"), Leaves, there),
+        (Some("joining"), Leaves, Wish::Nowhere),
+        (None, Leaves, Wish::Nowhere),
+        (Some("b"), Abandons, Wish::Nowhere),
+    ] {
+        assert_eq!(
+            wish_for(target, false, stance),
+            wish,
+            "{target:?} {stance:?}"
+        );
+    }
+}
+
+#[test]
+fn a_quarantined_shard_is_left_alone_where_it_is() {
+    for target in [Some("me"), Some("b"), None] {
+        for stance in [Stance::Takes, Stance::Keeps] {
+            let wish = wish_for(target, true, stance);
+            assert_eq!(wish, Wish::Anywhere, "{target:?} {stance:?}");
+        }
+    }
+}
+
+#[test]
+fn only_an_empty_parcel_tells_over_what_the_owner_key_was_written() {
+    for (parcel, newest) in [
+        (None, Newest::Me),
+        (
+            Some(Parcel::empty(Revision::new(7))),
+            Newest::MeOver(Revision::new(7)),
+        ),
+        (
+            Some(Parcel {
+                revision: Revision::new(7),
+                attempt: 1,
+            }),
+            Newest::Me,
+        ),
+    ] {
+        let (mut view, shard) = (view_at(20), ShardId::new(0, count()).expect("in range"));
+        let record = OwnerRecord {
+            revision: Revision::new(9),
+            owner: Some(life_of("me", 5)),
+            parcel,
+        };
+        view.apply(News::Owner(shard, record));
+        let facts = Facts::of(&view, shard, &life_of("me", 5), Stance::Takes);
+        assert_eq!(facts.newest, newest);
+    }
+}
+
+/// Returns where `me` thinks a shard should be that has this target.
+fn wish_for(target: Option<&str>, quarantined: bool, stance: Stance) -> Wish {
+    let (mut view, shard) = (view_at(20), ShardId::new(0, count()).expect("in range"));
+    let target = Target {
+        node: target.map(|name| NodeId::new(name).expect("a good name")),
+        quarantined,
+        ..Target::default()
+    };
+    let targets = vec![target];
+    view.apply(News::Targets { block: 0, targets });
+    Facts::of(&view, shard, &life_of("me", 5), stance).wish
+}
+
+fn count() -> ShardCount {
+    ShardCount::new(1).expect("a power of two")
+}
+
+fn life_of(node: &str, incarnation: u64) -> Owner {
+    Owner {
+        node: NodeId::new(node).expect("a good name"),
+        incarnation: Incarnation::new(incarnation),
+    }
+}
+
+/// Nodes `me` (life 5) and `b` (life 6) are active, `joining` (life 7) is not.
+fn view_at(revision: u64) -> ClusterView {
+    let mut view = ClusterView::empty(ClusterMeta {
+        cluster_id: "test".into(),
+        shard_count: count(),
+        restore_generation: 0,
+        regions: Regions::default(),
+    });
+    view.revision = Revision::new(revision);
+    for (name, life, state) in [
+        ("me", 5, NodeState::Active),
+        ("b", 6, NodeState::Active),
+        ("joining", 7, NodeState::Joining),
+    ] {
+        let record = NodeRecord {
+            incarnation: Incarnation::new(life),
+            lease: LeaseId::new(1),
+            grpc: String::new(),
+            http: None,
+            zone: None,
+            weight: Weight::ONE,
+            labels: BTreeMap::new(),
+            version: String::new(),
+            object_types: Vec::new(),
+            state,
+            boot_id: String::new(),
+        };
+        view.apply(News::Node(
+            NodeId::new(name).expect("a good name"),
+            Some(record),
+        ));
+    }
+    view
+}

@@ -1,9 +1,18 @@
 //! What only etcd has: several members, users, TLS, restarts, and answers that do not come.
 
+use std::time::Duration;
+
+use steading::coordination::store::{Op, Store, StoreError, Txn};
+use steading::coordination::{EtcdSettings, EtcdStore};
+use steading::ids::Revision;
 use steading::tls::{StoreTls, TlsFiles};
 use steading_integration_tests::etcd::{Etcd, tls};
+use steading_integration_tests::proxy::{Path, Proxy};
+use steading_integration_tests::until;
+use tokio::time::Instant;
 
-use super::*;
+use crate::leases::TTL;
+use crate::subject::{after, connect, events_until, next, revision_of};
 
 fn put(key: &str) -> Txn {
     Txn {

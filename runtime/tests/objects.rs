@@ -3,6 +3,8 @@
 
 #![allow(clippy::unused_self, reason = "a method has a receiver, used or not")]
 
+#[path = "objects/alarms.rs"]
+mod alarms;
 #[path = "objects/world.rs"]
 mod world;
 
@@ -14,6 +16,8 @@ mod encoded;
 mod life;
 #[path = "objects/load.rs"]
 mod load;
+#[path = "objects/moved_timers.rs"]
+mod moved_timers;
 #[path = "objects/nested.rs"]
 mod nested;
 #[path = "objects/stored.rs"]

@@ -56,9 +56,9 @@ impl World {
         registry.register::<Hooked>();
         registry.register::<Watch>();
         registry.register::<crate::closing::Tracked>();
-        registry.register::<crate::timers::Alarm>();
-        registry.register::<crate::timers::Fleeting>();
-        registry.register::<crate::timers::Sleeper>();
+        registry.register::<crate::alarms::Alarm>();
+        registry.register::<crate::alarms::Fleeting>();
+        registry.register::<crate::alarms::Sleeper>();
         registry.register::<crate::travel::Guest>();
         registry.register::<crate::travel::Local>();
         registry.register::<crate::travel::Picky>();

@@ -1,0 +1,106 @@
+//! Calls while nodes are dead, or cut from the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use steading::Outcome;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{Counter, TTL, cluster, finish, id_on, owned_by};
+
+#[tokio::test(start_paused = true)]
+async fn p18_a_call_to_an_ownerless_shard_waits_for_the_next_owner() {
+    let mut cluster = cluster(2).await;
+    let on_n2 = id_on(cluster.node("n1"), "n2");
+    let counter = cluster.node("n1").object::<Counter>(&on_n2);
+    counter.add(1).await.expect("served");
+    cluster.crash("n2").await;
+    let began = Instant::now();
+    let total = counter.with_timeout(TTL * 2).add(1).await;
+    assert_eq!(total, Ok(2));
+    let limit = TTL + Duration::from_millis(600);
+    assert!(
+        began.elapsed() <= limit,
+        "crash to first good call took {:?}",
+        began.elapsed()
+    );
+    finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p18_a_call_that_finds_no_owner_in_time_surely_did_not_run() {
+    let mut cluster = cluster(2).await;
+    let on_n2 = id_on(cluster.node("n1"), "n2");
+    cluster.crash("n2").await;
+    let counter = cluster
+        .node("n1")
+        .object::<Counter>(&on_n2)
+        .with_timeout(Duration::from_secs(1));
+    let error = counter.add(1).await.expect_err("the lease still runs");
+    assert_eq!(error.outcome(), Outcome::NotRun, "{error}");
+    cluster
+        .wait_until("n1 owns everything", |view| owned_by(view, "n1") == 64)
+        .await;
+    assert_eq!(counter.total().await, Ok(0));
+    finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn n4_a_node_cut_from_the_store_stops_serving_before_others_claim() {
+    let mut cluster = cluster(2).await;
+    let on_n2 = id_on(cluster.node("n1"), "n2");
+    let counter = cluster.node("n2").object::<Counter>(&on_n2);
+    counter.add(1).await.expect("served");
+    cluster.cut_from_store("n2");
+    // Serves until its fence closes, then parks; the new owner's total shows nothing was lost.
+    let (node, stop) = (cluster.node("n2").clone(), Arc::new(AtomicBool::new(false)));
+    let told = stop.clone();
+    let acknowledged = tokio::spawn(async move {
+        let counter = node
+            .object::<Counter>(&on_n2)
+            .with_timeout(Duration::from_millis(100));
+        let mut acknowledged = 1;
+        while !told.load(Ordering::Relaxed) {
+            acknowledged += i64::from(counter.add(1).await.is_ok());
+            sleep(Duration::from_millis(10)).await;
+        }
+        acknowledged
+    });
+    cluster
+        .wait_until("n1 owns everything", |view| owned_by(view, "n1") == 64)
+        .await;
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = acknowledged.await.expect("no panic");
+    let id = counter.key().expect("a good ID").id().to_owned();
+    assert_eq!(
+        cluster.node("n1").object::<Counter>(&id).total().await,
+        Ok(acknowledged)
+    );
+
+    cluster.heal_store("n2");
+    cluster.settled().await;
+    cluster
+        .wait_until("n2 is back with its share", |view| {
+            owned_by(view, "n2") == 32
+        })
+        .await;
+    finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_cut_from_the_store_moves_nothing_and_fails_no_call() {
+    let mut cluster = cluster(2).await;
+    let changes = cluster.history().changes();
+    let on_n2 = id_on(cluster.node("n1"), "n2");
+    cluster.cut_from_store("n2");
+    let counter = cluster.node("n1").object::<Counter>(&on_n2);
+    for total in 1..=30 {
+        assert_eq!(counter.add(1).await, Ok(total));
+        sleep(Duration::from_millis(100)).await;
+    }
+    cluster.heal_store("n2");
+    cluster.settled().await;
+    assert_eq!(cluster.history().changes(), changes);
+    finish(cluster).await;
+}

@@ -1,5 +1,7 @@
 //! Where each shard stands on this node, with the numbers and times that go with it.
 
+mod resting;
+
 use std::collections::BTreeSet;
 use std::mem;
 use std::time::Duration;
@@ -11,9 +13,6 @@ use super::stages::{Stage, Stages};
 use crate::ids::{Incarnation, Revision, ShardCount, ShardId};
 use crate::placement::ShardTable;
 use crate::placement::ownership::{Ending, Facts, Newest, Phase, Step};
-
-/// The most doublings of a rest; far beyond every limit in use.
-const DOUBLINGS_MAX: u32 = 16;
 
 /// Most shards that are kept closed at the same time, or are about to be. Calls to them wait, and
 /// the more there are, the longer each waits for its turn; a transaction takes about as many.
@@ -345,75 +344,6 @@ impl Shards {
             .map(|(since, _)| *since)
     }
 
-    /// Lets a shard rest after a failure: `first`, doubled by each failure in a row, up to `max`.
-    pub(super) fn rest(&mut self, shard: ShardId, now: Instant, first: Duration, max: Duration) {
-        let failures = self.local.get(shard).failures.min(DOUBLINGS_MAX);
-        let until = now + first.saturating_mul(1 << failures).min(max);
-        self.set_rest(shard, Some(until), failures + 1);
-    }
-
-    /// Ends a shard's rest and forgets its failures.
-    pub(super) fn forgive(&mut self, shard: ShardId) {
-        if self.local.get(shard).failures > 0 {
-            self.set_rest(shard, None, 0);
-        }
-    }
-
-    /// Ends the rest of every shard that other nodes may treat otherwise now: of those that are
-    /// not held here in any way, and of those that stay open though `target_changed` holds.
-    pub(super) fn forgive_others(&mut self, target_changed: impl Fn(ShardId) -> bool) {
-        let resting: Vec<ShardId> = self.resting.iter().map(|(_, shard)| *shard).collect();
-        for shard in resting {
-            let is_other = match self.local.get(shard).phase {
-                Phase::Idle => true,
-                Phase::Open(_) => target_changed(shard),
-                Phase::Claiming
-                | Phase::Closing(_)
-                | Phase::Closed(_)
-                | Phase::Sending(_, _)
-                | Phase::Sent(_, _)
-                | Phase::HandingOver(_, _)
-                | Phase::Undeliverable(_)
-                | Phase::Ending(_)
-                | Phase::Ended(_)
-                | Phase::Releasing(_)
-                | Phase::Unresolved(_)
-                | Phase::Restamping(_) => false,
-            };
-            if is_other {
-                self.forgive(shard);
-            }
-        }
-    }
-
-    /// Ends every rest.
-    pub(super) fn forgive_all(&mut self) {
-        for (_, shard) in mem::take(&mut self.resting) {
-            self.forgive(shard);
-        }
-    }
-
-    /// Returns when the next rest ends.
-    pub(super) fn next_rested(&self) -> Option<Instant> {
-        self.resting.first().map(|(until, _)| *until)
-    }
-
-    /// Takes out the shards whose rest is over. Their failures are not forgotten.
-    pub(super) fn rested(&mut self, now: Instant) -> Vec<ShardId> {
-        let mut rested = Vec::new();
-        while let Some((until, shard)) = self
-            .resting
-            .first()
-            .copied()
-            .filter(|(until, _)| *until <= now)
-        {
-            self.resting.remove(&(until, shard));
-            self.update(shard, |local| local.resting_until = None);
-            rested.push(shard);
-        }
-        rested
-    }
-
     pub(super) fn progress(&self) -> Progress {
         Progress {
             owned: self.owned,
@@ -439,19 +369,6 @@ impl Shards {
         let attempt = local.attempt();
         let stage = Stage::of(local.phase, attempt.is_some());
         self.stages.note(shard, stage, attempt.unwrap_or(now));
-    }
-
-    fn set_rest(&mut self, shard: ShardId, until: Option<Instant>, failures: u32) {
-        if let Some(old) = self.local.get(shard).resting_until {
-            self.resting.remove(&(old, shard));
-        }
-        if let Some(until) = until {
-            self.resting.insert((until, shard));
-        }
-        self.update(shard, |local| {
-            local.resting_until = until;
-            local.failures = failures;
-        });
     }
 
     fn update(&mut self, shard: ShardId, change: impl FnOnce(&mut Local)) {

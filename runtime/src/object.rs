@@ -8,6 +8,7 @@ mod arrivals;
 mod busiest;
 mod chore;
 mod closing;
+mod common;
 mod context;
 mod directory;
 mod encoding;

@@ -9,9 +9,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::activation::{Activation, Called, Live};
+use super::common::Common;
 use super::directory::Slot;
 use super::encoding::{decode_args, encode_reply};
-use super::hosted::{Common, Hosted, HostedType};
+use super::hosted::{Hosted, HostedType};
 use super::timers::{Due, Timers, tick};
 use super::turn::CallInfo;
 use super::{Access, Dispatch, EncodedCall, Format, Method, MethodTimes, Methods, Object};

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use super::hosted::millis;
+use super::common::millis;
 
 /// The longest and shortest time between two ticks: what idle times and intervals are rounded to.
 const TICK_MAX: Duration = Duration::from_secs(1);

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::Host;
 use crate::ids::ShardId;
+use crate::object::common::millis;
 use crate::object::directory::Stage;
-use crate::object::hosted::millis;
 use crate::object::timers;
 use crate::object::travel::{Arriving, Dormant, Packed, Packing, Staging, StateError};
 use crate::placement::Parcel;

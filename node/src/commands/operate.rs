@@ -175,25 +175,7 @@ pub(crate) async fn operate(command: &Operate, json: bool) -> Result<Exit, AskEr
             give(&path, &json!({}), &now(ask), json).await
         }
         Operate::Move { node, shards, how } => {
-            let ranges = shards.iter().map(|text| shards_of(text));
-            let ranges = ranges.collect::<Result<Vec<_>, _>>()?;
-            // Before they are written out, which could fill the memory.
-            let count: u64 = ranges
-                .iter()
-                .map(|of| u64::from(of.end() - of.start()) + 1)
-                .sum();
-            if count > MOVES_MAX as u64 {
-                return Err(AskError::TooManyShards(shards.join(" ")));
-            }
-            let shards = ranges.into_iter().flatten();
-            let moves = shards.map(|shard| MoveTo {
-                shard,
-                node: node.to_string(),
-            });
-            let body = Moves {
-                moves: moves.collect(),
-            };
-            give(&["v1", "moves"], &body, how, json).await
+            give(&["v1", "moves"], &moves(node, shards)?, how, json).await
         }
         Operate::Cordon(one) => about(one, "cordon", json).await,
         Operate::Uncordon(one) => about(one, "uncordon", json).await,
@@ -206,6 +188,27 @@ pub(crate) async fn operate(command: &Operate, json: bool) -> Result<Exit, AskEr
             Ok(exit)
         }
     }
+}
+
+/// Returns the moves of these shards, named as `17` or `16-31`, to a node.
+fn moves(node: &NodeId, shards: &[String]) -> Result<Moves, AskError> {
+    let ranges = shards.iter().map(|text| shards_of(text));
+    let ranges = ranges.collect::<Result<Vec<_>, _>>()?;
+    // Before they are written out, which could fill the memory.
+    let count: u64 = ranges
+        .iter()
+        .map(|of| u64::from(of.end() - of.start()) + 1)
+        .sum();
+    if count > MOVES_MAX as u64 {
+        return Err(AskError::TooManyShards(shards.join(" ")));
+    }
+    let moves = ranges.into_iter().flatten().map(|shard| MoveTo {
+        shard,
+        node: node.to_string(),
+    });
+    Ok(Moves {
+        moves: moves.collect(),
+    })
 }
 
 fn now(ask: &AskArgs) -> How {

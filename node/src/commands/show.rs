@@ -18,13 +18,19 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
         output::json(&cluster);
         return Ok(exit);
     }
+    show_head(&cluster);
+    show_shards(&cluster);
+    show_objects(&cluster.nodes);
+    Ok(exit)
+}
+
+fn show_head(cluster: &Cluster) {
     let Cluster {
         cluster_id,
         shard_count,
         revision,
-        shards,
         ..
-    } = &cluster;
+    } = cluster;
     output::line(format_args!(
         "cluster   {cluster_id}, {shard_count} shards, revision {revision}"
     ));
@@ -42,6 +48,10 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
         .count();
     let nodes = cluster.nodes.len() - gates;
     output::line(format_args!("nodes     {nodes}, and {gates} gates"));
+}
+
+fn show_shards(cluster: &Cluster) {
+    let shards = &cluster.shards;
     let unowned = painted(
         format_args!("{} unowned", shards.unowned),
         if shards.unowned == 0 {
@@ -66,19 +76,16 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
         let paused = painted("paused by an operator", Mood::Busy);
         output::line(format_args!("balancing {paused}"));
     }
-    let objects: u64 = cluster.nodes.iter().filter_map(|node| node.objects).sum();
-    let silent = cluster
-        .nodes
-        .iter()
-        .filter(|node| node.objects.is_none())
-        .count();
-    match silent {
+}
+
+fn show_objects(nodes: &[NodeInfo]) {
+    let objects: u64 = nodes.iter().filter_map(|node| node.objects).sum();
+    match nodes.iter().filter(|node| node.objects.is_none()).count() {
         0 => output::line(format_args!("objects   {objects} live")),
-        _ => output::line(format_args!(
+        silent => output::line(format_args!(
             "objects   {objects} live; {silent} nodes did not answer"
         )),
     }
-    Ok(exit)
 }
 
 /// Lists the nodes.

@@ -116,11 +116,26 @@ fn handle(input: &DeriveInput) -> TokenStream {
         format!("Calls the methods of one [`{name}`] from anywhere. Cheap to clone."),
         handle.to_string(),
     );
+    let (methods, conversions) = (handle_methods(&handle), handle_conversions(name, &handle));
     quote! {
         #[doc = #doc]
         #[derive(::core::clone::Clone)]
         #visibility struct #handle(::steading::object::ObjectRef<#name>);
 
+        #methods
+        #conversions
+
+        #[automatically_derived]
+        impl ::core::fmt::Debug for #handle {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_tuple(#text).field(&self.0.key()).finish()
+            }
+        }
+    }
+}
+
+fn handle_methods(handle: &Ident) -> TokenStream {
+    quote! {
         #[allow(dead_code, reason = "written by a macro")]
         impl #handle {
             /// Sets how long each call waits for its answer. Default: 10 s.
@@ -162,7 +177,11 @@ fn handle(input: &DeriveInput) -> TokenStream {
                 self.0.delete().await
             }
         }
+    }
+}
 
+fn handle_conversions(name: &Ident, handle: &Ident) -> TokenStream {
+    quote! {
         #[automatically_derived]
         impl ::core::convert::From<::steading::object::ObjectRef<#name>> for #handle {
             fn from(object: ::steading::object::ObjectRef<#name>) -> Self {
@@ -174,13 +193,6 @@ fn handle(input: &DeriveInput) -> TokenStream {
         impl ::core::convert::AsRef<::steading::object::ObjectRef<#name>> for #handle {
             fn as_ref(&self) -> &::steading::object::ObjectRef<#name> {
                 &self.0
-            }
-        }
-
-        #[automatically_derived]
-        impl ::core::fmt::Debug for #handle {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.debug_tuple(#text).field(&self.0.key()).finish()
             }
         }
     }

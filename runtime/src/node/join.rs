@@ -195,21 +195,7 @@ impl Node {
             ..
         } = &*self.shared;
         let keys = joining.keys;
-
-        let (watcher, mut watching) = Watcher::new(WatcherParts {
-            store: store.clone(),
-            keys: keys.clone(),
-            view: view.clone(),
-            metrics: metrics.clone(),
-        });
-        tasks.spawn("watcher", |shutdown| watcher.run(shutdown));
-        let caught_up = watching
-            .wait_for(|state| *state == WatchState::CaughtUp)
-            .await
-            .is_ok();
-        if !caught_up {
-            return Err(StartError::Stopped);
-        }
+        let watching = self.catch_up(&store, &keys).await?;
         self.ask_others().await?;
 
         let membership = Membership::new(MembershipParts {
@@ -234,10 +220,9 @@ impl Node {
             ask_nodes: self.shared.ask_nodes.clone(),
             metrics: metrics.clone(),
         });
-        let (plans_store, plans_keys) = (store.clone(), keys.clone());
         let (reconciler, reconciler_handle) = Reconciler::new(ReconcilerParts {
-            store,
-            keys,
+            store: store.clone(),
+            keys: keys.clone(),
             view: view.clone(),
             rights,
             host: Arc::new(self.hosted_shards()),
@@ -251,8 +236,8 @@ impl Node {
             watching,
             leading: self.lead(leader),
             leader: leader_handle,
-            store: plans_store,
-            keys: plans_keys,
+            store,
+            keys,
             reconciler: reconciler_handle,
         });
         let surroundings = Arc::new(self.surroundings());
@@ -260,6 +245,34 @@ impl Node {
             member.run(surroundings, shutdown).await
         });
         tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));
+        self.follow(lives);
+        Ok(taking)
+    }
+
+    /// Starts to watch the cluster, and waits until the view is what the store has.
+    async fn catch_up(
+        &self,
+        store: &Arc<dyn Store>,
+        keys: &Keys,
+    ) -> Result<watch::Receiver<WatchState>, StartError> {
+        let Shared { tasks, view, .. } = &*self.shared;
+        let (watcher, mut watching) = Watcher::new(WatcherParts {
+            store: store.clone(),
+            keys: keys.clone(),
+            view: view.clone(),
+            metrics: self.shared.metrics.clone(),
+        });
+        tasks.spawn("watcher", |shutdown| watcher.run(shutdown));
+        let caught_up = watching
+            .wait_for(|state| *state == WatchState::CaughtUp)
+            .await
+            .is_ok();
+        caught_up.then_some(watching).ok_or(StartError::Stopped)
+    }
+
+    /// Lets the host and the router know whenever a life begins or ends, or the fence opens.
+    fn follow(&self, lives: watch::Receiver<MembershipState>) {
+        let Shared { tasks, fence, .. } = &*self.shared;
         let (host, router) = (self.shared.host.clone(), self.shared.router.clone());
         let lease = self.shared.lease.clone();
         let generation = self.shared.view.current().meta.restore_generation;
@@ -268,7 +281,6 @@ impl Node {
         });
         let (states, router) = (fence.subscribe(), self.shared.router.clone());
         tasks.spawn("fence", |shutdown| wake_when_open(states, router, shutdown));
-        Ok(taking)
     }
 
     /// Asks some of the nodes that are there whether they can talk to this one. As long as nobody

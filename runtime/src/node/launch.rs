@@ -45,47 +45,16 @@ impl Node {
         let grpc = advertised(&builder, grpc_address)?;
         zeros::begin_at_zero(&metrics);
         let view = first_view(&builder);
-        follow_certificates(&tasks, &metrics, builder.tls, &builder.store);
-        let host = Host::new(HostSettings {
-            node: id.clone(),
-            layout: Layout::new(builder.shard_count, builder.regions),
-            fence: fence.clone(),
-            storage: builder.storage,
-            registry: builder.registry,
-            payload_max: builder.payload_max,
-            tasks: tasks.clone(),
-            metrics: metrics.clone(),
-        });
-        let router = Router::start(RouterSettings {
-            node: id.clone(),
-            host: host.clone(),
-            view: view.subscribe(),
-            news: view.clone(),
-            network: network.clone(),
-            tasks: tasks.clone(),
-            metrics: metrics.clone(),
-            payload_max: builder.payload_max,
-        });
-        let remote: Arc<dyn RemoteCalls> = router.clone();
-        host.connect(&remote);
-
+        follow_certificates(&tasks, &metrics, builder.tls.clone(), &builder.store);
+        let (host, router) = serving(&builder, &id, &fence, &view, &network, &tasks, &metrics);
         let joining = Joining {
+            registration: registration(&builder, id.clone(), grpc, &host),
             store: builder.store,
             keys: Keys::new(&builder.prefix),
             settings: MembershipSettings {
                 lease_ttl: builder.lease_ttl,
                 replace: builder.replace,
                 lock_dir: builder.lock_dir,
-            },
-            registration: Registration {
-                node: id.clone(),
-                grpc,
-                http: builder.http_address,
-                zone: builder.zone,
-                weight: builder.weight,
-                labels: builder.labels,
-                version: env!("CARGO_PKG_VERSION").into(),
-                object_types: host.type_names().into_iter().map(Into::into).collect(),
             },
             plan_settings: builder.plan_settings,
         };
@@ -95,6 +64,7 @@ impl Node {
             grpc_address,
             drain_timeout: builder.drain_timeout,
             lease_ttl: builder.lease_ttl,
+            health_settings: builder.health,
             host,
             router,
             network,
@@ -113,7 +83,6 @@ impl Node {
             arrivals: watch::Sender::default(),
             ask_nodes: Arc::default(),
             health: Mutex::default(),
-            health_settings: builder.health,
             stopping: watch::Sender::new(Stopping::No),
             draining: watch::Sender::new(None),
             hurry: CancellationToken::new(),
@@ -154,7 +123,6 @@ impl Node {
     }
 }
 
-/// Returns how nodes reach each other: with certificates if the node has any.
 /// Returns where others reach the node. Its certificate must be good for that.
 fn advertised(builder: &NodeBuilder, listening: SocketAddr) -> Result<String, StartError> {
     let grpc = builder.advertise.clone();
@@ -163,6 +131,55 @@ fn advertised(builder: &NodeBuilder, listening: SocketAddr) -> Result<String, St
         tls.check_server(host(&grpc))?;
     }
     Ok(grpc)
+}
+
+/// Makes the host and the router, which know the way to each other.
+fn serving(
+    builder: &NodeBuilder,
+    node: &NodeId,
+    fence: &Arc<Fence>,
+    view: &Arc<SharedView>,
+    network: &Arc<dyn Network>,
+    tasks: &Tasks,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Host>, Arc<Router>) {
+    let host = Host::new(HostSettings {
+        node: node.clone(),
+        layout: Layout::new(builder.shard_count, builder.regions.clone()),
+        fence: fence.clone(),
+        storage: builder.storage.clone(),
+        registry: builder.registry.clone(),
+        payload_max: builder.payload_max,
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+    });
+    let router = Router::start(RouterSettings {
+        node: node.clone(),
+        host: host.clone(),
+        view: view.subscribe(),
+        news: view.clone(),
+        network: network.clone(),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+        payload_max: builder.payload_max,
+    });
+    let remote: Arc<dyn RemoteCalls> = router.clone();
+    host.connect(&remote);
+    (host, router)
+}
+
+/// Returns what the node says of itself in the store.
+fn registration(builder: &NodeBuilder, node: NodeId, grpc: String, host: &Host) -> Registration {
+    Registration {
+        node,
+        grpc,
+        http: builder.http_address.clone(),
+        zone: builder.zone.clone(),
+        weight: builder.weight,
+        labels: builder.labels.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        object_types: host.type_names().into_iter().map(Into::into).collect(),
+    }
 }
 
 /// Returns what is known of the cluster before the store is reached.
@@ -175,6 +192,7 @@ fn first_view(builder: &NodeBuilder) -> Arc<SharedView> {
     }))
 }
 
+/// Returns how nodes reach each other: with certificates if the node has any.
 fn network(builder: &NodeBuilder, metrics: &Metrics) -> Arc<dyn Network> {
     match &builder.tls {
         None => builder.network.clone(),

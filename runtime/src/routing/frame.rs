@@ -80,6 +80,17 @@ pub(super) enum Answer {
     NotOwner(Revision),
 }
 
+impl Answer {
+    /// Whether the call has ended with it: nobody else is to be asked.
+    pub(super) fn is_last(&self) -> bool {
+        match self {
+            Self::Reply(_) => true,
+            Self::Failed(error) => !matches!(error, CallError::Stopping(_)),
+            Self::Moved(_) | Self::NotOwner(_) => false,
+        }
+    }
+}
+
 /// A frame that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {

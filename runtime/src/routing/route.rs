@@ -20,7 +20,7 @@ use super::queue::{Fate, Unsent};
 use super::router::Inner;
 use super::table::{Destination, Entry};
 use crate::error::CallError;
-use crate::ids::{Place, Revision};
+use crate::ids::{NodeId, Place, Revision};
 use crate::object::{Dispatch, EncodedCall};
 use crate::telemetry::{Trace, attribute, code, shard};
 
@@ -287,13 +287,31 @@ impl Inner {
             },
             forwarded: false,
         };
-        let node = peer.node();
-        let of_node = || vec![KeyValue::new(attribute::NODE, node.to_string())];
+        let of_node = || vec![KeyValue::new(attribute::NODE, peer.node().to_string())];
         call.trace.event("steading.sent", of_node);
         let fate = peer.call(place, &outbound, &mut turn.baton).await;
+        match fate {
+            Fate::Answered(answer) if answer.is_last() => Attempt::Ended(answer),
+            fate @ (Fate::Answered(_) | Fate::Expired | Fate::Lost(_) | Fate::Unsent(_)) => {
+                self.astray(call, place, peer.node(), entry, fate)
+            }
+        }
+    }
+
+    /// Decides what becomes of a call that has not brought back what its method said.
+    #[cold]
+    fn astray(
+        &self,
+        call: EncodedCall,
+        place: &Place,
+        node: &NodeId,
+        seen: Option<Entry>,
+        fate: Fate,
+    ) -> Attempt {
+        let links = &self.settings.metrics.routing.links;
         let failed = |error| Attempt::Ended(Answer::Failed(error));
-        let again = |call, retry_at, error| {
-            let seen = entry;
+        let again = |call, pause, error| {
+            let retry_at = Instant::now() + pause;
             Attempt::Again(
                 call,
                 Obstacle {
@@ -303,31 +321,23 @@ impl Inner {
                 },
             )
         };
+        let of = |node: &NodeId| vec![KeyValue::new(attribute::NODE, node.to_string())];
         match fate {
             Fate::Answered(Answer::Moved(news)) => {
-                self.settings.metrics.routing.links.moved.inc();
+                links.moved.inc();
                 self.learn(place, &news);
-                let owner = || vec![KeyValue::new(attribute::NODE, news.owner.node.to_string())];
-                call.trace.event("steading.moved", owner);
+                call.trace.event("steading.moved", || of(&news.owner.node));
                 let text = format!("{node} says that {} has it", news.owner.node);
-                again(
-                    call,
-                    Instant::now() + NOT_OWNER_PAUSE,
-                    CallError::NoOwner(text),
-                )
+                again(call, NOT_OWNER_PAUSE, CallError::NoOwner(text))
             }
             Fate::Answered(Answer::NotOwner(revision)) => {
-                self.settings.metrics.routing.links.not_owner.inc();
-                call.trace.event("steading.not_owner", of_node);
+                links.not_owner.inc();
+                call.trace.event("steading.not_owner", || of(node));
                 let text = format!("{node} does not own it, as of revision {revision}");
-                again(
-                    call,
-                    Instant::now() + NOT_OWNER_PAUSE,
-                    CallError::NoOwner(text),
-                )
+                again(call, NOT_OWNER_PAUSE, CallError::NoOwner(text))
             }
             Fate::Answered(Answer::Failed(error @ CallError::Stopping(_))) => {
-                again(call, Instant::now() + NOT_OWNER_PAUSE, error)
+                again(call, NOT_OWNER_PAUSE, error)
             }
             Fate::Answered(answer) => Attempt::Ended(answer),
             Fate::Expired => failed(CallError::Deadline(format!("{} on {node}", call.key))),
@@ -338,14 +348,20 @@ impl Inner {
             Fate::Unsent(Unsent::Expired) => {
                 failed(CallError::Unreachable(format!("{node} in time")))
             }
-            Fate::Unsent(Unsent::Down(why, retry_at)) => again(
-                call,
-                retry_at,
-                CallError::Unreachable(format!("{node}: {why}")),
-            ),
+            Fate::Unsent(Unsent::Down(why, retry_at)) => {
+                let error = CallError::Unreachable(format!("{node}: {why}"));
+                Attempt::Again(
+                    call,
+                    Obstacle {
+                        seen,
+                        retry_at,
+                        error,
+                    },
+                )
+            }
             Fate::Unsent(Unsent::Gone) => {
                 let error = CallError::NoOwner(format!("{node} left the cluster"));
-                again(call, Instant::now() + RECHECK, error)
+                again(call, RECHECK, error)
             }
         }
     }

@@ -109,7 +109,12 @@ impl ObjectMetrics {
             "CPU time of turns by type as estimated from those that are timed",
             m.turn_cpu_seconds,
         );
-        let lock = registry.sub_registry_with_prefix("shard_lock");
+        metrics.register_lock(registry.sub_registry_with_prefix("shard_lock"));
+        metrics
+    }
+
+    fn register_lock(&self, lock: &mut Registry) {
+        let m = self.clone();
         lock.register(
             "attempts_exclusive",
             "Closings begun",
@@ -140,7 +145,6 @@ impl ObjectMetrics {
             "Closings given up because turns did not end in time",
             m.lock_overdue,
         );
-        metrics
     }
 
     /// Returns what timed turns of this type are told to.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use steading::coordination::MemberHealth;
+
 use super::{or_ok, percent};
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Finding, Runbook};
@@ -18,85 +20,80 @@ const MARGIN_MIN: f64 = 0.25;
 /// How late a view may be, in seconds.
 const LAG_MAX: f64 = 2.0;
 
+/// What the checks of members are called.
+const MEMBERS: &str = "etcd";
+
 pub(super) fn members(facts: &Facts) -> Vec<Finding> {
-    const CHECK: &str = "etcd";
     let Some(store) = &facts.store else {
-        return vec![Finding::ok(CHECK, "not examined; --etcd URL does")];
+        return vec![Finding::ok(MEMBERS, "not examined; --etcd URL does")];
     };
-    let mut found = Vec::new();
     let all = store.members.len();
-    let silent = store
-        .members
-        .iter()
-        .filter(|(_, told)| told.is_err())
-        .count();
+    let told = store.members.iter();
+    let silent = told.filter(|(_, told)| told.is_err()).count();
+    let mut found = Vec::new();
     for (endpoint, told) in &store.members {
-        let health = match told {
-            Ok(health) => health,
-            Err(why) => {
-                let what = format!("etcd does not answer at {endpoint}");
-                let finding = if 2 * silent >= all {
-                    Finding::bad(CHECK, Runbook("etcd-down"), what)
-                } else {
-                    Finding::warn(CHECK, Runbook("etcd-down"), what)
-                };
-                found.push(
-                    finding
-                        .because(why)
-                        .then(format!("etcdctl --endpoints={endpoint} endpoint health")),
-                );
-                continue;
-            }
-        };
-        if !health.has_leader {
-            found.push(
-                Finding::bad(
-                    CHECK,
-                    Runbook("lost-quorum"),
-                    format!("etcd at {endpoint} knows no leader"),
-                )
-                .because("More than half of the members are away: there is no quorum")
-                .then(format!("etcdctl --endpoints={endpoint} member list")),
-            );
-        }
-        for alarm in &health.alarms {
-            found.push(
-                Finding::bad(
-                    CHECK,
-                    Runbook("etcd-full"),
-                    format!("etcd at {endpoint} has the alarm {alarm}"),
-                )
-                .because(
-                    "With NOSPACE it takes no writes until it has room and the alarm is taken back",
-                )
-                .then(format!("etcdctl --endpoints={endpoint} alarm list")),
-            );
-        }
-        if health.took > SLOW {
-            let what = format!(
-                "etcd at {endpoint} took {:.1} s to answer",
-                health.took.as_secs_f64()
-            );
-            found.push(
-                Finding::warn(CHECK, Runbook("etcd-down"), what)
-                    .because("Its disk or its machine is slow"),
-            );
-        }
-        if health.database_bytes > DATABASE_LARGE {
-            let what = format!(
-                "the database of {endpoint} has {} MiB",
-                health.database_bytes >> 20
-            );
-            found.push(Finding::warn(CHECK, Runbook("etcd-full"), what).because(
-                "Old revisions are not compacted, or the database was never defragmented",
-            ));
+        match told {
+            Ok(health) => found.extend(of_member(endpoint, health)),
+            Err(why) => found.push(of_silent(endpoint, why, 2 * silent >= all)),
         }
     }
     or_ok(
         found,
-        CHECK,
+        MEMBERS,
         format!("all {all} endpoints of etcd are well"),
     )
+}
+
+/// A member that does not answer is bad if so many do not that there is no quorum.
+fn of_silent(endpoint: &str, why: &str, is_bad: bool) -> Finding {
+    let what = format!("etcd does not answer at {endpoint}");
+    let finding = if is_bad {
+        Finding::bad(MEMBERS, Runbook("etcd-down"), what)
+    } else {
+        Finding::warn(MEMBERS, Runbook("etcd-down"), what)
+    };
+    finding
+        .because(why)
+        .then(format!("etcdctl --endpoints={endpoint} endpoint health"))
+}
+
+fn of_member(endpoint: &str, health: &MemberHealth) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !health.has_leader {
+        let what = format!("etcd at {endpoint} knows no leader");
+        found.push(
+            Finding::bad(MEMBERS, Runbook("lost-quorum"), what)
+                .because("More than half of the members are away: there is no quorum")
+                .then(format!("etcdctl --endpoints={endpoint} member list")),
+        );
+    }
+    for alarm in &health.alarms {
+        let what = format!("etcd at {endpoint} has the alarm {alarm}");
+        found.push(
+            Finding::bad(MEMBERS, Runbook("etcd-full"), what)
+                .because(
+                    "With NOSPACE it takes no writes until it has room and the alarm is taken back",
+                )
+                .then(format!("etcdctl --endpoints={endpoint} alarm list")),
+        );
+    }
+    if health.took > SLOW {
+        let seconds = health.took.as_secs_f64();
+        let what = format!("etcd at {endpoint} took {seconds:.1} s to answer");
+        found.push(
+            Finding::warn(MEMBERS, Runbook("etcd-down"), what)
+                .because("Its disk or its machine is slow"),
+        );
+    }
+    if health.database_bytes > DATABASE_LARGE {
+        let mebibytes = health.database_bytes >> 20;
+        let what = format!("the database of {endpoint} has {mebibytes} MiB");
+        found
+            .push(Finding::warn(MEMBERS, Runbook("etcd-full"), what).because(
+                "Old revisions are not compacted, or the database was never defragmented",
+            ));
+    }
+    found
 }
 
 pub(super) fn cluster_in_store(facts: &Facts) -> Vec<Finding> {

@@ -6,6 +6,7 @@ use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 
 use super::super::*;
 use super::world::{World, at, id};
+use crate::ids::{Incarnation, NodeId, Revision, ShardId};
 use crate::placement::{NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight};
 
 /// Numbers that look random, and are the same for the same seed.
@@ -30,86 +31,23 @@ impl Random {
 }
 
 /// Returns a world with zones, rules, capacities, cordons, pins, commands, owners and loads.
-#[allow(clippy::too_many_lines, reason = "a list of what can be in a world")]
 fn world(seed: u64) -> World {
     let mut random = Random(seed | 1);
     let bits = 3 + random.below(5);
     let count = 1 + random.size(12);
     let mut world = World::large(count, 1 << bits);
     let shards: Vec<_> = world.view.meta.shard_count.shards().collect();
-    let has = |random: &mut Random| random.one_in(2);
-    let (zoned, limited, cordons) = (has(&mut random), has(&mut random), has(&mut random));
-    for number in 0..count {
-        let record = world.view.nodes.get_mut(&id(number)).expect("it is there");
-        if zoned && !random.one_in(6) {
-            record.zone = Some(["x", "y", "z"][random.size(3)].into());
-        }
-        if limited && !random.one_in(3) {
-            let most = 1 + random.below(3 * shards.len() as u64 / count as u64 + 1);
-            record
-                .labels
-                .insert(CAPACITY_LABEL.into(), most.to_string());
-        }
-        if random.one_in(5) {
-            record.weight =
-                Weight::from_thousandths(u32::try_from(random.below(4000)).expect("small"));
-        }
-        if random.one_in(6) {
-            record.state = NodeState::Draining;
-        }
-        if cordons && random.one_in(4) {
-            world.view.orders.cordoned.insert(id(number));
-        }
-    }
+    let is_zoned = random.one_in(2);
+    differ(&mut world, count, is_zoned, &mut random);
     world.view.orders.paused = random.one_in(6);
-    if zoned {
-        for _ in 0..random.below(3) {
-            let (first, last) = (
-                random.size(shards.len() as u64),
-                random.size(shards.len() as u64),
-            );
-            world.settings.zone_rules.push(ZoneRule {
-                first: shards[first.min(last)],
-                last: shards[first.max(last)],
-                zone: ["x", "y", "w"][random.size(3)].into(),
-                strength: if random.one_in(2) {
-                    Strength::Hard
-                } else {
-                    Strength::Soft
-                },
-            });
-        }
+    if is_zoned {
+        add_rules(&mut world, &shards, &mut random);
     }
     if random.one_in(3) {
         world.settings.pin_policy = PinPolicy::Wait;
     }
     let any_node = |random: &mut Random| id(random.size(count as u64 + 2));
-    for shard in &shards {
-        let node = (!random.one_in(8)).then(|| any_node(&mut random));
-        let owner = match random.below(4) {
-            0 => None,
-            1 => Some(any_node(&mut random)),
-            _ => node.clone(),
-        };
-        let incarnation = crate::ids::Incarnation::new(1);
-        let owner = owner.map(|node| Owner { node, incarnation });
-        let revision = crate::ids::Revision::new(2);
-        world.view.owners.set(
-            *shard,
-            OwnerRecord {
-                revision,
-                owner,
-                parcel: None,
-            },
-        );
-        let target = Target {
-            pinned: node.is_some() && random.one_in(12),
-            quarantined: random.one_in(30),
-            node,
-            cause: None,
-        };
-        world.view.targets.set(*shard, target);
-    }
+    place(&mut world, &shards, any_node, &mut random);
     for _ in 0..random.below(4) {
         let command = match random.below(4) {
             0 => Command::Move(any_node(&mut random)),
@@ -121,33 +59,118 @@ fn world(seed: u64) -> World {
         world.commands.insert(shard, command);
     }
     if random.one_in(2) {
-        let hot = random.below(40);
-        for number in 0..count {
-            if random.one_in(8) {
-                continue;
-            }
-            let rates = |random: &mut Random| {
-                let order = random.below(hot.max(1));
-                ShardRates {
-                    calls_per_s: random.below(1 << order),
-                    ..ShardRates::default()
-                }
-            };
-            let report = LoadReport {
-                node: id(number),
-                load: NodeUse {
-                    cpu_permille: 700,
-                    memory_permille: 0,
-                },
-                shards: shards
-                    .iter()
-                    .map(|shard| (*shard, rates(&mut random)))
-                    .collect(),
-            };
-            world.loads.absorb(&report, at(super::LATER));
-        }
+        report(&mut world, count, &shards, &mut random);
     }
     world
+}
+
+/// Gives nodes zones, capacities, weights, states and cordons.
+fn differ(world: &mut World, count: usize, is_zoned: bool, random: &mut Random) {
+    let (is_limited, has_cordons) = (random.one_in(2), random.one_in(2));
+    let shards = u64::from(world.view.meta.shard_count.get());
+    for number in 0..count {
+        let record = world.view.nodes.get_mut(&id(number)).expect("it is there");
+        if is_zoned && !random.one_in(6) {
+            record.zone = Some(["x", "y", "z"][random.size(3)].into());
+        }
+        if is_limited && !random.one_in(3) {
+            let most = 1 + random.below(3 * shards / count as u64 + 1);
+            record
+                .labels
+                .insert(CAPACITY_LABEL.into(), most.to_string());
+        }
+        if random.one_in(5) {
+            let thousandths = u32::try_from(random.below(4000)).expect("small");
+            record.weight = Weight::from_thousandths(thousandths);
+        }
+        if random.one_in(6) {
+            record.state = NodeState::Draining;
+        }
+        if has_cordons && random.one_in(4) {
+            world.view.orders.cordoned.insert(id(number));
+        }
+    }
+}
+
+/// Binds ranges of shards to zones, one of which no node is in.
+fn add_rules(world: &mut World, shards: &[ShardId], random: &mut Random) {
+    for _ in 0..random.below(3) {
+        let one = random.size(shards.len() as u64);
+        let other = random.size(shards.len() as u64);
+        world.settings.zone_rules.push(ZoneRule {
+            first: shards[one.min(other)],
+            last: shards[one.max(other)],
+            zone: ["x", "y", "w"][random.size(3)].into(),
+            strength: if random.one_in(2) {
+                Strength::Hard
+            } else {
+                Strength::Soft
+            },
+        });
+    }
+}
+
+/// Gives shards targets, flags and owners, some of which are gone.
+fn place(
+    world: &mut World,
+    shards: &[ShardId],
+    any_node: impl Fn(&mut Random) -> NodeId,
+    random: &mut Random,
+) {
+    for shard in shards {
+        let node = (!random.one_in(8)).then(|| any_node(random));
+        let owner = match random.below(4) {
+            0 => None,
+            1 => Some(any_node(random)),
+            _ => node.clone(),
+        };
+        own(world, *shard, owner, 2);
+        let target = Target {
+            pinned: node.is_some() && random.one_in(12),
+            quarantined: random.one_in(30),
+            node,
+            cause: None,
+        };
+        world.view.targets.set(*shard, target);
+    }
+}
+
+/// Writes a shard's owner, in the one life that each node has here.
+fn own(world: &mut World, shard: ShardId, node: Option<NodeId>, revision: u64) {
+    let incarnation = Incarnation::new(1);
+    let record = OwnerRecord {
+        revision: Revision::new(revision),
+        owner: node.map(|node| Owner { node, incarnation }),
+        parcel: None,
+    };
+    world.view.owners.set(shard, record);
+}
+
+/// Lets most nodes report loads that differ more or less.
+fn report(world: &mut World, count: usize, shards: &[ShardId], random: &mut Random) {
+    let hot = random.below(40);
+    for number in 0..count {
+        if random.one_in(8) {
+            continue;
+        }
+        let mut rates = |shard: &ShardId| {
+            let order = random.below(hot.max(1));
+            let rates = ShardRates {
+                calls_per_s: random.below(1 << order),
+                ..ShardRates::default()
+            };
+            (*shard, rates)
+        };
+        let report = LoadReport {
+            node: id(number),
+            load: NodeUse {
+                cpu_permille: 700,
+                memory_permille: 0,
+            },
+            shards: shards.iter().map(&mut rates).collect(),
+        };
+        world.loads.absorb(&report, at(super::LATER));
+    }
 }
 
 /// Plans and carries out, with every move done at once, until there is nothing to do.
@@ -169,17 +192,7 @@ fn comes_to_rest(world: &mut World) {
                 .node
                 .clone()
                 .filter(|node| world.view.nodes.contains_key(node));
-            let incarnation = crate::ids::Incarnation::new(1);
-            let owner = node.map(|node| Owner { node, incarnation });
-            let revision = crate::ids::Revision::new(3);
-            world.view.owners.set(
-                *shard,
-                OwnerRecord {
-                    revision,
-                    owner,
-                    parcel: None,
-                },
-            );
+            own(world, *shard, node, 3);
         }
         world.carry_out(&plan);
         for (shard, _) in &plan.targets {
@@ -219,7 +232,7 @@ fn at_rest(mut world: World) -> World {
     world.loads = Loads::default();
     comes_to_rest(&mut world);
     for (shard, target) in world.view.targets.clone().iter() {
-        let incarnation = crate::ids::Incarnation::new(1);
+        let incarnation = Incarnation::new(1);
         let owner = target.node.clone().map(|node| Owner { node, incarnation });
         let record = OwnerRecord {
             owner,

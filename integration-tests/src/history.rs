@@ -93,12 +93,7 @@ struct Auditor {
 
 impl Auditor {
     fn new(shard_count: ShardCount) -> Self {
-        let meta = ClusterMeta {
-            cluster_id: String::new(),
-            shard_count,
-            restore_generation: 0,
-            regions: steading::ids::Regions::default(),
-        };
+        let meta = ClusterMeta::new(String::new(), shard_count);
         Self {
             view: ClusterView::empty(meta),
             history: History {

@@ -69,12 +69,10 @@ impl Member {
             },
             settings,
             fence: fence.clone(),
-            view: Arc::new(SharedView::new(ClusterMeta {
-                cluster_id: "test".into(),
-                shard_count: ShardCount::new(8).expect("a power of two"),
-                restore_generation: 0,
-                regions: steading::ids::Regions::default(),
-            })),
+            view: Arc::new(SharedView::new(ClusterMeta::new(
+                "test",
+                ShardCount::new(8).expect("a power of two"),
+            ))),
             metrics: Arc::new(Metrics::new()),
         });
         let (node, tasks) = (Arc::new(Around::default()), Tasks::new());

@@ -1,15 +1,14 @@
 //! What one process knows: the real view, with the real rule for owner news.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use steading::ids::{Incarnation, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId};
+use steading::ids::{Incarnation, NodeId, Revision, ShardCount, ShardId};
 use steading::placement::ownership::{Facts, Stance};
 use steading::placement::{
-    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Target,
-    Weight,
+    ClusterMeta, ClusterView, News, NodeRecord, Owner, OwnerRecord, Parcel, Target,
 };
 
 use crate::renumber::Renumber;
@@ -97,12 +96,7 @@ impl Known {
     }
 
     fn make(said: &Said) -> Self {
-        let mut view = ClusterView::empty(ClusterMeta {
-            cluster_id: "model".into(),
-            shard_count: count(),
-            regions: Regions::default(),
-            restore_generation: 0,
-        });
+        let mut view = ClusterView::empty(ClusterMeta::new("model", count()));
         for (node, life) in said.lives.iter().enumerate() {
             view.apply(node_news(node, *life));
         }
@@ -359,19 +353,7 @@ fn owner((node, life): Life) -> Owner {
 }
 
 fn node_news(node: usize, life: Option<u64>) -> News {
-    let record = life.map(|life| NodeRecord {
-        incarnation: Incarnation::new(life),
-        lease: LeaseId::new(0),
-        grpc: String::new(),
-        http: None,
-        zone: None,
-        weight: Weight::ONE,
-        labels: BTreeMap::new(),
-        version: String::new(),
-        object_types: Vec::new(),
-        state: NodeState::Active,
-        boot_id: String::new(),
-    });
+    let record = life.map(|life| NodeRecord::of(Incarnation::new(life)));
     News::Node(names()[node].clone(), record)
 }
 

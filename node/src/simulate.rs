@@ -166,7 +166,7 @@ fn texts(mut advice: Vec<Advice>) -> Vec<String> {
 
 fn key_figures(keys: &Keys, load: &Load, placed: &World) -> KeyFigures {
     let mut per_node: BTreeMap<&NodeId, u64> = placed.takers().map(|(node, _)| (node, 0)).collect();
-    for (shard, target) in placed.view.targets.iter() {
+    for (shard, target) in placed.cluster.view.targets.iter() {
         if let Some(count) = target.node.as_ref().and_then(|node| per_node.get_mut(node)) {
             *count += load.keys[shard.index()];
         }
@@ -213,7 +213,7 @@ fn node_figures(before: &World, after: &World, load: &Load) -> Vec<NodeFigures> 
             }
         };
         let own = || {
-            let targets = after.view.targets.iter();
+            let targets = after.cluster.view.targets.iter();
             targets.filter(|(_, target)| target.node.as_ref() == Some(node))
         };
         let calls: f64 = own().map(|(shard, _)| load.calls[shard.index()]).sum();
@@ -243,7 +243,7 @@ fn hot_shards(world: &World, load: &Load) -> Vec<HotShard> {
         .map(|shard| as_f64(cost(shard)))
         .sum();
     let share = total / as_f64(world.takers().count() as u64);
-    let mut shards: Vec<_> = world.view.meta.shard_count.shards().collect();
+    let mut shards: Vec<_> = world.cluster.view.meta.shard_count.shards().collect();
     shards.sort_by_key(|shard| (std::cmp::Reverse(cost(shard.index())), *shard));
     let hot = shards
         .iter()
@@ -252,6 +252,7 @@ fn hot_shards(world: &World, load: &Load) -> Vec<HotShard> {
     let figures = hot.map(|shard| HotShard {
         shard: shard.get(),
         node: world
+            .cluster
             .view
             .targets
             .get(*shard)

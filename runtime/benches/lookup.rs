@@ -1,6 +1,5 @@
 //! How long it takes to find an object's owner: the hash of its key and the table of owners.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -9,11 +8,9 @@ use steading::Tasks;
 use steading::clock::Clock;
 use steading::coordination::SharedView;
 use steading::fence::Fence;
-use steading::ids::{Incarnation, LeaseId, NodeId, ObjectKey, Revision, ShardCount};
+use steading::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount};
 use steading::object::{Host, HostSettings, PAYLOAD_LEN_MAX, Registry};
-use steading::placement::{
-    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Weight,
-};
+use steading::placement::{ClusterMeta, ClusterView, News, NodeRecord, Owner, OwnerRecord};
 use steading::routing::network::TcpNetwork;
 use steading::routing::{Router, RouterSettings};
 use steading::storage::MemoryStorage;
@@ -32,12 +29,7 @@ fn lookup(criterion: &mut Criterion) {
 
 /// A cluster of three nodes that own 8192 shards in turns.
 fn view() -> ClusterView {
-    let mut view = ClusterView::empty(ClusterMeta {
-        cluster_id: "bench".into(),
-        shard_count: ShardCount::DEFAULT,
-        restore_generation: 0,
-        regions: steading::ids::Regions::default(),
-    });
+    let mut view = ClusterView::empty(ClusterMeta::new("bench", ShardCount::DEFAULT));
     for name in ["a", "b", "c"] {
         view.apply(News::Node(node(name), Some(record())));
     }
@@ -66,17 +58,9 @@ fn node(name: &str) -> NodeId {
 
 fn record() -> NodeRecord {
     NodeRecord {
-        incarnation: Incarnation::new(1),
-        lease: LeaseId::new(1),
         grpc: "127.0.0.1:1".into(),
-        http: None,
-        zone: None,
-        weight: Weight::ONE,
-        labels: BTreeMap::new(),
         version: "bench".into(),
-        object_types: vec![],
-        state: NodeState::Active,
-        boot_id: String::new(),
+        ..NodeRecord::of(Incarnation::new(1))
     }
 }
 

@@ -9,22 +9,19 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use steading::clock::Moment;
-use steading::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount, ShardId};
+use steading::ids::{Incarnation, NodeId, ShardCount, ShardId};
 use steading::placement::planner::{
-    LoadReport, Loads, Memory, NodeUse, Plan, PlanSettings, Planning, ShardRates, Strength,
-    ZoneRule, plan,
+    LoadReport, NodeUse, PlanSettings, Rehearsal, ShardRates, Strength, ZoneRule,
 };
-use steading::placement::{
-    ClusterMeta, ClusterView, NodeRecord, NodeState, Owner, OwnerRecord, Weight,
-};
+use steading::placement::{ClusterMeta, ClusterView, NodeRecord};
 
 /// When the last reports came.
 const NOW: Moment = Moment::from_nanos(40_000_000_000);
 
 fn planner(criterion: &mut Criterion) {
-    let empty = World::new(ShardCount::DEFAULT, 100);
+    let empty = cluster(ShardCount::DEFAULT, 100);
     let mut settled = empty.clone();
-    settled.carry_out();
+    settled.carry_out(&empty.plan(NOW));
     let mut one_lost = settled.clone();
     one_lost.view.nodes.remove(&id(50));
     let mut one_more = settled.clone();
@@ -36,7 +33,7 @@ fn planner(criterion: &mut Criterion) {
         ("one node lost", &one_lost),
         ("one node more", &one_more),
     ] {
-        group.bench_function(name, |bencher| bencher.iter(|| black_box(world).planned()));
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(world).plan(NOW)));
     }
     group.finish();
     in_full(
@@ -53,13 +50,13 @@ fn planner(criterion: &mut Criterion) {
 
 /// Measures plans with rules for zones and with loads.
 fn in_full(criterion: &mut Criterion, size: &str, shards: ShardCount, nodes: usize) {
-    let mut empty = World::new(shards, nodes);
-    empty.add_rules();
+    let mut empty = cluster(shards, nodes);
+    add_rules(&mut empty);
     let mut settled = empty.clone();
-    settled.carry_out();
+    settled.carry_out(&empty.plan(NOW));
     let mut loaded = settled.clone();
-    loaded.report();
-    let swaps = loaded.planned().moves.len() + loaded.planned().pending.len();
+    report(&mut loaded);
+    let swaps = loaded.plan(NOW).moves.len() + loaded.plan(NOW).pending.len();
     assert!(swaps > nodes / 10, "only {swaps} moves");
     let mut one_more = loaded.clone();
     one_more.view.nodes.insert(id(nodes), record(nodes));
@@ -71,115 +68,55 @@ fn in_full(criterion: &mut Criterion, size: &str, shards: ShardCount, nodes: usi
         ("one node more", &one_more),
         ("loads with swaps", &loaded),
     ] {
-        group.bench_function(name, |bencher| bencher.iter(|| black_box(world).planned()));
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(world).plan(NOW)));
     }
     group.finish();
 }
 
-#[derive(Clone)]
-struct World {
-    view: ClusterView,
-    loads: Loads,
-    memory: Memory,
-    settings: PlanSettings,
+/// Binds an eighth of the shards to one zone, and lets another eighth wish for another.
+fn add_rules(world: &mut Rehearsal) {
+    let shards: Vec<_> = world.view.meta.shard_count.shards().collect();
+    let eighth = shards.len() / 8;
+    let rule = |part: usize, zone: &str, strength| ZoneRule {
+        first: shards[part * eighth],
+        last: shards[(part + 1) * eighth - 1],
+        zone: zone.into(),
+        strength,
+    };
+    let (hard, soft) = (Strength::Hard, Strength::Soft);
+    world.settings.zone_rules = vec![rule(0, "zone-0", hard), rule(1, "zone-1", soft)];
 }
 
-impl World {
-    fn new(shards: ShardCount, nodes: usize) -> Self {
-        Self {
-            view: cluster(shards, nodes),
-            loads: Loads::default(),
-            memory: Memory::default(),
-            settings: PlanSettings::default(),
-        }
+/// Lets every node report loads that differ greatly, for long enough.
+fn report(world: &mut Rehearsal) {
+    let rates = |shard: ShardId| ShardRates {
+        calls_per_s: 10_000_000 / (1 + u64::from(shard.get()) * 7919 % 8192),
+        ..ShardRates::default()
+    };
+    let mut reports: BTreeMap<NodeId, LoadReport> = BTreeMap::new();
+    for (shard, target) in world.view.targets.iter() {
+        let node = target.node.clone().expect("everything is placed");
+        let report = reports.entry(node.clone()).or_insert_with(|| LoadReport {
+            node,
+            load: NodeUse {
+                cpu_permille: 700,
+                memory_permille: 0,
+            },
+            shards: Vec::new(),
+        });
+        report.shards.push((shard, rates(shard)));
     }
-
-    fn planned(&self) -> Plan {
-        plan(Planning {
-            view: &self.view,
-            changed: &BTreeMap::new(),
-            loads: &self.loads,
-            in_flight: &[],
-            commands: &BTreeMap::new(),
-            memory: &self.memory,
-            settings: &self.settings,
-            now: NOW,
-        })
-    }
-
-    /// Binds an eighth of the shards to one zone, and lets another eighth wish for another.
-    fn add_rules(&mut self) {
-        let shards: Vec<_> = self.view.meta.shard_count.shards().collect();
-        let eighth = shards.len() / 8;
-        let rule = |part: usize, zone: &str, strength| ZoneRule {
-            first: shards[part * eighth],
-            last: shards[(part + 1) * eighth - 1],
-            zone: zone.into(),
-            strength,
-        };
-        let (hard, soft) = (Strength::Hard, Strength::Soft);
-        self.settings.zone_rules = vec![rule(0, "zone-0", hard), rule(1, "zone-1", soft)];
-    }
-
-    /// Lets every node report loads that differ greatly, for long enough.
-    fn report(&mut self) {
-        let rates = |shard: ShardId| ShardRates {
-            calls_per_s: 10_000_000 / (1 + u64::from(shard.get()) * 7919 % 8192),
-            ..ShardRates::default()
-        };
-        let mut reports: BTreeMap<NodeId, LoadReport> = BTreeMap::new();
-        for (shard, target) in self.view.targets.iter() {
-            let node = target.node.clone().expect("everything is placed");
-            let report = reports.entry(node.clone()).or_insert_with(|| LoadReport {
-                node,
-                load: NodeUse {
-                    cpu_permille: 700,
-                    memory_permille: 0,
-                },
-                shards: Vec::new(),
-            });
-            report.shards.push((shard, rates(shard)));
-        }
-        for window in 0..4 {
-            let now = Moment::START.plus(Duration::from_secs(10 * (window + 1)));
-            for report in reports.values() {
-                self.loads.absorb(report, now);
-            }
-            self.memory
-                .see(&self.view, &self.loads, &self.settings, now);
-        }
-    }
-
-    /// Plans, and lets every target own its shards.
-    fn carry_out(&mut self) {
-        for (shard, target) in self.planned().targets {
-            let owner = target.node.clone().map(|node| Owner {
-                node,
-                incarnation: Incarnation::new(1),
-            });
-            self.view.targets.set(shard, target);
-            self.view.owners.set(
-                shard,
-                OwnerRecord {
-                    revision: Revision::new(2),
-                    owner,
-                    parcel: None,
-                },
-            );
-        }
+    for window in 0..4 {
+        let now = Moment::START.plus(Duration::from_secs(10 * (window + 1)));
+        world.report(reports.values(), now);
     }
 }
 
-fn cluster(shard_count: ShardCount, nodes: usize) -> ClusterView {
-    let mut view = ClusterView::empty(ClusterMeta {
-        cluster_id: "bench".into(),
-        shard_count,
-        restore_generation: 0,
-        regions: steading::ids::Regions::default(),
-    });
+fn cluster(shard_count: ShardCount, nodes: usize) -> Rehearsal {
+    let mut view = ClusterView::empty(ClusterMeta::new("bench", shard_count));
     let numbers = 0..nodes;
     view.nodes = numbers.map(|number| (id(number), record(number))).collect();
-    view
+    Rehearsal::new(view, PlanSettings::default())
 }
 
 fn id(number: usize) -> NodeId {
@@ -189,17 +126,8 @@ fn id(number: usize) -> NodeId {
 /// Nodes stand in four zones.
 fn record(number: usize) -> NodeRecord {
     NodeRecord {
-        incarnation: Incarnation::new(1),
-        lease: LeaseId::new(1),
-        grpc: String::new(),
-        http: None,
         zone: Some(format!("zone-{}", number % 4)),
-        weight: Weight::ONE,
-        labels: BTreeMap::new(),
-        version: String::new(),
-        object_types: Vec::new(),
-        state: NodeState::Active,
-        boot_id: String::new(),
+        ..NodeRecord::of(Incarnation::new(1))
     }
 }
 

@@ -4,7 +4,6 @@
 //! `cargo bench --bench remote_calls [-- SECONDS ROUNDS]` starts itself again as the process that
 //! hosts the objects. The two ways take turns, since machines have moods; medians are printed.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -14,13 +13,11 @@ use std::time::Duration;
 use steading::clock::Clock;
 use steading::coordination::SharedView;
 use steading::fence::Fence;
-use steading::ids::{Incarnation, LeaseId, NodeId, ObjectKey, Revision, ShardCount, Token};
+use steading::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount, Token};
 use steading::object::{
     CallPath, EncodedCall, Format, Host, HostSettings, PAYLOAD_LEN_MAX, Registry, RemoteCalls,
 };
-use steading::placement::{
-    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Weight,
-};
+use steading::placement::{ClusterMeta, ClusterView, News, NodeRecord, Owner, OwnerRecord};
 use steading::routing::network::{Network, TcpNetwork};
 use steading::routing::{Router, RouterSettings, serve};
 use steading::storage::MemoryStorage;
@@ -249,24 +246,11 @@ impl Objects for Unary {
 
 /// A cluster in which node `b`, at this address, owns every shard.
 fn view(address: &str) -> ClusterView {
-    let mut view = ClusterView::empty(ClusterMeta {
-        cluster_id: "bench".into(),
-        shard_count: ShardCount::DEFAULT,
-        restore_generation: 0,
-        regions: steading::ids::Regions::default(),
-    });
+    let mut view = ClusterView::empty(ClusterMeta::new("bench", ShardCount::DEFAULT));
     let record = NodeRecord {
-        incarnation: Incarnation::new(1),
-        lease: LeaseId::new(1),
         grpc: address.into(),
-        http: None,
-        zone: None,
-        weight: Weight::ONE,
-        labels: BTreeMap::new(),
         version: "bench".into(),
-        object_types: vec![],
-        state: NodeState::Active,
-        boot_id: String::new(),
+        ..NodeRecord::of(Incarnation::new(1))
     };
     let owner = Owner {
         node: NodeId::new("b").expect("a good name"),

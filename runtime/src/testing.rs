@@ -173,12 +173,10 @@ impl TestCluster {
 
     fn empty(builder: TestClusterBuilder) -> Self {
         let store = MemoryStore::new();
-        let view = Arc::new(SharedView::new(ClusterMeta {
-            cluster_id: String::new(),
-            shard_count: builder.shard_count,
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        }));
+        let view = Arc::new(SharedView::new(ClusterMeta::new(
+            String::new(),
+            builder.shard_count,
+        )));
         let observer = Tasks::new();
         let (watcher, _) = Watcher::new(WatcherParts {
             store: Arc::new(store.client()),

@@ -68,33 +68,16 @@ fn changed_shards(before: &ClusterView, now: &ClusterView) -> Vec<ShardId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use steading::ids::{Incarnation, LeaseId, NodeId, Revision, ShardCount};
-    use steading::placement::{ClusterMeta, News, NodeRecord, NodeState, OwnerRecord, Weight};
+    use steading::ids::{Incarnation, NodeId, Revision, ShardCount};
+    use steading::placement::{ClusterMeta, News, NodeRecord, OwnerRecord};
 
     #[test]
     fn a_shard_changes_when_its_owner_dies() {
         let node = NodeId::new("a").expect("a good name");
         let incarnation = Incarnation::new(1);
         let count = ShardCount::new(2).expect("a power of two");
-        let mut alive = ClusterView::empty(ClusterMeta {
-            cluster_id: "c".into(),
-            shard_count: count,
-            restore_generation: 0,
-            regions: steading::ids::Regions::default(),
-        });
-        let record = NodeRecord {
-            incarnation,
-            lease: LeaseId::new(1),
-            grpc: String::new(),
-            http: None,
-            zone: None,
-            weight: Weight::ONE,
-            labels: BTreeMap::new(),
-            version: String::new(),
-            object_types: Vec::new(),
-            state: NodeState::Active,
-            boot_id: String::new(),
-        };
+        let mut alive = ClusterView::empty(ClusterMeta::new("c", count));
+        let record = NodeRecord::of(incarnation);
         alive.apply(News::Node(node.clone(), Some(record)));
         let [owned, never_owned]: [ShardId; 2] = count
             .shards()

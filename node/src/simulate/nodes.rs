@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use steading::ids::{Incarnation, LeaseId, NodeId};
+use steading::ids::{Incarnation, NodeId};
 use steading::placement::planner::CAPACITY_LABEL;
-use steading::placement::{NodeRecord, NodeState, Weight};
+use steading::placement::{NodeRecord, Weight};
 
 use crate::settings::weight;
 
@@ -38,17 +38,10 @@ impl NodeSpec {
         let capacity = self.capacity.map(|shards| shards.to_string());
         let labels = capacity.map(|capacity| (CAPACITY_LABEL.to_owned(), capacity));
         NodeRecord {
-            incarnation: Incarnation::new(1),
-            lease: LeaseId::new(1),
-            grpc: String::new(),
-            http: None,
             zone: self.zone.clone(),
             weight: self.weight,
             labels: labels.into_iter().collect(),
-            version: String::new(),
-            object_types: Vec::new(),
-            state: NodeState::Active,
-            boot_id: String::new(),
+            ..NodeRecord::of(Incarnation::new(1))
         }
     }
 }

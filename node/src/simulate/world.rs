@@ -6,14 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use steading::clock::Moment;
-use steading::ids::{NodeId, Revision, ShardCount, ShardId};
+use steading::ids::{NodeId, ShardCount, ShardId};
 use steading::placement::planner::{
-    Advice, LoadReport, Loads, Memory, NodeUse, Plan, PlanSettings, Planning, ShardRates, Strategy,
-    plan,
+    Advice, LoadReport, NodeUse, PlanSettings, Rehearsal, ShardRates, Strategy,
 };
-use steading::placement::{
-    ClusterMeta, ClusterView, NodeRecord, NodeState, Owner, OwnerRecord, Target,
-};
+use steading::placement::{ClusterMeta, ClusterView, NodeRecord, NodeState, Target};
 
 use super::numbers::{as_f64, rounded};
 
@@ -35,13 +32,10 @@ pub(crate) struct Machine {
 /// A cluster and what its shards cost.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(super) view: ClusterView,
+    pub(super) cluster: Rehearsal,
     /// What each shard does.
     pub(super) rates: Vec<ShardRates>,
     pub(super) machine: Machine,
-    settings: PlanSettings,
-    loads: Loads,
-    memory: Memory,
     now: Moment,
 }
 
@@ -71,25 +65,18 @@ impl World {
         settings: PlanSettings,
         machine: Machine,
     ) -> Self {
-        let meta = ClusterMeta {
-            cluster_id: "simulated".into(),
-            shard_count: count,
-            restore_generation: 0,
-            regions: steading::ids::Regions::default(),
-        };
+        let meta = ClusterMeta::new("simulated", count);
         let mut view = ClusterView::empty(meta);
         view.nodes = nodes;
+        let settings = PlanSettings {
+            moves_in_flight_max: u32::MAX,
+            moves_per_node_max: u32::MAX,
+            ..settings
+        };
         Self {
-            view,
+            cluster: Rehearsal::new(view, settings),
             rates: vec![ShardRates::default(); count.get() as usize],
             machine,
-            settings: PlanSettings {
-                moves_in_flight_max: u32::MAX,
-                moves_per_node_max: u32::MAX,
-                ..settings
-            },
-            loads: Loads::default(),
-            memory: Memory::default(),
             // Long after whatever the planner could wait for.
             now: Moment::START.plus(std::time::Duration::from_hours(24)),
         }
@@ -97,25 +84,25 @@ impl World {
 
     /// Puts a shard on a node, as in a cluster that runs.
     pub(crate) fn put(&mut self, shard: ShardId, target: Target) {
-        self.view.targets.set(shard, target);
+        self.cluster.view.targets.set(shard, target);
     }
 
     /// Lets operators' orders count: nodes that get nothing more.
     pub(crate) fn cordon(&mut self, nodes: BTreeSet<NodeId>) {
-        self.view.orders.cordoned = nodes;
+        self.cluster.view.orders.cordoned = nodes;
     }
 
     /// Places every shard, without a look at loads, until nothing is left to do.
     pub(super) fn place(&mut self) -> Vec<Advice> {
-        self.own();
+        self.cluster.own();
         let mut advice = Vec::new();
         for _ in 0..PLANS_MAX {
-            let plan = self.plan();
+            let plan = self.cluster.plan(self.now);
             advice.clone_from(&plan.advice);
             if plan.is_empty() {
                 break;
             }
-            self.carry_out(&plan);
+            self.cluster.carry_out(&plan);
         }
         advice
     }
@@ -126,18 +113,18 @@ impl World {
         let mut balancing = Balancing::default();
         let mut at_rest = 0;
         for _ in 0..WINDOWS_MAX {
-            self.now = self.now.plus(self.settings.load_window);
-            self.report();
-            self.memory
-                .see(&self.view, &self.loads, &self.settings, self.now);
-            let plan = self.plan();
-            self.memory.note(&plan, &self.settings, self.now);
+            self.now = self.now.plus(self.cluster.settings.load_window);
+            let reports = self.reports();
+            let (cluster, now) = (&mut self.cluster, self.now);
+            cluster.report(&reports, now);
+            let plan = cluster.plan(now);
+            cluster.memory.note(&plan, &cluster.settings, now);
             balancing.moves += plan.moves.len();
             balancing.advice.clone_from(&plan.advice);
-            self.carry_out(&plan);
+            cluster.carry_out(&plan);
             at_rest = if plan.is_empty() { at_rest + 1 } else { 0 };
             // A node must do too much for some windows before anything is done about it.
-            if at_rest > self.settings.load_windows + 1 {
+            if at_rest > self.cluster.settings.load_windows + 1 {
                 break;
             }
         }
@@ -147,15 +134,15 @@ impl World {
     /// Changes the nodes, and returns the shards that the planner moves for it.
     pub(super) fn after(&self, change: impl FnOnce(&mut BTreeMap<NodeId, NodeRecord>)) -> Changed {
         let mut world = self.clone();
-        change(&mut world.view.nodes);
-        let plan = world.plan();
-        world.carry_out(&plan);
+        change(&mut world.cluster.view.nodes);
+        let plan = world.cluster.plan(world.now);
+        world.cluster.carry_out(&plan);
         Changed {
             moves: plan.moves.len(),
             fewest: fewest(
                 &self.shards_of_nodes(),
                 &world.shards_of_nodes(),
-                &world.view,
+                &world.cluster.view,
             ),
             world,
         }
@@ -165,7 +152,7 @@ impl World {
     pub(super) fn shards_of_nodes(&self) -> BTreeMap<NodeId, u64> {
         let takers = self.takers().map(|(node, _)| (node.clone(), 0));
         let mut counts: BTreeMap<NodeId, u64> = takers.collect();
-        for (_, target) in self.view.targets.iter() {
+        for (_, target) in self.cluster.view.targets.iter() {
             if let Some(node) = &target.node {
                 *counts.entry(node.clone()).or_default() += 1;
             }
@@ -175,14 +162,14 @@ impl World {
 
     /// Returns the nodes that take shards.
     pub(super) fn takers(&self) -> impl Iterator<Item = (&NodeId, &NodeRecord)> {
-        let nodes = self.view.nodes.iter();
+        let nodes = self.cluster.view.nodes.iter();
         nodes.filter(|(_, record)| record.state == NodeState::Active && !record.weight.is_gate())
     }
 
     /// Returns how many shards are on no node that lives.
     pub(super) fn unplaced(&self) -> usize {
-        let targets = self.view.targets.iter();
-        let lives = |node: &NodeId| self.view.nodes.contains_key(node);
+        let targets = self.cluster.view.targets.iter();
+        let lives = |node: &NodeId| self.cluster.view.nodes.contains_key(node);
         targets
             .filter(|(_, target)| !target.node.as_ref().is_some_and(lives))
             .count()
@@ -208,7 +195,7 @@ impl World {
     fn shards_by_node(&self) -> BTreeMap<&NodeId, Vec<ShardId>> {
         let mut nodes: BTreeMap<&NodeId, Vec<ShardId>> =
             self.takers().map(|(node, _)| (node, Vec::new())).collect();
-        for (shard, target) in self.view.targets.iter() {
+        for (shard, target) in self.cluster.view.targets.iter() {
             if let Some(shards) = target.node.as_ref().and_then(|node| nodes.get_mut(node)) {
                 shards.push(shard);
             }
@@ -216,22 +203,10 @@ impl World {
         nodes
     }
 
-    fn plan(&self) -> Plan {
-        plan(Planning {
-            view: &self.view,
-            changed: &BTreeMap::new(),
-            loads: &self.loads,
-            in_flight: &[],
-            commands: &BTreeMap::new(),
-            memory: &self.memory,
-            settings: &self.settings,
-            now: self.now,
-        })
-    }
-
-    fn report(&mut self) {
-        if self.settings.strategy == Strategy::Count {
-            return;
+    /// Returns what nodes report of the present window; nothing if only counts matter.
+    fn reports(&self) -> Vec<LoadReport> {
+        if self.cluster.settings.strategy == Strategy::Count {
+            return Vec::new();
         }
         let permille =
             |part: f64, all: f64| u32::try_from(rounded(part * 1000.0 / all)).unwrap_or(u32::MAX);
@@ -251,37 +226,7 @@ impl World {
                     .collect(),
             }
         });
-        let reports: Vec<LoadReport> = reports.collect();
-        for report in reports {
-            self.loads.absorb(&report, self.now);
-        }
-    }
-
-    fn carry_out(&mut self, plan: &Plan) {
-        for (shard, target) in &plan.targets {
-            self.view.targets.set(*shard, target.clone());
-        }
-        self.own();
-    }
-
-    /// Lets every target own its shards.
-    fn own(&mut self) {
-        let shards: Vec<ShardId> = self.view.meta.shard_count.shards().collect();
-        for shard in shards {
-            let node = self.view.targets.get(shard).node.clone();
-            let owner = node.and_then(|node| {
-                let incarnation = self.view.nodes.get(&node)?.incarnation;
-                Some(Owner { node, incarnation })
-            });
-            let record = OwnerRecord {
-                revision: Revision::new(1),
-                owner,
-                parcel: None,
-            };
-            if *self.view.owners.get(shard) != record {
-                self.view.owners.set(shard, record);
-            }
-        }
+        reports.collect()
     }
 }
 

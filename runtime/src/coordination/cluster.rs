@@ -105,12 +105,7 @@ mod tests {
     use crate::coordination::{CommitFault, MemoryStore};
 
     fn meta(cluster_id: &str, shards: u32) -> ClusterMeta {
-        ClusterMeta {
-            cluster_id: cluster_id.into(),
-            shard_count: ShardCount::new(shards).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        }
+        ClusterMeta::new(cluster_id, ShardCount::new(shards).expect("a power of two"))
     }
 
     async fn join(store: &MemoryStore, fresh: &ClusterMeta) -> Result<ClusterMeta, ClusterError> {

@@ -92,7 +92,7 @@ async fn no_node_is_registered(store: &dyn Store, keys: &Keys) -> Result<(), Rai
 mod tests {
     use super::*;
     use crate::coordination::MemoryStore;
-    use crate::ids::{Regions, Revision, ShardCount, Token};
+    use crate::ids::{Revision, ShardCount, Token};
 
     const PREFIX: &str = "/steading/";
 
@@ -111,12 +111,7 @@ mod tests {
 
     async fn created() -> MemoryStore {
         let store = MemoryStore::default();
-        let meta = ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::DEFAULT,
-            restore_generation: 0,
-            regions: Regions::default(),
-        };
+        let meta = ClusterMeta::new("test", ShardCount::DEFAULT);
         put(&store, "/steading/meta/cluster", encode_meta(&meta)).await;
         store
     }

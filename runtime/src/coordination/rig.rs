@@ -42,12 +42,7 @@ impl Rig {
     }
 
     pub(super) fn meta(&self) -> ClusterMeta {
-        ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: self.count,
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        }
+        ClusterMeta::new("test", self.count)
     }
 
     pub(super) async fn put(&self, key: String, value: Vec<u8>) -> TxnReply {

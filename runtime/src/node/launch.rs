@@ -185,10 +185,8 @@ fn registration(builder: &NodeBuilder, node: NodeId, grpc: String, host: &Host) 
 /// Returns what is known of the cluster before the store is reached.
 fn first_view(builder: &NodeBuilder) -> Arc<SharedView> {
     Arc::new(SharedView::new(ClusterMeta {
-        cluster_id: String::new(),
-        shard_count: builder.shard_count,
-        restore_generation: 0,
         regions: builder.regions.clone(),
+        ..ClusterMeta::new(String::new(), builder.shard_count)
     }))
 }
 

@@ -110,8 +110,8 @@ fn as_f64(amount: u64) -> f64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ids::{Incarnation, LeaseId, Regions, Revision, ShardCount, ShardId};
-    use crate::placement::{ClusterMeta, News, NodeRecord, Owner, OwnerRecord, Target, Weight};
+    use crate::ids::{Incarnation, Revision, ShardCount, ShardId};
+    use crate::placement::{ClusterMeta, News, NodeRecord, Owner, OwnerRecord, Target};
 
     #[test]
     fn s2_19_a_spread_has_extremes_mean_and_variation() {
@@ -178,12 +178,10 @@ pub(super) mod tests {
     /// is none. A capital letter is an owner of an earlier life.
     pub(in crate::placement) fn view(nodes: &str, targets: &str, owners: &str) -> ClusterView {
         let count = u32::try_from(targets.len()).expect("a few");
-        let mut view = ClusterView::empty(ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(count).expect("a power of two"),
-            restore_generation: 0,
-            regions: Regions::default(),
-        });
+        let mut view = ClusterView::empty(ClusterMeta::new(
+            "test",
+            ShardCount::new(count).expect("a power of two"),
+        ));
         for node in nodes.chars() {
             view.apply(News::Node(named(node), Some(record())));
         }
@@ -223,17 +221,9 @@ pub(super) mod tests {
 
     fn record() -> NodeRecord {
         NodeRecord {
-            incarnation: Incarnation::new(1),
-            lease: LeaseId::new(1),
             grpc: "127.0.0.1:1".into(),
-            http: None,
-            zone: None,
-            weight: Weight::ONE,
-            labels: BTreeMap::new(),
             version: "test".into(),
-            object_types: Vec::new(),
-            state: NodeState::Active,
-            boot_id: String::new(),
+            ..NodeRecord::of(Incarnation::new(1))
         }
     }
 }

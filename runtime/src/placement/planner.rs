@@ -47,6 +47,7 @@ mod placing;
 mod preference;
 mod quarantine;
 mod quota;
+mod rehearsal;
 mod relief;
 mod settings;
 mod standing;
@@ -69,6 +70,7 @@ pub use board::CAPACITY_LABEL;
 pub use loads::{LOAD_HALF_LIFE, LOAD_STALE_WINDOWS, LoadReport, Loads, NodeUse, ShardRates};
 pub use memory::Memory;
 pub use outcome::{Advice, Command, InFlight, Move, Plan, Reason, Refusal};
+pub use rehearsal::Rehearsal;
 pub use settings::{PinPolicy, PlanSettings, Strategy, Strength, ZoneRule};
 
 pub(super) use board::{capacity, tie};

@@ -24,6 +24,16 @@ pub struct ClusterMeta {
 }
 
 impl ClusterMeta {
+    /// Describes a cluster without regions that was never restored from a snapshot.
+    pub fn new(cluster_id: impl Into<String>, shard_count: ShardCount) -> Self {
+        Self {
+            cluster_id: cluster_id.into(),
+            shard_count,
+            regions: Regions::default(),
+            restore_generation: 0,
+        }
+    }
+
     /// Returns how keys map to shards.
     pub fn layout(&self) -> Layout {
         Layout::new(self.shard_count, self.regions.clone())
@@ -107,6 +117,26 @@ pub struct NodeRecord {
     pub state: NodeState,
     /// The boot ID of its machine, for the proof that a predecessor is gone.
     pub boot_id: String,
+}
+
+impl NodeRecord {
+    /// Returns the record of an active node of weight one that tells nothing else of itself: to be
+    /// completed, or for a cluster of values, where nobody calls the node.
+    pub fn of(incarnation: Incarnation) -> Self {
+        Self {
+            incarnation,
+            lease: LeaseId::new(0),
+            grpc: String::new(),
+            http: None,
+            zone: None,
+            weight: Weight::ONE,
+            labels: BTreeMap::new(),
+            version: String::new(),
+            object_types: Vec::new(),
+            state: NodeState::Active,
+            boot_id: String::new(),
+        }
+    }
 }
 
 /// The life of a node that an owner key names.
@@ -326,12 +356,10 @@ mod tests {
     use super::*;
 
     fn view() -> ClusterView {
-        ClusterView::empty(ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(4).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        })
+        ClusterView::empty(ClusterMeta::new(
+            "test",
+            ShardCount::new(4).expect("a power of two"),
+        ))
     }
 
     fn owner(node: &str, revision: u64) -> OwnerRecord {

@@ -17,14 +17,12 @@ use crate::Tasks;
 use crate::clock::Clock;
 use crate::error::CallError;
 use crate::fence::Fence;
-use crate::ids::{Incarnation, LeaseId, NodeId, ObjectKey, Revision, ShardCount, ShardId, Token};
+use crate::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount, ShardId, Token};
 use crate::object::{
     CallPath, Closing, EncodedCall, Format, Host, HostSettings, PAYLOAD_LEN_MAX, Registry,
     RemoteCalls,
 };
-use crate::placement::{
-    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Weight,
-};
+use crate::placement::{ClusterMeta, ClusterView, News, NodeRecord, Owner, OwnerRecord, Parcel};
 use crate::storage::MemoryStorage;
 use crate::telemetry::{ExportMetrics, Metrics, Recorder, Trace, Traces};
 
@@ -44,12 +42,10 @@ pub(super) struct ViewBuilder {
 
 impl ViewBuilder {
     pub(super) fn new(shard_count: u32) -> Self {
-        let meta = ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(shard_count).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        };
+        let meta = ClusterMeta::new(
+            "test",
+            ShardCount::new(shard_count).expect("a power of two"),
+        );
         let view = ClusterView::empty(meta);
         Self { view }
     }
@@ -69,17 +65,9 @@ impl ViewBuilder {
 
     pub(super) fn node_at(&mut self, name: &str, life: u64, address: &str) -> &mut Self {
         let record = NodeRecord {
-            incarnation: Incarnation::new(life),
-            lease: LeaseId::new(1),
             grpc: address.into(),
-            http: None,
-            zone: None,
-            weight: Weight::ONE,
-            labels: BTreeMap::new(),
             version: "test".into(),
-            object_types: vec![],
-            state: NodeState::Active,
-            boot_id: String::new(),
+            ..NodeRecord::of(Incarnation::new(life))
         };
         self.step(News::Node(node(name), Some(record)))
     }

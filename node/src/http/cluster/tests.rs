@@ -1,27 +1,18 @@
 //! What HTTP shows of a small view.
 
-use steading::ids::{Incarnation, LeaseId, Revision, ShardCount, ShardId};
+use steading::ids::{Incarnation, Revision, ShardCount, ShardId};
 use steading::node::{LastFailure, NodeLoad};
 use steading::object::ShardLoad;
-use steading::placement::{
-    ClusterMeta, Leader, News, NodeState, Owner, OwnerRecord, Target, Weight,
-};
+use steading::placement::{ClusterMeta, Leader, News, Owner, OwnerRecord, Target};
 
 use super::*;
 
 fn record(incarnation: u64) -> NodeRecord {
     NodeRecord {
-        incarnation: Incarnation::new(incarnation),
-        lease: LeaseId::new(1),
         grpc: "127.0.0.1:1".into(),
-        http: None,
-        zone: None,
-        weight: Weight::ONE,
-        labels: BTreeMap::new(),
         version: "0.1.0".into(),
         object_types: vec!["Counter".into()],
-        state: NodeState::Active,
-        boot_id: String::new(),
+        ..NodeRecord::of(Incarnation::new(incarnation))
     }
 }
 
@@ -32,12 +23,7 @@ fn id(name: &str) -> NodeId {
 /// Four shards: 0 owned by its target, 1 moving from a to b, 2 of a dead life, 3 quarantined.
 fn view() -> ClusterView {
     let count = ShardCount::new(4).expect("a power of two");
-    let mut view = ClusterView::empty(ClusterMeta {
-        cluster_id: "c".into(),
-        shard_count: count,
-        restore_generation: 0,
-        regions: steading::ids::Regions::default(),
-    });
+    let mut view = ClusterView::empty(ClusterMeta::new("c", count));
     view.apply(News::Node(id("a"), Some(record(1))));
     view.apply(News::Node(id("b"), Some(record(2))));
     let term = steading::ids::Term::new(9);

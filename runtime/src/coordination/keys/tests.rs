@@ -129,10 +129,8 @@ fn regions_are_part_of_the_description_and_of_its_format() {
     let count = ShardCount::new(64).expect("a power of two");
     let region = "type:Invoice=0-7".parse().expect("a region");
     let meta = ClusterMeta {
-        cluster_id: "c".into(),
-        shard_count: count,
-        restore_generation: 0,
         regions: Regions::new(vec![region], count).expect("it fits"),
+        ..ClusterMeta::new("c", count)
     };
     let written = encode_meta(&meta);
     let text = String::from_utf8(written.clone()).expect("JSON");

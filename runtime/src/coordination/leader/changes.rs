@@ -46,8 +46,8 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{LeaseId, ShardCount};
-    use crate::placement::{ClusterMeta, News, NodeRecord, Weight};
+    use crate::ids::ShardCount;
+    use crate::placement::{ClusterMeta, News, NodeRecord};
 
     #[test]
     fn times_are_of_the_last_change_and_the_first_view_is_none() {
@@ -77,27 +77,16 @@ mod tests {
     }
 
     fn view() -> ClusterView {
-        ClusterView::empty(ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(1).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        })
+        ClusterView::empty(ClusterMeta::new(
+            "test",
+            ShardCount::new(1).expect("a power of two"),
+        ))
     }
 
     fn set(view: &mut ClusterView, node: &str, state: Option<NodeState>) {
         let record = state.map(|state| NodeRecord {
-            incarnation: Incarnation::new(1),
-            lease: LeaseId::new(1),
-            grpc: String::new(),
-            http: None,
-            zone: None,
-            weight: Weight::ONE,
-            labels: BTreeMap::new(),
-            version: String::new(),
-            object_types: Vec::new(),
             state,
-            boot_id: String::new(),
+            ..NodeRecord::of(Incarnation::new(1))
         });
         view.apply(News::Node(NodeId::new(node).expect("a letter"), record));
     }

@@ -80,12 +80,10 @@ impl Rig {
         let store = Scripted::new(others.client());
         let keys = Keys::new("/t/");
         let fence = Arc::new(Fence::new(Clock::tokio()));
-        let view = Arc::new(SharedView::new(ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(4).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        }));
+        let view = Arc::new(SharedView::new(ClusterMeta::new(
+            "test",
+            ShardCount::new(4).expect("a power of two"),
+        )));
         let metrics = Arc::new(Metrics::new());
         let membership = Membership::new(MembershipParts {
             store: Arc::new(store.clone()),

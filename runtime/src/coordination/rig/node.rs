@@ -1,6 +1,6 @@
 //! Nodes of a test, with real tasks: the view, the leader, the reconciler.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::coordination::store::Store;
 use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
 use crate::coordination::{MemoryStore, Rights, SharedView, keys};
 use crate::fence::Fence;
-use crate::ids::{Incarnation, LeaseId, NodeId};
+use crate::ids::{Incarnation, NodeId};
 use crate::placement::planner::PlanSettings;
 use crate::placement::{ClusterView, NodeRecord, NodeState, Owner, Weight};
 use crate::tasks::Tasks;
@@ -303,17 +303,10 @@ pub(crate) fn registered(node: &TestNode) -> NodeRecord {
 
 fn record(state: NodeState, weight: Weight) -> NodeRecord {
     NodeRecord {
-        incarnation: Incarnation::new(0),
-        lease: LeaseId::new(0),
         grpc: "127.0.0.1:1".into(),
-        http: None,
-        zone: None,
         weight,
-        labels: BTreeMap::new(),
-        version: "0".into(),
-        object_types: Vec::new(),
         state,
-        boot_id: "b".into(),
+        ..NodeRecord::of(Incarnation::new(0))
     }
 }
 

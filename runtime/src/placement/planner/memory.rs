@@ -220,9 +220,9 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{LeaseId, Revision, ShardCount};
+    use crate::ids::{Revision, ShardCount};
     use crate::placement::planner::Move;
-    use crate::placement::{ClusterMeta, News, NodeRecord, NodeState, Weight};
+    use crate::placement::{ClusterMeta, News, NodeRecord};
 
     #[test]
     fn owners_that_die_soon_are_counted_until_one_lives_on() {
@@ -348,12 +348,10 @@ mod tests {
     impl World {
         fn new(nodes: &str) -> Self {
             let mut world = Self {
-                view: ClusterView::empty(ClusterMeta {
-                    cluster_id: "test".into(),
-                    shard_count: ShardCount::new(4).expect("a power of two"),
-                    restore_generation: 0,
-                    regions: crate::ids::Regions::default(),
-                }),
+                view: ClusterView::empty(ClusterMeta::new(
+                    "test",
+                    ShardCount::new(4).expect("a power of two"),
+                )),
                 memory: Memory::default(),
                 revision: 1,
                 seconds: 0,
@@ -371,19 +369,7 @@ mod tests {
 
         fn join(&mut self, name: &str) -> &mut Self {
             self.revision += 1;
-            let record = NodeRecord {
-                incarnation: Incarnation::new(self.revision),
-                lease: LeaseId::new(1),
-                grpc: String::new(),
-                http: None,
-                zone: None,
-                weight: Weight::ONE,
-                labels: BTreeMap::new(),
-                version: String::new(),
-                object_types: Vec::new(),
-                state: NodeState::Active,
-                boot_id: String::new(),
-            };
+            let record = NodeRecord::of(Incarnation::new(self.revision));
             self.tell(News::Node(node(name), Some(record)))
         }
 

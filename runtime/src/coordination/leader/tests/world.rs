@@ -1,6 +1,5 @@
 //! A small cluster as a view, for the pure parts of the leader.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::super::book::Book;
@@ -9,12 +8,10 @@ use super::super::flights::{Flights, Touched};
 use super::super::waves::Budget;
 use crate::clock::Moment;
 use crate::coordination::plans::{MoveCounts, PlanOutcome, PlanRecord};
-use crate::ids::{
-    Incarnation, LeaseId, NodeId, PlanId, Regions, Revision, ShardCount, ShardId, Term,
-};
+use crate::ids::{Incarnation, NodeId, PlanId, Revision, ShardCount, ShardId, Term};
 use crate::placement::planner::{Move, Reason};
 use crate::placement::{
-    ClusterMeta, ClusterView, NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight,
+    ClusterMeta, ClusterView, NodeRecord, NodeState, Owner, OwnerRecord, Target,
 };
 
 pub(in crate::coordination::leader) fn id(name: &str) -> NodeId {
@@ -139,26 +136,12 @@ pub(in crate::coordination::leader) fn budget(all: usize, node: usize) -> Budget
 }
 
 fn meta() -> ClusterMeta {
-    ClusterMeta {
-        cluster_id: "test".into(),
-        shard_count: ShardCount::new(8).expect("a power of two"),
-        restore_generation: 0,
-        regions: Regions::default(),
-    }
+    ClusterMeta::new("test", ShardCount::new(8).expect("a power of two"))
 }
 
 fn record(state: NodeState) -> NodeRecord {
     NodeRecord {
-        incarnation: Incarnation::new(1),
-        lease: LeaseId::new(1),
-        grpc: String::new(),
-        http: None,
-        zone: None,
-        weight: Weight::ONE,
-        labels: BTreeMap::new(),
-        version: String::new(),
-        object_types: Vec::new(),
         state,
-        boot_id: String::new(),
+        ..NodeRecord::of(Incarnation::new(1))
     }
 }

@@ -1,12 +1,9 @@
 //! What a node reads off its view: whom the owner key names, and where the shard should be.
 
-use std::collections::BTreeMap;
-
-use crate::ids::{Incarnation, LeaseId, NodeId, Regions, Revision, ShardCount, ShardId};
+use crate::ids::{Incarnation, NodeId, Revision, ShardCount, ShardId};
 use crate::placement::ownership::{Facts, Newest, Stance, Wish};
 use crate::placement::{
     ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Target,
-    Weight,
 };
 
 #[test]
@@ -129,12 +126,7 @@ fn life_of(node: &str, incarnation: u64) -> Owner {
 
 /// Nodes `me` (life 5) and `b` (life 6) are active, `joining` (life 7) is not.
 fn view_at(revision: u64) -> ClusterView {
-    let mut view = ClusterView::empty(ClusterMeta {
-        cluster_id: "test".into(),
-        shard_count: count(),
-        restore_generation: 0,
-        regions: Regions::default(),
-    });
+    let mut view = ClusterView::empty(ClusterMeta::new("test", count()));
     view.revision = Revision::new(revision);
     for (name, life, state) in [
         ("me", 5, NodeState::Active),
@@ -142,17 +134,8 @@ fn view_at(revision: u64) -> ClusterView {
         ("joining", 7, NodeState::Joining),
     ] {
         let record = NodeRecord {
-            incarnation: Incarnation::new(life),
-            lease: LeaseId::new(1),
-            grpc: String::new(),
-            http: None,
-            zone: None,
-            weight: Weight::ONE,
-            labels: BTreeMap::new(),
-            version: String::new(),
-            object_types: Vec::new(),
             state,
-            boot_id: String::new(),
+            ..NodeRecord::of(Incarnation::new(life))
         };
         view.apply(News::Node(
             NodeId::new(name).expect("a good name"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::*;
-use crate::ids::{Incarnation, LeaseId, Revision, ShardCount};
+use crate::ids::{Incarnation, Revision, ShardCount};
 use crate::placement::checker::{Broken, check as broken};
 use crate::placement::{ClusterMeta, NodeRecord, NodeState, Owner, OwnerRecord, Target, Weight};
 
@@ -59,12 +59,7 @@ impl World {
     }
 
     pub(super) fn empty(shards: u32) -> Self {
-        let meta = ClusterMeta {
-            cluster_id: "test".into(),
-            shard_count: ShardCount::new(shards).expect("a power of two"),
-            restore_generation: 0,
-            regions: crate::ids::Regions::default(),
-        };
+        let meta = ClusterMeta::new("test", ShardCount::new(shards).expect("a power of two"));
         Self {
             view: ClusterView::empty(meta),
             changed: BTreeMap::new(),
@@ -265,16 +260,8 @@ pub(super) fn id(number: usize) -> NodeId {
 
 pub(super) fn record(state: NodeState, weight: u32) -> NodeRecord {
     NodeRecord {
-        incarnation: Incarnation::new(1),
-        lease: LeaseId::new(1),
-        grpc: String::new(),
-        http: None,
-        zone: None,
         weight: Weight::from_thousandths(weight),
-        labels: BTreeMap::new(),
-        version: String::new(),
-        object_types: Vec::new(),
         state,
-        boot_id: String::new(),
+        ..NodeRecord::of(Incarnation::new(1))
     }
 }

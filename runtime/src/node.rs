@@ -211,6 +211,8 @@ impl Node {
     /// # Errors
     ///
     /// [`StartError`] if it never will; the node then stops by itself.
+    ///
+    /// Cancel safety: only waits; dropping the future changes nothing.
     pub async fn joined(&self) -> Result<(), StartError> {
         let mut progress = self.shared.progress.subscribe();
         let settled = progress
@@ -230,6 +232,8 @@ impl Node {
     }
 
     /// Waits until every task of the node has ended, because it was stopped or could not go on.
+    ///
+    /// Cancel safety: only waits; dropping the future changes nothing.
     pub async fn stopped(&self) {
         self.shared.tasks.shutdown().cancelled().await;
         let mut stopping = self.shared.stopping.subscribe();

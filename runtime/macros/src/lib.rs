@@ -42,12 +42,17 @@ use proc_macro::TokenStream;
 /// | `mailbox = 1024` | 1024 | most calls waiting for one object; more are refused as `Overloaded` |
 /// | `storage` | off | keep the state: it is loaded at activation and saved before each reply of a `&mut self` method |
 /// | `save_every = "300ms"` | off | with `storage`: save at most this often instead, which is faster and may lose that much when a node dies |
+/// | `transient` | off | leave the state behind when the object's shard is moved on purpose: it begins anew, or from storage, at the new owner |
 /// | `auto_start = "…"` | off | objects that live without being called: `"cluster"` one, with the ID `cluster`; `"shard"` one a shard, `shard#N/auto`; `"node"` one a node, `node#NODE/auto` |
 ///
 /// Durations are numbers with a unit, `ms`, `s`, `m`, `h` or `d`, several in a row if need be:
 /// `"1h30m"`. With `storage` the struct must also implement `serde::Serialize` and
 /// `serde::Deserialize`; the state is kept as `MessagePack` with named fields, so that fields with
 /// `#[serde(default)]` can be added later.
+///
+/// A struct that implements both goes along when its shard is moved on purpose, with `storage` or
+/// without: only a crash, or the end of the activation, loses what is not stored. One that
+/// implements neither, or is `transient`, stays behind.
 ///
 /// # Example
 ///

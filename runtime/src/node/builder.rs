@@ -323,8 +323,10 @@ impl NodeBuilder {
     /// # Errors
     ///
     /// [`StartError`] if a setting is wrong, the address cannot be listened on, or the cluster
-    /// refuses the node. An unreachable store is no error: this waits, and warns. Dropping the
-    /// future stops the node without a goodbye.
+    /// refuses the node. An unreachable store is no error: this waits, and warns.
+    ///
+    /// Cancel safety: dropping the future does not stop the node, which then joins with nobody to
+    /// stop it. Who may not wait so long takes [`NodeBuilder::launch`].
     pub async fn start(self) -> Result<Node, StartError> {
         let node = self.launch().await?;
         node.joined().await?;
@@ -337,6 +339,8 @@ impl NodeBuilder {
     /// # Errors
     ///
     /// [`StartError`] if a setting is wrong or the address cannot be listened on.
+    ///
+    /// Cancel safety: dropped before its end, it has started nothing that lasts.
     pub async fn launch(self) -> Result<Node, StartError> {
         Node::launch(self).await
     }

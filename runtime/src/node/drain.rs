@@ -67,6 +67,8 @@ impl Node {
 
     /// Waits until an operator has had the node drained: it is then to be stopped. That is so once
     /// it owns no shard any more, or the drain timeout has passed.
+    ///
+    /// Cancel safety: only waits; dropping the future changes nothing.
     pub async fn drained(&self) {
         let mut draining = self.shared.draining.subscribe();
         loop {

@@ -237,6 +237,8 @@ impl Observer {
     /// # Errors
     ///
     /// [`QueryError`]: the node is not there, does not answer in time, or the call failed.
+    ///
+    /// Cancel safety: a method that has begun runs to its end.
     pub async fn call(
         &self,
         node: &NodeId,

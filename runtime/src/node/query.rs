@@ -54,7 +54,8 @@ pub enum QueryError {
 }
 
 impl Node {
-    /// Asks every live node what it hosts, all at once; each has two seconds to answer.
+    /// Asks every live node what it hosts, all at once; each has two seconds to answer. Dropping the
+    /// future changes nothing, as for all questions here.
     pub async fn reports(&self) -> BTreeMap<NodeId, Result<NodeReport, QueryError>> {
         let view = self.view();
         let asked = view

@@ -175,6 +175,8 @@ impl<T: Object> ObjectRef<T> {
 
     /// Ends the object's activation, if it has one, after the calls that came before.
     ///
+    /// Cancel safety: as for [`ObjectRef::call`].
+    ///
     /// # Errors
     ///
     /// As for [`ObjectRef::call`].
@@ -184,6 +186,8 @@ impl<T: Object> ObjectRef<T> {
 
     /// Deletes the object's stored state, if any, and ends its activation, after the calls that
     /// came before. Deleting what does not exist succeeds.
+    ///
+    /// Cancel safety: as for [`ObjectRef::call`].
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The contract between `#[derive(Object)]`, `#[methods]` and the runtime. (Skeleton.)
+//! The contract between `#[derive(Object)]`, `#[methods]` and the runtime.
 
 use std::time::Duration;
 

@@ -68,7 +68,8 @@ pub enum OpenError {
 impl EmbeddedStorage {
     /// Opens the storage in a folder; makes both if they are missing.
     ///
-    /// After a crash this first repairs the file, which may take seconds if it is large.
+    /// After a crash this first repairs the file, which may take seconds if it is large. Dropping
+    /// the future does not stop that; the file is closed after it.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ pub struct ObjectQuery {
     pub object_type: Option<String>,
     /// Only of this shard.
     pub shard: Option<ShardId>,
-    /// At most this many.
+    /// At most this many. Default: 0, so none.
     pub limit: usize,
     /// Only after this one, in order of type and ID.
     pub after: Option<ObjectKey>,

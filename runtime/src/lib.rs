@@ -52,6 +52,7 @@ pub mod clock;
 pub mod coordination;
 mod error;
 pub mod fence;
+mod forward;
 pub mod ids;
 pub mod node;
 pub mod object;

@@ -30,12 +30,21 @@ mod spread;
 #[cfg(test)]
 mod testing;
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use steading::Tasks;
 use steading::node::ObserverSettings;
+use steading::telemetry::CertificateMetrics;
+use steading::tls::{Clients, ServerTls, follow_server};
+use steading_http::{Client, HttpsListener};
+use tokio::net::TcpListener;
 
 pub use guard::Access;
 pub use settings::{InspectorSettings, Program, ProgramSettings};
@@ -67,8 +76,45 @@ impl Inspector {
         api::router(self.board.clone())
     }
 
+    /// Serves the routes at a listener, over TLS if there is a certificate; that of a new file is used for new
+    /// connections. Only a failure of the system ends it, or dropping it: pages keep their connection as long as
+    /// they are open.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Option<(ServerTls, CertificateMetrics)>,
+    ) -> io::Result<()> {
+        let Some((tls, metrics)) = tls else {
+            let routes = self.router();
+            let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+            return axum::serve(listener, routes).await;
+        };
+        let clients = Clients::Anybody(tls.clone());
+        let listener = HttpsListener::new(listener, clients, metrics.clone());
+        self.tasks.spawn("certificate", |shutdown| {
+            follow_server(tls, metrics, shutdown)
+        });
+        let routes = self.router().layer(from_fn(tell_address));
+        let routes = routes.into_make_service_with_connect_info::<Client>();
+        axum::serve(listener, routes).await
+    }
+
     /// Stops looking. Pages that are open see that it went.
     pub async fn stop(&self) {
         self.tasks.stop(STOP_TIMEOUT).await;
     }
+}
+
+/// Tells routes where a client comes from as they are told without TLS.
+async fn tell_address(
+    ConnectInfo(client): ConnectInfo<Client>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(ConnectInfo(client.address));
+    next.run(request).await
 }

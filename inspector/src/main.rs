@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
+use steading::telemetry::Metrics;
 use steading_inspector::{Inspector, Program};
 use steading_settings::{FileError, SettingsError, UnknownVariable, check_variables, with_file};
 use steading_telemetry::{OtlpSettings, Telemetry};
@@ -99,7 +100,9 @@ async fn run(program: Program) -> Result<(), Failure> {
         .await
         .map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    if !address.is_loopback() {
+    let tls = settings.inspector.tls()?;
+    let encrypted = tls.is_some();
+    if !address.is_loopback() && !encrypted {
         tracing::warn!(%address, "other machines can reach this address, and it has no TLS");
     }
     let inspector = Inspector::start(
@@ -111,13 +114,11 @@ async fn run(program: Program) -> Result<(), Failure> {
         },
         access,
     );
-    announce(bound, program.json);
-    let routes = inspector
-        .router()
-        .into_make_service_with_connect_info::<SocketAddr>();
+    announce(bound, encrypted, program.json);
+    let tls = tls.map(|tls| (tls, Metrics::new().certificates.clone()));
     // Pages keep their connection as long as they are open: nobody waits for them.
     let served = tokio::select! {
-        served = axum::serve(listener, routes).into_future() => served,
+        served = inspector.serve(listener, tls) => served,
         ended = ended() => ended,
     };
     inspector.stop().await;
@@ -125,12 +126,13 @@ async fn run(program: Program) -> Result<(), Failure> {
     served.map_err(Failure::Serve)
 }
 
-fn announce(address: SocketAddr, json: bool) {
+fn announce(address: SocketAddr, encrypted: bool, json: bool) {
     if json {
         let line = serde_json::json!({"event": "listening", "inspector": address.to_string()});
         anstream::println!("{line}");
     } else {
-        anstream::println!("Inspector on http://{address}");
+        let scheme = if encrypted { "https" } else { "http" };
+        anstream::println!("Inspector on {scheme}://{address}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
+use steading::tls::{ServerTls, TlsFiles};
 use steading_settings::{
     Address, LogSettings, Secret, SecretNames, SettingsError, StoreSettings, TlsSettings,
 };
@@ -34,6 +35,16 @@ pub struct InspectorSettings {
     #[arg(long, env = "STEADING_INSPECTOR_TOKEN_FILE", value_name = "FILE")]
     pub inspector_token_file: Option<PathBuf>,
 
+    /// PEM file with the certificate of the Inspector's page, and whatever stands between it and an authority
+    /// that browsers trust; needs `inspector_tls_key`. The page then speaks TLS, and asks nobody for a certificate.
+    /// New files are used within seconds. [default: no TLS]
+    #[arg(long, env = "STEADING_INSPECTOR_TLS_CERT", value_name = "FILE")]
+    pub inspector_tls_cert: Option<PathBuf>,
+
+    /// PEM file with that certificate's key.
+    #[arg(long, env = "STEADING_INSPECTOR_TLS_KEY", value_name = "FILE")]
+    pub inspector_tls_key: Option<PathBuf>,
+
     /// Let operators act from the Inspector's page, if they have the token.
     #[arg(
         long,
@@ -62,6 +73,32 @@ impl InspectorSettings {
     pub fn listen(&self) -> Address {
         let default = || LISTEN_DEFAULT.parse().expect("it is an address");
         self.inspector_listen.clone().unwrap_or_else(default)
+    }
+
+    /// Returns the files of the page's certificate, if it is to have one.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] if one of the two settings is there without the other.
+    pub fn tls_files(&self) -> Result<Option<TlsFiles>, SettingsError> {
+        let why = "`inspector_tls_cert` and `inspector_tls_key` need each other";
+        let missing = |setting| Err(SettingsError::Missing { setting, why });
+        match (&self.inspector_tls_cert, &self.inspector_tls_key) {
+            (None, None) => Ok(None),
+            (Some(cert), Some(key)) => Ok(Some(TlsFiles::for_inspector(cert, key))),
+            (Some(_), None) => missing("inspector_tls_key"),
+            (None, Some(_)) => missing("inspector_tls_cert"),
+        }
+    }
+
+    /// Reads the page's certificate, if it is to have one.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] if one setting is missing, or the files cannot be used.
+    pub fn tls(&self) -> Result<Option<ServerTls>, SettingsError> {
+        let files = self.tls_files()?;
+        Ok(files.map(ServerTls::load).transpose()?)
     }
 
     /// Returns who may do what, if that is safe.
@@ -148,6 +185,7 @@ impl ProgramSettings {
         }
         self.store.check()?;
         self.tls.files()?;
+        self.inspector.tls_files()?;
         self.logs.check()?;
         self.inspector.access()
     }

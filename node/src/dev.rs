@@ -30,6 +30,8 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     let (inspector_listener, inspector) = bind("inspector_listen", &address).await?;
 
     let tls = args.settings.tls.load()?;
+    let page_tls = args.settings.inspector.tls()?;
+    let page_encrypted = page_tls.is_some();
     let (mut nodes, server) = (Vec::new(), Server::new());
     for number in 0..args.nodes {
         let settings = numbered(args, number)?;
@@ -57,10 +59,12 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         ObservedStore::Etcd(args.settings.store.etcd_settings()?)
     };
     let access = args.settings.inspector.access()?;
+    let metrics = nodes[0].0.metrics().certificates.clone();
     server.inspector(
         observed(&args.settings, observed_store, tls.clone()),
         access,
         inspector_listener,
+        page_tls.map(|tls| (tls, metrics)),
     );
     for (node, http) in &nodes {
         let inspector = inspector.to_string();
@@ -69,6 +73,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
             http: *http,
             encrypted: tls.is_some(),
             inspector: Some(&inspector),
+            page_encrypted,
         }
         .announce(json);
     }

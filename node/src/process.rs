@@ -3,7 +3,6 @@
 mod console;
 mod door;
 mod grpc;
-mod https;
 mod listen;
 mod serve;
 mod signals;
@@ -101,6 +100,7 @@ pub(crate) async fn run(
     };
     let extras = GrpcExtras::new().await;
     let tls = settings.tls.load()?;
+    let page_tls = settings.inspector.tls()?;
     let builder = telemetry
         .trace(id.as_str(), builder(settings, role, tls.as_ref())?)
         .id(id.clone())
@@ -122,8 +122,10 @@ pub(crate) async fn run(
         tether.hold(&node, server.tasks());
     }
     server.add(&node, listener, extras, tls.as_ref());
+    let page_encrypted = page_tls.is_some();
     let inspector = inspector.map(|(listener, address)| {
-        server.inspector(observed, access, listener);
+        let page_tls = page_tls.map(|tls| (tls, node.metrics().certificates.clone()));
+        server.inspector(observed, access, listener, page_tls);
         address.to_string()
     });
     Listening {
@@ -131,6 +133,7 @@ pub(crate) async fn run(
         http,
         encrypted: tls.is_some(),
         inspector: inspector.as_deref(),
+        page_encrypted,
     }
     .announce(json);
     let ended = signals

@@ -232,6 +232,7 @@ impl Settings {
         self.planner.check(self.num_shards)?;
         self.check_etcd(role)?;
         self.inspector.access()?;
+        self.inspector.tls_files()?;
         if self.supervise && role == Role::Dev {
             let why = "`dev` keeps its nodes in one process, which has nobody to hand over to";
             return Err(refused("supervise", why.into()));

@@ -41,6 +41,24 @@ fn actions_need_a_token_that_is_not_guessed_at_once() {
 }
 
 #[test]
+fn the_certificate_of_the_page_and_its_key_need_each_other() {
+    for (flag, lacks) in [
+        (
+            "--inspector-tls-cert=a.crt",
+            "`inspector_tls_key` is not set",
+        ),
+        (
+            "--inspector-tls-key=a.key",
+            "`inspector_tls_cert` is not set",
+        ),
+    ] {
+        let text = settings(&[flag]).expect_err("it must not start");
+        assert!(text.contains(lacks), "{text}");
+    }
+    assert!(settings(&["--inspector-tls-cert=a.crt", "--inspector-tls-key=a.key"]).is_ok());
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let program = [
         "steading-inspector",

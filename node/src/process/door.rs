@@ -16,6 +16,7 @@ use axum::http::{HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
+use steading_http::Client;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -117,6 +118,12 @@ pub(crate) trait Origin: Debug {
 impl Origin for SocketAddr {
     fn certified(&self) -> bool {
         false
+    }
+}
+
+impl Origin for Client {
+    fn certified(&self) -> bool {
+        self.certified
     }
 }
 

@@ -35,15 +35,17 @@ pub(crate) async fn bind(
     Ok((listener, bound))
 }
 
-/// Warns of every server that other machines can reach without TLS. The Inspector's has none.
+/// Warns of every server that other machines can reach without TLS.
 pub(crate) fn warn_if_open(settings: &Settings) {
     let plain = settings.tls.tls_ca.is_none();
+    let page = &settings.inspector;
+    let page_plain = page.inspector_tls_cert.is_none();
     let listens = [
         ("grpc_listen", plain.then_some(&settings.grpc_listen)),
         ("http_listen", plain.then_some(&settings.http_listen)),
         (
             "inspector_listen",
-            settings.inspector.inspector_listen.as_ref(),
+            page.inspector_listen.as_ref().filter(|_| page_plain),
         ),
     ];
     for (setting, address) in listens {
@@ -61,6 +63,8 @@ pub(crate) struct Listening<'a> {
     /// Whether the HTTP server speaks TLS.
     pub(crate) encrypted: bool,
     pub(crate) inspector: Option<&'a str>,
+    /// Whether the Inspector's page does.
+    pub(crate) page_encrypted: bool,
 }
 
 impl Listening<'_> {
@@ -78,10 +82,11 @@ impl Listening<'_> {
             return;
         }
         output::line(format_args!("{id}: gRPC on {grpc}"));
-        let scheme = if self.encrypted { "https" } else { "http" };
-        output::line(format_args!("{id}: HTTP on {scheme}://{}", self.http));
+        let scheme = |encrypted| if encrypted { "https" } else { "http" };
+        let (http, page) = (scheme(self.encrypted), scheme(self.page_encrypted));
+        output::line(format_args!("{id}: HTTP on {http}://{}", self.http));
         if let Some(inspector) = self.inspector {
-            output::line(format_args!("{id}: Inspector on http://{inspector}"));
+            output::line(format_args!("{id}: Inspector on {page}://{inspector}"));
         }
     }
 }

@@ -1,20 +1,20 @@
 //! The HTTP servers of a process.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::Listener;
 use steading::node::ObserverSettings;
-use steading::tls::Tls;
+use steading::telemetry::CertificateMetrics;
+use steading::tls::{Clients, ServerTls, Tls};
 use steading::{Node, Tasks};
+use steading_http::HttpsListener;
 use steading_inspector::{Access, Inspector};
 use tokio::net::TcpListener;
 
 use super::GrpcExtras;
 use super::door::{Door, Origin, say_if_closing};
-use super::https::HttpsListener;
 use crate::http::{self, Guest};
 
 /// How long open HTTP connections may take to end.
@@ -61,7 +61,7 @@ impl Server {
             None => self.serve("http", listener, routes),
             Some(tls) => {
                 let metrics = node.metrics().certificates.clone();
-                let listener = HttpsListener::new(listener, tls.clone(), metrics);
+                let listener = HttpsListener::new(listener, Clients::All(tls.clone()), metrics);
                 let routes = routes.layer(from_fn(http::certified_only));
                 self.serve("https", listener, routes);
             }
@@ -75,13 +75,11 @@ impl Server {
         observed: ObserverSettings,
         access: Access,
         listener: TcpListener,
+        tls: Option<(ServerTls, CertificateMetrics)>,
     ) {
         let inspector = Inspector::start(observed, access);
         self.tasks.spawn("inspector", |shutdown| async move {
-            let routes = inspector
-                .router()
-                .into_make_service_with_connect_info::<SocketAddr>();
-            let serving = axum::serve(listener, routes).into_future();
+            let serving = inspector.serve(listener, tls);
             let served = shutdown.run_until_cancelled(serving).await;
             inspector.stop().await;
             served.unwrap_or(Ok(()))

@@ -21,7 +21,8 @@ pub struct CertificateMetrics {
 /// The labels of [`CertificateMetrics::expiry`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CertificateLabels {
-    /// `tls_ca`, `tls_cert`, `etcd_ca` or `etcd_cert`: the setting that names the file.
+    /// `tls_ca`, `tls_cert`, `etcd_ca`, `etcd_cert` or `inspector_tls_cert`: the setting that names the
+    /// file.
     pub certificate: &'static str,
 }
 

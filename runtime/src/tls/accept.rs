@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::{Tls, plain, words};
+use super::{ServerTls, Tls, plain, words};
 use crate::forward::write_through;
 use crate::telemetry::{CertificateMetrics, HandshakeLabels};
 
@@ -36,13 +36,25 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// How many bytes of a connection are read to see whether they are TLS.
 const START_LEN: usize = 16;
 
-/// Which clients a server takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which clients a server takes, and with which certificate of its own.
+#[derive(Clone, Debug)]
 pub enum Clients {
     /// Those that show a certificate of the cluster.
-    Certified,
+    Certified(Tls),
     /// Those without any certificate too. A bad one is worse than none, and refused.
-    All,
+    All(Tls),
+    /// Anybody: none is asked for a certificate.
+    Anybody(ServerTls),
+}
+
+impl Clients {
+    fn config(&self) -> Arc<ServerConfig> {
+        match self {
+            Self::Certified(tls) => tls.current().material.strict_server.clone(),
+            Self::All(tls) => tls.current().material.lenient_server.clone(),
+            Self::Anybody(tls) => tls.config(),
+        }
+    }
 }
 
 /// A connection after its handshake.
@@ -62,7 +74,6 @@ pub struct Accepted<T, A> {
 /// Handshakes go on while the stream is polled.
 pub fn accept<T, A>(
     incoming: impl Stream<Item = io::Result<(T, A)>> + Send + Unpin + 'static,
-    tls: Tls,
     clients: Clients,
     metrics: CertificateMetrics,
 ) -> impl Stream<Item = io::Result<Accepted<T, A>>> + Send
@@ -75,7 +86,6 @@ where
         under_way: FuturesUnordered::new(),
         handles: BTreeMap::new(),
         begun: 0,
-        tls,
         clients,
         failures: Failures {
             metrics,
@@ -99,7 +109,6 @@ struct Handshakes<S, T, A> {
     /// By age.
     handles: BTreeMap<u64, AbortHandle>,
     begun: u64,
-    tls: Tls,
     clients: Clients,
     failures: Failures,
 }
@@ -170,11 +179,7 @@ where
         }
         let id = self.begun;
         self.begun += 1;
-        let material = &self.tls.current().material;
-        let config = match self.clients {
-            Clients::Certified => material.strict_server.clone(),
-            Clients::All => material.lenient_server.clone(),
-        };
+        let config = self.clients.config();
         let (handle, registration) = AbortHandle::new_pair();
         self.handles.insert(id, handle);
         let handshake = Abortable::new(
@@ -283,3 +288,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for Begun<T> {
 }
 
 write_through!(impl<T> for Begun<T>, io);
+
+#[cfg(test)]
+mod tests;

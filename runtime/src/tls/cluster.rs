@@ -115,7 +115,8 @@ fn check_client(
     checked.map(drop).map_err(why)
 }
 
-fn own_certificate(
+/// Returns the certificate with its key, if it is its.
+pub(super) fn own_certificate(
     files: &TlsFiles,
     contents: &Contents,
     provider: &CryptoProvider,
@@ -174,7 +175,7 @@ fn client(
     config
 }
 
-fn server(
+pub(super) fn server(
     provider: &Arc<CryptoProvider>,
     clients: Arc<dyn ClientCertVerifier>,
     own: &Arc<CertifiedKey>,

@@ -67,6 +67,17 @@ impl TlsFiles {
         }
     }
 
+    /// Takes the certificate of the Inspector's page with its key (`inspector_tls_cert`,
+    /// `inspector_tls_key`).
+    pub fn for_inspector(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let cert = PemFile::new("inspector_tls_cert", cert);
+        Self {
+            ca: None,
+            identity: Some((cert, PemFile::new("inspector_tls_key", key))),
+            name: None,
+        }
+    }
+
     /// Reads all of them. They may change meanwhile, so what was read need not go together.
     pub(super) fn read(&self) -> Result<Contents, TlsError> {
         let read = |file: &PemFile| file.read();

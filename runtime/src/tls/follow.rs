@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::watched::{End, LOOK_INTERVAL, Watched};
-use super::{StoreTls, Tls};
+use super::watched::{End, LOOK_INTERVAL, Watched, seconds};
+use super::{ServerTls, StoreTls, Tls};
 use crate::telemetry::{CertificateLabels, CertificateMetrics, ReloadLabels};
 
 /// A certificate that ends within this time is warned of …
@@ -35,8 +35,7 @@ pub(crate) async fn follow(
 ) -> Result<(), Infallible> {
     let mut cluster = tls.map(|tls| Follower::new(tls.watched, metrics.clone()));
     let mut etcd = store.map(|store| Follower::new(store.watched, metrics));
-    let mut ticks = interval(LOOK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = looks();
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Some(follower) = &mut cluster {
             follower.look().await;
@@ -46,6 +45,31 @@ pub(crate) async fn follow(
         }
     }
     Ok(())
+}
+
+/// The same for the certificate that a server shows to whoever comes.
+///
+/// # Errors
+///
+/// Never: files that cannot be used are looked at again.
+pub async fn follow_server(
+    server: ServerTls,
+    metrics: CertificateMetrics,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut follower = Follower::new(server.watched, metrics);
+    let mut ticks = looks();
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        follower.look().await;
+    }
+    Ok(())
+}
+
+/// When to look at the files.
+fn looks() -> Interval {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 struct Follower<M> {
@@ -120,13 +144,6 @@ impl<M: Send + Sync + 'static> Follower<M> {
 fn ends_soon(end: &End, now: SystemTime) -> bool {
     let before = i64::try_from(WARN_BEFORE.as_secs()).expect("a week is no eternity");
     end.at - seconds(now) < before
-}
-
-fn seconds(now: SystemTime) -> i64 {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// What is said to them.
-const DETAIL: &str = "this server speaks TLS: set tls_ca, tls_cert and tls_key, and write https://";
+const DETAIL: &str = "this server speaks TLS: write https://; nodes, gates and commands also need tls_ca, \
+                      tls_cert and tls_key";
 
 /// How a connection of HTTP/2 begins.
 const PREFACE_START: &[u8] = b"PRI * HTTP/2";

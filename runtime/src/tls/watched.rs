@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 use tracing::warn;
+use x509_parser::certificate::Validity;
 
 use super::TlsError;
 use super::files::{Contents, PemFile, TlsFiles};
@@ -158,11 +159,40 @@ fn make<M>(
 fn first_end(file: &PemFile, certificates: &[CertificateDer<'_>]) -> Result<End, TlsError> {
     let mut at = i64::MAX;
     for certificate in certificates {
-        let parsed = x509_parser::parse_x509_certificate(certificate);
-        let (_, parsed) =
-            parsed.map_err(|error| file.unusable(format!("is no good certificate: {error}")))?;
-        at = at.min(parsed.validity().not_after.timestamp());
+        at = at.min(validity(file, certificate)?.not_after.timestamp());
     }
     let setting = file.setting;
     Ok(End { setting, at })
+}
+
+/// Refuses a certificate that is not good at this time.
+pub(super) fn check_time(
+    file: &PemFile,
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<(), TlsError> {
+    let now = seconds(now);
+    let validity = validity(file, certificate)?;
+    if now < validity.not_before.timestamp() {
+        return Err(file.unusable("is not valid yet"));
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(file.unusable("has expired"));
+    }
+    Ok(())
+}
+
+fn validity(file: &PemFile, certificate: &CertificateDer<'_>) -> Result<Validity, TlsError> {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    let (_, parsed) =
+        parsed.map_err(|error| file.unusable(format!("is no good certificate: {error}")))?;
+    Ok(parsed.validity().clone())
+}
+
+/// Returns the seconds since 1970.
+pub(super) fn seconds(now: SystemTime) -> i64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

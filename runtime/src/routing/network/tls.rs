@@ -58,7 +58,7 @@ impl Network for TlsNetwork {
         let Listener { address, incoming } = self.inner.listen(address).await?;
         let incoming = incoming.map(|arrived| arrived.map(|io| (io, ())));
         let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
-        let accepted = tls::accept(incoming, tls, Clients::Certified, metrics);
+        let accepted = tls::accept(incoming, Clients::Certified(tls), metrics);
         let incoming = accepted.map(|accepted| accepted.map(|accepted| Io::new(accepted.io)));
         Ok(Listener {
             address,

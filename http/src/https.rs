@@ -1,20 +1,19 @@
-//! The HTTP server's end of TLS.
+//! A server's end of TLS.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use steading::telemetry::CertificateMetrics;
-use steading::tls::{Accepted, Begun, Clients, Tls, accept};
+use steading::tls::{Accepted, Begun, Clients, accept};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tracing::error;
-
-use super::door::Origin;
 
 /// The pause after the system gave no connection, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -22,20 +21,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 type Connection = Accepted<TcpStream, SocketAddr>;
 
 /// Where connections arrive that have shaken hands.
-pub(crate) struct HttpsListener {
+pub struct HttpsListener {
     address: SocketAddr,
     accepted: BoxStream<'static, io::Result<Connection>>,
 }
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Client {
-    certified: bool,
+pub struct Client {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Whether it showed a certificate of the cluster.
+    pub certified: bool,
 }
 
 impl HttpsListener {
-    /// Shakes hands with whoever comes.
-    pub(crate) fn new(listener: TcpListener, tls: Tls, metrics: CertificateMetrics) -> Self {
+    /// Shakes hands with those whom the server takes.
+    ///
+    /// # Panics
+    ///
+    /// If the listener is not bound.
+    pub fn new(listener: TcpListener, clients: Clients, metrics: CertificateMetrics) -> Self {
         let address = listener.local_addr();
         let address = address.expect("a listener that was bound has an address");
         let incoming = futures::stream::unfold(listener, |listener| async move {
@@ -43,7 +49,7 @@ impl HttpsListener {
         });
         Self {
             address,
-            accepted: accept(incoming.boxed(), tls, Clients::All, metrics).boxed(),
+            accepted: accept(incoming.boxed(), clients, metrics).boxed(),
         }
     }
 }
@@ -55,7 +61,11 @@ impl Listener for HttpsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             match self.accepted.next().await {
-                Some(Ok(Accepted { io, certified, .. })) => return (io, Client { certified }),
+                Some(Ok(Accepted {
+                    io,
+                    certified,
+                    from: address,
+                })) => return (io, Client { address, certified }),
                 Some(Err(error)) => {
                     error!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -66,13 +76,14 @@ impl Listener for HttpsListener {
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(Client { certified: false })
+        let (address, certified) = (self.address, false);
+        Ok(Client { address, certified })
     }
 }
 
-impl Origin for Client {
-    fn certified(&self) -> bool {
-        self.certified
+impl Connected<IncomingStream<'_, HttpsListener>> for Client {
+    fn connect_info(stream: IncomingStream<'_, HttpsListener>) -> Self {
+        *stream.remote_addr()
     }
 }
 

@@ -6,6 +6,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use steading::tls::TlsFiles;
 
 /// Somebody who vouches for others.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub enum Validity {
     Good,
     /// Over for many years.
     Expired,
+    /// Good until this year begins.
+    Until(i32),
 }
 
 /// The files that a process is given.
@@ -36,7 +42,17 @@ impl Authority {
     ///
     /// If there is no randomness.
     pub fn new() -> Self {
+        Self::until(3000)
+    }
+
+    /// The same, good until this year begins.
+    ///
+    /// # Panics
+    ///
+    /// If there is no randomness.
+    pub fn until(year: i32) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.not_after = date_time_ymd(year, 1, 1);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         // A name of its own, as real ones have; made of what is random already.
@@ -70,9 +86,13 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        if validity == Validity::Expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
+        match validity {
+            Validity::Good => {}
+            Validity::Expired => {
+                params.not_before = date_time_ymd(2020, 1, 1);
+                params.not_after = date_time_ymd(2021, 1, 1);
+            }
+            Validity::Until(year) => params.not_after = date_time_ymd(year, 1, 1),
         }
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
@@ -84,9 +104,7 @@ impl Authority {
         write(folder, "ca.crt", &bundle);
         write(folder, "tls.crt", &certificate.pem());
         write(folder, "tls.key", &key.serialize_pem());
-        Files {
-            folder: folder.to_owned(),
-        }
+        Files::at(folder)
     }
 }
 
@@ -96,12 +114,64 @@ impl Default for Authority {
     }
 }
 
+/// Returns when a year begins, in seconds since 1970.
+pub fn begin_of(year: i32) -> i64 {
+    date_time_ymd(year, 1, 1).unix_timestamp()
+}
+
 impl Files {
-    /// Returns the flags that name them.
+    /// Takes those in a folder.
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Returns the flags that name them to nodes, gates, the Inspector and commands.
     pub fn flags(&self) -> Vec<String> {
-        [("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")]
-            .map(|(flag, file)| format!("--tls-{flag}={}", self.folder.join(file).display()))
+        self.flags_for("tls")
+    }
+
+    /// Returns the flags that name them as those for etcd.
+    pub fn etcd_flags(&self) -> Vec<String> {
+        self.flags_for("etcd")
+    }
+
+    /// Returns the flags that name the certificate and its key as those of the Inspector's page.
+    pub fn page_flags(&self) -> Vec<String> {
+        [("cert", "tls.crt"), ("key", "tls.key")]
+            .map(|(flag, file)| format!("--inspector-tls-{flag}={}", self.path(file).display()))
             .to_vec()
+    }
+
+    fn flags_for(&self, what: &str) -> Vec<String> {
+        [("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")]
+            .map(|(flag, file)| format!("--{what}-{flag}={}", self.path(file).display()))
+            .to_vec()
+    }
+
+    /// Returns the path of `ca.crt`, `tls.crt` or `tls.key`.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// Returns them as a program of the cluster takes them.
+    pub fn of_a_node(&self) -> TlsFiles {
+        let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|file| self.path(file));
+        TlsFiles::new(ca, cert, key)
+    }
+
+    /// Reads the authorities.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or holds none.
+    pub fn authorities(&self) -> Result<RootCertStore, PemError> {
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(self.path("ca.crt"))? {
+            store.add_parsable_certificates([certificate?]);
+        }
+        Ok(store)
     }
 }
 

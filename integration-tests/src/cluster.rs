@@ -10,10 +10,17 @@ use serde_json::{Value, json};
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::ShardCount;
 
+use crate::certificates::Files;
+use crate::client::{Client, NoAnswer};
 use crate::etcd::Etcd;
 use crate::history::History;
 use crate::process::Process;
 use crate::until;
+
+pub use crate::client::Answer;
+
+/// How long an answer of a node may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster's place in etcd, and how its nodes are started. The nodes are the test's.
 #[derive(Clone, Debug)]
@@ -25,7 +32,7 @@ pub struct Cluster {
     /// What nodes run; `None`: the stock program, which is built when it is first needed.
     program: Option<PathBuf>,
     variables: Vec<(String, String)>,
-    client: reqwest::Client,
+    client: Client,
 }
 
 /// One running `steading` process.
@@ -35,16 +42,7 @@ pub struct Node {
     process: Process,
     /// `host:port` of its HTTP server, once it listens.
     http: String,
-    client: reqwest::Client,
-}
-
-/// What an HTTP server answered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body; text if it is no JSON.
-    pub body: Value,
+    client: Client,
 }
 
 impl Cluster {
@@ -54,12 +52,7 @@ impl Cluster {
     }
 
     /// The same, with any endpoints of etcd.
-    ///
-    /// # Panics
-    ///
-    /// If there can be no HTTP client.
     pub fn at(etcd: String, name: &str) -> Self {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(30));
         Self {
             etcd,
             prefix: format!("/{name}/"),
@@ -67,7 +60,7 @@ impl Cluster {
             lease_ttl: Duration::from_secs(2),
             program: None,
             variables: Vec::new(),
-            client: client.build().expect("a client"),
+            client: Client::plain(PATIENCE),
         }
     }
 
@@ -91,6 +84,16 @@ impl Cluster {
     pub fn program(self, program: impl Into<PathBuf>) -> Self {
         Self {
             program: Some(program.into()),
+            ..self
+        }
+    }
+
+    /// Has nodes asked over TLS, with what these files hold at the time. What nodes themselves use is for
+    /// their flags to say.
+    #[must_use]
+    pub fn certified(self, files: &Files) -> Self {
+        Self {
+            client: Client::certified(files, PATIENCE),
             ..self
         }
     }
@@ -127,7 +130,12 @@ impl Cluster {
 
     /// Starts a gate, which hosts nothing, and waits until it is ready.
     pub async fn gate(&self, id: &str) -> Node {
-        let mut gate = self.launch_as("gate", id, &[]);
+        self.gate_with(id, &[]).await
+    }
+
+    /// The same, with more settings.
+    pub async fn gate_with(&self, id: &str, more: &[&str]) -> Node {
+        let mut gate = self.launch_as("gate", id, more);
         gate.listens().await;
         gate.is_ready().await;
         gate
@@ -305,9 +313,8 @@ impl Node {
     /// # Errors
     ///
     /// If that cannot be reached.
-    pub async fn get(&self, path: &str) -> Result<Answer, reqwest::Error> {
-        let request = self.client.get(self.url(path));
-        Answer::of(request.send().await?).await
+    pub async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
+        self.client.renewed().get(&self.url(path)).await
     }
 
     /// Gives its HTTP server a command.
@@ -315,9 +322,9 @@ impl Node {
     /// # Errors
     ///
     /// If that cannot be reached.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, reqwest::Error> {
-        let request = self.client.post(self.url(path)).json(body);
-        Answer::of(request.send().await?).await
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, NoAnswer> {
+        let client = self.client.renewed();
+        client.post(&self.url(path), body, &[]).await
     }
 
     /// Calls a method of an object once, as part of a trace.
@@ -331,11 +338,10 @@ impl Node {
         method: &str,
         arguments: &Value,
         traceparent: &str,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Result<Answer, NoAnswer> {
         let url = self.url(&format!("/v1/objects/{object}/{method}"));
-        let request = self.client.post(url).json(arguments);
-        let request = request.header("traceparent", traceparent);
-        Answer::of(request.send().await?).await
+        let headers = [("traceparent", traceparent)];
+        self.client.renewed().post(&url, arguments, &headers).await
     }
 
     /// Calls a method of an object once.
@@ -348,10 +354,9 @@ impl Node {
         object: &str,
         method: &str,
         arguments: &Value,
-    ) -> Result<Answer, reqwest::Error> {
-        let url = self.url(&format!("/v1/objects/{object}/{method}"));
-        let request = self.client.post(url).json(arguments);
-        Answer::of(request.send().await?).await
+    ) -> Result<Answer, NoAnswer> {
+        self.post(&format!("/v1/objects/{object}/{method}"), arguments)
+            .await
     }
 
     /// Adds 1 to a counter, and returns its new total.
@@ -464,17 +469,13 @@ impl Node {
         self.process.signal(Signal::CONT);
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.http)
+    /// Returns how its HTTP server is asked.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
-}
 
-impl Answer {
-    async fn of(response: reqwest::Response) -> Result<Self, reqwest::Error> {
-        let status = response.status().as_u16();
-        let text = response.text().await?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Self { status, body })
+    fn url(&self, path: &str) -> String {
+        self.client.url(&self.http, path)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use rustix::process::{Signal, test_kill_process};
 
+use crate::certificates::Files;
 use crate::process::Process;
 use crate::until;
 
@@ -21,27 +22,56 @@ const START_ATTEMPTS_MAX: usize = 5;
 pub struct Etcd {
     name: String,
     data: PathBuf,
-    scheme: &'static str,
+    tls: Option<TlsPaths>,
     client_port: u16,
     peer_port: u16,
     process: Process,
 }
 
+/// The files of an etcd that speaks TLS only and asks for a client certificate, read when it starts.
+#[derive(Clone, Debug)]
+struct TlsPaths {
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+    /// What the tests themselves show it.
+    client: (PathBuf, PathBuf),
+}
+
 impl Etcd {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        Self::start_with("http").await
+        Self::start_with(None).await
     }
 
     /// Starts one that speaks TLS only, and asks for a client certificate; see [`tls`].
     pub async fn start_tls() -> Self {
-        Self::start_with("https").await
+        Self::start_with(Some(TlsPaths {
+            ca: tls::file("ca"),
+            cert: tls::file("server"),
+            key: tls::file("server-key"),
+            client: (tls::file("client"), tls::file("client-key")),
+        }))
+        .await
     }
 
-    async fn start_with(scheme: &'static str) -> Self {
+    /// The same with these files: it takes clients of their authorities, and shows their certificate.
+    pub async fn start_certified(files: &Files) -> Self {
+        let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|file| files.path(file));
+        let client = (cert.clone(), key.clone());
+        let tls = TlsPaths {
+            ca,
+            cert,
+            key,
+            client,
+        };
+        Self::start_with(Some(tls)).await
+    }
+
+    async fn start_with(tls: Option<TlsPaths>) -> Self {
         let mut attempts = 1;
         loop {
-            let etcd = Self::launch(scheme);
+            let etcd = Self::launch(tls.clone());
             if etcd.answers().await {
                 return etcd;
             }
@@ -50,7 +80,7 @@ impl Etcd {
         }
     }
 
-    fn launch(scheme: &'static str) -> Self {
+    fn launch(tls: Option<TlsPaths>) -> Self {
         let data = data_folder();
         let name = data
             .file_name()
@@ -58,11 +88,11 @@ impl Etcd {
             .expect("made of ASCII")
             .to_owned();
         let (client_port, peer_port) = free_ports();
-        let process = run(&name, &data, scheme, client_port, peer_port);
+        let process = run(&name, &data, tls.as_ref(), client_port, peer_port);
         Self {
             name,
             data,
-            scheme,
+            tls,
             client_port,
             peer_port,
             process,
@@ -101,7 +131,7 @@ impl Etcd {
 
     /// Returns its address as clients take it.
     pub fn endpoint(&self) -> String {
-        format!("{}://{}", self.scheme, self.address())
+        format!("{}://{}", scheme(self.tls.as_ref()), self.address())
     }
 
     /// Returns its host and port.
@@ -120,11 +150,11 @@ impl Etcd {
 
     async fn try_client(&self) -> Result<Client, etcd_client::Error> {
         let mut options = ConnectOptions::new();
-        if self.scheme == "https" {
-            let authority = Certificate::from_pem(tls::read("ca"));
-            let identity = Identity::from_pem(tls::read("client"), tls::read("client-key"));
+        if let Some(TlsPaths { ca, client, .. }) = &self.tls {
+            let read = |file: &Path| fs::read(file).expect("a certificate of the tests");
+            let identity = Identity::from_pem(read(&client.0), read(&client.1));
             let tls = TlsOptions::new()
-                .ca_certificate(authority)
+                .ca_certificate(Certificate::from_pem(read(ca)))
                 .identity(identity);
             options = options.with_tls(tls);
         }
@@ -146,7 +176,7 @@ impl Etcd {
         self.process = run(
             &self.name,
             &self.data,
-            self.scheme,
+            self.tls.as_ref(),
             self.client_port,
             self.peer_port,
         );
@@ -220,8 +250,18 @@ fn etcdctl(args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {said}");
 }
 
-fn run(name: &str, data: &Path, scheme: &str, client_port: u16, peer_port: u16) -> Process {
-    let client = format!("{scheme}://127.0.0.1:{client_port}");
+fn scheme(tls: Option<&TlsPaths>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
+}
+
+fn run(
+    name: &str,
+    data: &Path,
+    tls: Option<&TlsPaths>,
+    client_port: u16,
+    peer_port: u16,
+) -> Process {
+    let client = format!("{}://127.0.0.1:{client_port}", scheme(tls));
     let peer = format!("http://127.0.0.1:{peer_port}");
     let mut args = vec![
         format!("--name={name}"),
@@ -235,31 +275,20 @@ fn run(name: &str, data: &Path, scheme: &str, client_port: u16, peer_port: u16) 
         "--logger=zap".into(),
         "--log-level=warn".into(),
     ];
-    if scheme == "https" {
-        let file = |name| tls::file(name).display().to_string();
+    if let Some(TlsPaths { ca, cert, key, .. }) = tls {
         args.push("--client-cert-auth".into());
-        args.push(format!("--trusted-ca-file={}", file("ca")));
-        args.push(format!("--cert-file={}", file("server")));
-        args.push(format!("--key-file={}", file("server-key")));
+        args.push(format!("--trusted-ca-file={}", ca.display()));
+        args.push(format!("--cert-file={}", cert.display()));
+        args.push(format!("--key-file={}", key.display()));
     }
     Process::start(name, "etcd", args)
 }
 
 /// The certificates of the tests.
 pub mod tls {
-    use std::fs;
     use std::path::{Path, PathBuf};
 
-    /// Returns the PEM of `ca`, `other-ca`, `client` or `client-key`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such one.
-    pub fn read(name: &str) -> Vec<u8> {
-        fs::read(file(name)).expect("a certificate of the tests")
-    }
-
-    /// Returns the path of one of these, or of etcd's own `server` and `server-key`.
+    /// Returns the path of `ca`, `other-ca`, `client`, `client-key`, or of etcd's own `server` and `server-key`.
     pub fn file(name: &str) -> PathBuf {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
         folder.join(name).with_extension("pem")

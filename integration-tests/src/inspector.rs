@@ -27,6 +27,15 @@ impl Inspector {
 
     /// Starts one at an address.
     pub async fn start_at(cluster: &Cluster, listen: &str) -> Self {
+        Self::launch(cluster, listen, &[]).await
+    }
+
+    /// Starts one at any free port, with more settings.
+    pub async fn start_with(cluster: &Cluster, more: &[String]) -> Self {
+        Self::launch(cluster, "127.0.0.1:0", more).await
+    }
+
+    async fn launch(cluster: &Cluster, listen: &str, more: &[String]) -> Self {
         let args = [
             "--json",
             "--etcd",
@@ -39,6 +48,7 @@ impl Inspector {
             "--inspector-token",
             TOKEN,
         ];
+        let args = args.into_iter().chain(more.iter().map(String::as_str));
         let process = Process::start("inspector", program(), args);
         let address = |line: &str| {
             let event: Value = serde_json::from_str(line).ok()?;
@@ -75,7 +85,8 @@ impl Inspector {
     }
 }
 
-fn program() -> &'static Path {
+/// Returns the path of the `steading-inspector` binary, built from this very source.
+pub fn program() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| built("steading-inspector"))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::client::{Client, NoAnswer};
 use crate::cluster::Node;
 use crate::until;
 
@@ -75,10 +76,25 @@ impl Load {
     ///
     /// If there is no shard.
     pub async fn begin(through: &Node, name: &str, shards: impl IntoIterator<Item = u32>) -> Self {
-        Self::begin_at(through.http(), name, shards, Duration::ZERO).await
+        Self::paced(through, name, shards, Duration::ZERO).await
     }
 
-    /// The same through any HTTP server, with a pause of each caller after each of its calls.
+    /// The same, with a pause of each caller after each of its calls.
+    ///
+    /// # Panics
+    ///
+    /// If there is no shard.
+    pub async fn paced(
+        through: &Node,
+        name: &str,
+        shards: impl IntoIterator<Item = u32>,
+        pause: Duration,
+    ) -> Self {
+        let gate = Gate::at(through.http(), through.client());
+        Self::begin_through(gate, name, shards, pause).await
+    }
+
+    /// The same through any HTTP server without TLS.
     ///
     /// # Panics
     ///
@@ -89,7 +105,16 @@ impl Load {
         shards: impl IntoIterator<Item = u32>,
         pause: Duration,
     ) -> Self {
-        let gate = Gate::at(address);
+        let gate = Gate::at(address, &Client::plain(PATIENCE));
+        Self::begin_through(gate, name, shards, pause).await
+    }
+
+    async fn begin_through(
+        gate: Gate,
+        name: &str,
+        shards: impl IntoIterator<Item = u32>,
+        pause: Duration,
+    ) -> Self {
         let shards: Vec<u32> = shards.into_iter().collect();
         let first = *shards.first().expect("a load needs a shard");
         let shared = format!("Tally/shard%23{first}%2F{name}-shared");
@@ -151,7 +176,7 @@ impl Load {
     ///
     /// If that is not so.
     pub async fn end_unharmed(self) -> Vec<Called> {
-        let (gate, shared) = (self.gate.clone(), self.shared.clone());
+        let (gate, shared) = (self.gate.renewed(), self.shared.clone());
         let called = self.end().await;
         let harmed: Vec<&Called> = called.iter().filter(|called| called.is_harmed()).collect();
         assert!(harmed.is_empty(), "{harmed:#?}");
@@ -261,8 +286,9 @@ struct Caller {
 }
 
 impl Caller {
-    async fn call(self, mut objects: Vec<Called>) -> Vec<Called> {
+    async fn call(mut self, mut objects: Vec<Called>) -> Vec<Called> {
         while !self.stop.load(Ordering::Relaxed) {
+            self.gate = self.gate.renewed();
             for called in &mut objects {
                 let began = Instant::now();
                 let answer = self.gate.add_one(&called.object).await;
@@ -289,15 +315,22 @@ impl Caller {
 #[derive(Clone, Debug)]
 struct Gate {
     url: String,
-    client: reqwest::Client,
+    client: Client,
 }
 
 impl Gate {
-    fn at(address: &str) -> Self {
-        let client = reqwest::Client::builder().timeout(PATIENCE).build();
+    fn at(address: &str, client: &Client) -> Self {
         Self {
-            url: format!("http://{address}/v1/objects"),
-            client: client.expect("a client"),
+            url: client.url(address, "/v1/objects"),
+            client: client.clone(),
+        }
+    }
+
+    /// Returns one that shows the certificates of now, if it shows any.
+    fn renewed(&self) -> Self {
+        Self {
+            url: self.url.clone(),
+            client: self.client.renewed(),
         }
     }
 
@@ -310,17 +343,16 @@ impl Gate {
     }
 
     async fn call(&self, object: &str, method: &str, body: &Value) -> Result<i64, Failure> {
-        let unanswered = |error: reqwest::Error| Failure {
+        let unanswered = |error: NoAnswer| Failure {
             may_have_run: true,
             told: error.to_string(),
         };
-        let request = self.client.post(format!("{}/{object}/{method}", self.url));
-        let answer = request.json(body).send().await.map_err(unanswered)?;
-        let text = answer.text().await.map_err(unanswered)?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let url = format!("{}/{object}/{method}", self.url);
+        let answer = self.client.post(&url, body, &[]).await;
+        let answer = answer.map_err(unanswered)?.body;
         answer.as_i64().ok_or_else(|| Failure {
             may_have_run: answer["outcome"] != "not_run",
-            told: text,
+            told: answer.to_string(),
         })
     }
 }

@@ -91,7 +91,7 @@ async fn run(program: Program) -> Result<(), Failure> {
     let settings = program.settings;
     let access = settings.check()?;
     let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
-    settings
+    let _log = settings
         .logs
         .start_with(telemetry.log_layer("inspector"), None);
     let address = settings.inspector.listen();

@@ -42,6 +42,8 @@ pub struct Node {
     process: Process,
     /// `host:port` of its HTTP server, once it listens.
     http: String,
+    /// `host:port` of its gRPC server, once it listens.
+    grpc: String,
     client: Client,
 }
 
@@ -171,6 +173,7 @@ impl Cluster {
             id: id.into(),
             process: Process::start_with(id, program, args, &self.variables),
             http: String::new(),
+            grpc: String::new(),
             client: self.client.clone(),
         }
     }
@@ -242,12 +245,13 @@ impl Node {
     /// Waits until it listens.
     pub async fn listens(&mut self) {
         let goal = format!("{} listens", self.id);
-        let address = |line: &str| {
+        let addresses = |line: &str| {
             let event: Value = serde_json::from_str(line).ok()?;
-            let http = event.get("http")?.as_str()?.to_owned();
-            (event.get("event")?.as_str()? == "listening").then_some(http)
+            let address = |name| Some(event.get(name)?.as_str()?.to_owned());
+            let addresses = (address("http")?, address("grpc")?);
+            (event.get("event")?.as_str()? == "listening").then_some(addresses)
         };
-        self.http = self.process.line(&goal, address).await;
+        (self.http, self.grpc) = self.process.line(&goal, addresses).await;
     }
 
     /// Waits until it says that it can take traffic.
@@ -406,6 +410,11 @@ impl Node {
         &self.http
     }
 
+    /// Returns `host:port` of its gRPC server.
+    pub fn grpc(&self) -> &str {
+        &self.grpc
+    }
+
     /// Returns its process.
     pub fn pid(&self) -> Pid {
         self.process.pid()
@@ -414,6 +423,21 @@ impl Node {
     /// Returns everything it has written so far.
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    /// Lets its log be read by nobody any more, and waits until it has noticed: it must have
+    /// something to say.
+    pub async fn loses_its_reader(&self) {
+        self.process.hang_up();
+        let goal = format!("nobody reads the log of {}", self.id);
+        until(&goal, async || {
+            // The other stream is silent, and stays open.
+            match self.process.streams_read() {
+                0 | 1 => Ok(()),
+                _ => Err(self.output()),
+            }
+        })
+        .await;
     }
 
     /// Kills it without goodbye.

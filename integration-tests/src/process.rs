@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 
@@ -17,6 +18,8 @@ pub struct Process {
     pid: Pid,
     child: Mutex<Child>,
     output: Output,
+    /// Whether its output is to be read no more.
+    deaf: Arc<AtomicBool>,
 }
 
 /// Everything a process has written so far, both streams together.
@@ -60,14 +63,16 @@ impl Process {
             .stderr(Stdio::piped());
         let mut child = spawn_from_lasting_thread(command)
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        let output = Output::default();
-        collect(child.stdout.take().expect("piped"), output.clone());
-        collect(child.stderr.take().expect("piped"), output.clone());
+        let (output, deaf) = (Output::default(), Arc::<AtomicBool>::default());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        collect(stdout.expect("piped"), output.clone(), deaf.clone());
+        collect(stderr.expect("piped"), output.clone(), deaf.clone());
         Self {
             name: name.into(),
             pid: Pid::from_child(&child),
             child: Mutex::new(child),
             output,
+            deaf,
         }
     }
 
@@ -116,9 +121,20 @@ impl Process {
         .await
     }
 
+    /// Reads one more line of each stream, and then closes it, as a log's reader does that ends.
+    /// Whatever the process writes later fails.
+    pub fn hang_up(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how many of its streams are read.
+    pub fn streams_read(&self) -> usize {
+        Arc::strong_count(&self.output) - 1
+    }
+
     /// Whether both streams have ended: each has a reader that lasts as long as the stream.
     fn is_read(&self) -> bool {
-        Arc::strong_count(&self.output) == 1
+        self.streams_read() == 0
     }
 
     /// Waits for a line of output, and returns what `find` makes of it.
@@ -182,11 +198,14 @@ fn spawn_from_lasting_thread(command: Command) -> std::io::Result<Child> {
     child.recv().expect("the thread lasts")
 }
 
-fn collect(stream: impl Read + Send + 'static, output: Output) {
+fn collect(stream: impl Read + Send + 'static, output: Output, deaf: Arc<AtomicBool>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut lines = output.lock().unwrap_or_else(PoisonError::into_inner);
             lines.push(line);
+            if deaf.load(Ordering::Relaxed) {
+                return;
+            }
         }
     });
 }

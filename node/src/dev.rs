@@ -20,7 +20,8 @@ use steading_telemetry::{OtlpSettings, Telemetry};
 pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, ProcessError> {
     args.settings.check(Role::Dev)?;
     let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
-    args.settings
+    let _log = args
+        .settings
         .logs
         .start_with(telemetry.log_layer("dev"), console());
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;

@@ -7,7 +7,6 @@ mod listen;
 mod serve;
 mod signals;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use steading::ids::NodeId;
@@ -46,12 +45,8 @@ pub(crate) enum ProcessError {
     #[error("`supervise`: cannot run the node as a child")]
     Supervise(#[source] std::io::Error),
     /// The folder of the storage cannot be opened.
-    #[error("`storage`: cannot open {}", path.display())]
-    Storage {
-        path: PathBuf,
-        #[source]
-        source: OpenError,
-    },
+    #[error("`storage`")]
+    Storage(#[source] OpenError),
     /// The node cannot become part of its cluster.
     #[error("cannot start the node")]
     Start(#[source] StartError),
@@ -69,7 +64,7 @@ impl ProcessError {
         match self {
             Self::Settings(_) => Exit::Usage,
             Self::Listen { .. }
-            | Self::Storage { .. }
+            | Self::Storage(_)
             | Self::Start(_)
             | Self::Signals(_)
             | Self::Supervise(_)
@@ -88,7 +83,7 @@ pub(crate) async fn run(
     settings.check(role)?;
     let id = settings.node_id()?;
     let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
-    settings
+    let _log = settings
         .logs
         .start_with(telemetry.log_layer(id.as_str()), console());
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
@@ -209,10 +204,7 @@ pub(crate) async fn open_storage(choice: &StorageChoice) -> Result<Arc<dyn Stora
         StorageChoice::Memory => Ok(Arc::new(MemoryStorage::new())),
         StorageChoice::Embedded(path) => match EmbeddedStorage::open(path).await {
             Ok(storage) => Ok(Arc::new(storage)),
-            Err(source) => Err(ProcessError::Storage {
-                path: path.clone(),
-                source,
-            }),
+            Err(error) => Err(ProcessError::Storage(error)),
         },
         StorageChoice::Other(_) => unreachable!("the settings were checked"),
     }

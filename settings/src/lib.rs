@@ -7,6 +7,7 @@
 mod docs;
 mod error;
 mod file;
+mod log_writer;
 mod logs;
 mod marked;
 mod secret;
@@ -18,6 +19,7 @@ mod variables;
 pub use docs::table;
 pub use error::SettingsError;
 pub use file::{FileError, with_file};
+pub use log_writer::LogGuard;
 pub use logs::{LogLayer, LogSettings};
 pub use secret::SecretNames;
 pub use store::StoreSettings;

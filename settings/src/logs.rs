@@ -1,14 +1,17 @@
 //! The log, on the error output.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use clap::Args;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use crate::log_writer::LogWriter;
 use crate::marked::Marked;
-use crate::{LogFormat, SettingsError};
+use crate::{LogFormat, LogGuard, SettingsError};
 
 /// Somebody else who gets the log.
 pub type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -56,22 +59,27 @@ impl LogSettings {
         }
     }
 
-    /// Begins to log as the settings say. A second time in one process changes nothing.
-    pub fn start(&self) {
-        self.start_with(None, None);
+    /// Begins to log as the settings say. A second time in one process changes nothing. Hold the
+    /// guard until the end.
+    pub fn start(&self) -> LogGuard {
+        self.start_with(None, None)
     }
 
     /// Begins to log as the settings say, and to `more`, which gets nothing of what the libraries
     /// of the network say, for it may be itself what uses them. `unfiltered` gets everything.
-    pub fn start_with(&self, more: Option<LogLayer>, unfiltered: Option<LogLayer>) {
-        let terminal = std::io::stderr().is_terminal();
+    pub fn start_with(&self, more: Option<LogLayer>, unfiltered: Option<LogLayer>) -> LogGuard {
+        let terminal = io::stderr().is_terminal();
         let json = match self.log_format {
             LogFormat::Text => false,
             LogFormat::Json => true,
             LogFormat::Auto => !terminal,
         };
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let log = fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+        let writer = LogWriter::start(error_output());
+        let guard = writer.guard();
+        let log = fmt::layer()
+            .with_ansi(colours)
+            .with_writer(move || writer.clone());
         let log = if json {
             let form = Marked::json(fmt::format().json());
             log.json().event_format(form).boxed()
@@ -87,5 +95,15 @@ impl LogSettings {
         layers.extend(unfiltered);
         // An error says that there is a log already, which is fine.
         drop(tracing_subscriber::registry().with(layers).try_init());
+        guard
+    }
+}
+
+/// Returns the error output, without the lock that others need who write there, such as a panic:
+/// a write to it may never end.
+fn error_output() -> Box<dyn Write + Send> {
+    match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(own) => Box::new(File::from(own)),
+        Err(_) => Box::new(io::stderr()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use steading_integration_tests::cluster::{Cluster, Node};
+use steading_integration_tests::etcd::Etcd;
 use steading_integration_tests::until;
 
 use super::cluster;
@@ -60,8 +61,27 @@ async fn a_node_does_not_outlive_the_process_that_supervises_it() {
     let child = child_of(&c);
     c.kill();
     a.is_settled(["a", "b"]).await;
+    has_ended(child).await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_parent_its_etcd_and_its_logs_reader_at_once_ends() {
+    let etcd = Etcd::start().await;
+    let cluster = Cluster::new(&etcd, "lost-all");
+    let mut c = cluster.launch("c", &["--supervise", "--drain-timeout", "2s"]);
+    c.listens().await;
+    c.is_ready().await;
+    let child = child_of(&c);
+    drop(etcd);
+    c.loses_its_reader().await;
+    c.kill();
+    has_ended(child).await;
+}
+
+/// Waits until a process that is no child of the test's has ended.
+async fn has_ended(process: Pid) {
     until("the child has ended", async || {
-        match test_kill_process(child) {
+        match test_kill_process(process) {
             Err(_) => Ok(()),
             Ok(()) => Err("it still runs".to_owned()),
         }

@@ -63,7 +63,8 @@ impl Signals {
                     leaving.stop().await;
                 }
                 failed = first_failure(&nodes) => {
-                    join_all(nodes.iter().map(Node::stop)).await;
+                    let stopped = join_all(nodes.iter().map(Node::stop));
+                    self.wait_or_hurry(&nodes, stopped).await;
                     return Err(failed);
                 }
             }
@@ -71,14 +72,19 @@ impl Signals {
         info!(signal = name, "stops: hands its shards over, then leaves");
         door.begin_to_close();
         let stopped = join_all(nodes.iter().map(|node| node.stop_after(door.close())));
+        self.wait_or_hurry(&nodes, stopped).await;
+        Ok(Exit::Done)
+    }
+
+    /// Waits until the nodes have stopped; the next signal makes them hurry.
+    async fn wait_or_hurry(&mut self, nodes: &[Node], stopped: impl Future<Output = Vec<()>>) {
         tokio::pin!(stopped);
         tokio::select! {
-            _ = &mut stopped => return Ok(Exit::Done),
+            _ = &mut stopped => return,
             name = self.next() => warn!(signal = name, "hurries: hands no more shards over"),
         }
         nodes.iter().for_each(Node::hurry);
         stopped.await;
-        Ok(Exit::Done)
     }
 }
 

@@ -38,7 +38,7 @@ const SIGNALLED: i32 = 128;
 /// [`ProcessError`] if the settings are bad or the child cannot be started.
 pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, ProcessError> {
     settings.check(role)?;
-    settings.logs.start();
+    let _log = settings.logs.start();
     let etcd = settings.store.etcd_settings()?;
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let (child, words) = start().map_err(ProcessError::Supervise)?;
@@ -67,17 +67,23 @@ async fn watch(
 ) -> std::io::Result<ExitStatus> {
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     let id = id.and_then(Pid::from_raw).expect("it was started just now");
-    // Connected ahead of time, so that the end of a lease waits for nothing but its own answer.
-    let mut store = None;
+    // Connected ahead of time, so that the end of a lease waits for nothing but its own answer; and
+    // beside everything else, for an etcd that does not answer must not keep signals waiting.
+    let (mut store, mut connecting) = (None, None);
     let mut orphans = unix::signal(SignalKind::child())?;
     let status = loop {
         tokio::select! {
             biased;
             status = child.wait() => break status?,
             lease = words.next(), if !words.are_over => {
-                if lease && store.is_none() {
-                    store = connect(&etcd).await;
+                if lease && store.is_none() && connecting.is_none() {
+                    connecting = Some(Box::pin(connect(&etcd)));
                 }
+            }
+            connected = async { connecting.as_mut().expect("it was looked at").await },
+                if connecting.is_some() =>
+            {
+                (store, connecting) = (connected, None);
             }
             signal = signals.next() => pass_on(id, signal),
             _ = orphans.recv() => reap_others(id),

@@ -325,10 +325,11 @@ impl Node {
             resign: resign.clone(),
             resigned: CancellationToken::new(),
         };
-        let resigned = leading.resigned.clone();
+        // Cancelled by a panic too, or whoever stops the node would wait for ever.
+        let resigned = leading.resigned.clone().drop_guard();
         self.shared.tasks.spawn("leader", |shutdown| async move {
             leader.run(resign).await?;
-            resigned.cancel();
+            drop(resigned);
             shutdown.cancelled().await; // A task's end would be the node's.
             Ok::<_, Infallible>(())
         });

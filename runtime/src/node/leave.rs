@@ -85,7 +85,7 @@ impl Node {
             self.shared.host.close_node_bound(limit),
         );
         if left > 0 {
-            warn!(node = %self.id(), shards = left, "left with shards whose turns did not end");
+            warn!(node = %self.id(), shards = left, "left with shards that could not be given up");
         }
         self.last_calls(deadline, doors).await;
         taking.membership.leave().await;
@@ -140,15 +140,21 @@ impl Node {
         };
         let limit = deadline.saturating_duration_since(Instant::now());
         let mut views = self.subscribe();
-        let in_time = tokio::select! {
-            () = self.shared.hurry.cancelled() => false,
+        let why_not = tokio::select! {
+            () = self.shared.hurry.cancelled() => "hurried",
             // The whole cluster stops: whoever could have taken them is leaving too.
-            _ = views.wait_for(|view| !somebody_can_take_over(view, self.id())) => false,
-            drained = timeout(limit, drained) => drained.is_ok(),
+            _ = views.wait_for(|view| !somebody_can_take_over(view, self.id())) => {
+                info!(node = %self.id(), "nobody stays who could take its shards: releasing them");
+                return;
+            }
+            drained = timeout(limit, drained) => match drained {
+                Ok(()) => return,
+                Err(_) => "the drain timeout has passed",
+            },
         };
         let left = taking.reconciler.progress().borrow().owned;
-        if !in_time && left > 0 {
-            warn!(node = %self.id(), shards = left, "not drained; releasing the rest");
+        if left > 0 {
+            warn!(node = %self.id(), shards = left, why_not, "not drained; releasing the rest");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! merges the requests that wait into one transaction (group commit): many objects share the cost
 //! of one fsync, and nothing is delayed to fill a transaction.
 
+mod file;
 mod writer;
 
 use std::fmt;

@@ -1,34 +1,26 @@
 //! The thread that owns the file.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
 
-use redb::{Database, DatabaseError, Durability, ReadableTable, Table, TableDefinition};
+use redb::{Durability, ReadableTable, Table, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
-use tracing::error;
 
 use super::OpenError;
+use super::file::{File, unavailable};
 use crate::ids::{ObjectKey, Token};
 use crate::storage::{StorageError, Stored};
 
 /// Type and ID.
-type Key = (&'static str, &'static str);
+pub(super) type Key = (&'static str, &'static str);
 
 /// Opening, token, version and state.
 ///
 /// A token counts only in the opening that stored it: the file belongs to one process at a time,
 /// so no earlier owner is left who could write, and a store in memory, as in `steading dev`, gives
 /// out low tokens again when its process starts again.
-type Row = (u64, u64, u64, Option<&'static [u8]>);
+pub(super) type Row = (u64, u64, u64, Option<&'static [u8]>);
 
-const OBJECTS: TableDefinition<'_, Key, Row> = TableDefinition::new("objects");
-
-/// What the file says of itself.
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const FORMAT_KEY: &str = "format";
-const FORMAT: u64 = 1;
-const OPENINGS_KEY: &str = "openings";
+pub(super) const OBJECTS: TableDefinition<'_, Key, Row> = TableDefinition::new("objects");
 
 /// Requests of one transaction. Bounds its size, and what one failure can answer as unknown.
 const BATCH_LEN_MAX: usize = 1024;
@@ -58,7 +50,7 @@ pub(super) fn run(
     mut queue: mpsc::Receiver<Request>,
     opened: oneshot::Sender<Result<(), OpenError>>,
 ) {
-    let file = match open(folder, file) {
+    let mut file = match File::open(folder, file) {
         Ok(file) => file,
         Err(error) => {
             let _ = opened.send(Err(error)); // Nobody waits any more: nothing to tell.
@@ -75,81 +67,20 @@ pub(super) fn run(
         {
             batch.push(next);
         }
-        serve(&file, batch);
+        serve(&mut file, batch);
     }
-}
-
-/// The file, while this process has it.
-struct File {
-    database: Database,
-    /// How often it was opened, this time included.
-    opening: u64,
-}
-
-#[allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "whatever else redb finds wrong is damage to us"
-)]
-fn open(folder: &Path, file: &Path) -> Result<File, OpenError> {
-    let io = |error| OpenError::Io(folder.to_owned(), error);
-    let corrupt = |reason: String| OpenError::Corrupt {
-        folder: folder.to_owned(),
-        reason,
-    };
-    fs::create_dir_all(folder).map_err(io)?;
-    let database = Database::create(file).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(folder.to_owned()),
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
-            io(error)
-        }
-        damaged => corrupt(damaged.to_string()),
-    })?;
-    match begin(&database).map_err(|error| corrupt(error.to_string()))? {
-        (FORMAT, opening) => Ok(File { database, opening }),
-        (found, _) => Err(OpenError::Format {
-            folder: folder.to_owned(),
-            found,
-            known: FORMAT,
-        }),
-    }
-}
-
-/// Returns the file's format and how often it was opened, and counts this opening if the format
-/// is ours. A new file becomes one of ours.
-fn begin(database: &Database) -> Result<(u64, u64), redb::Error> {
-    let transaction = database.begin_write()?;
-    let (format, opening) = {
-        let mut meta = transaction.open_table(META)?;
-        let format = (meta.get(FORMAT_KEY)?).map_or(FORMAT, |found| found.value());
-        let opening = (meta.get(OPENINGS_KEY)?).map_or(0, |found| found.value()) + 1;
-        if format == FORMAT {
-            meta.insert(FORMAT_KEY, FORMAT)?;
-            meta.insert(OPENINGS_KEY, opening)?;
-            transaction.open_table(OBJECTS)?;
-        }
-        (format, opening)
-    };
-    if format == FORMAT {
-        transaction.commit()?;
-    }
-    Ok((format, opening))
 }
 
 /// Does all requests in one transaction, and answers only when that is committed.
-fn serve(file: &File, batch: Vec<Request>) {
+fn serve(file: &mut File, batch: Vec<Request>) {
     let (replies, requests): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .map(|request| (request.reply, (request.key, request.token, request.work)))
         .unzip();
-    let answers = match commit(file, requests) {
-        Ok(answers) => answers,
-        Err(failure) => {
-            error!(%failure, "cannot write the storage file");
-            vec![Err(failure); replies.len()]
-        }
-    };
+    let answers = commit(file, requests).unwrap_or_else(|failure| {
+        file.close(&failure);
+        vec![Err(failure); replies.len()]
+    });
     for (reply, answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer); // The caller may be gone.
     }
@@ -161,33 +92,41 @@ fn serve(file: &File, batch: Vec<Request>) {
 ///
 /// `Unavailable` if nothing happened, `Unknown` if the commit itself failed.
 fn commit(
-    file: &File,
+    file: &mut File,
     requests: Vec<(ObjectKey, Token, Work)>,
 ) -> Result<Vec<Answer>, StorageError> {
-    let mut transaction = file.database.begin_write().map_err(unavailable)?;
+    let (opening, remembers_enough) = (file.opening(), file.remembers_enough());
+    let mut transaction = file.database()?.begin_write().map_err(unavailable)?;
     // Only saves need the disk. A raised token holds off earlier owners, and of those none can
     // outlive this process, which alone has the file.
     let saves = |(_, _, work): &(_, _, Work)| matches!(work, Work::Save { .. });
-    if !requests.iter().any(saves) {
+    let syncs = remembers_enough || requests.iter().any(saves);
+    if !syncs {
         (transaction.set_durability(Durability::None)).map_err(unavailable)?;
     }
+    let tokens: Vec<_> = requests
+        .iter()
+        .map(|(key, token, _)| (key.clone(), *token))
+        .collect();
     let answers = {
         let mut objects = transaction.open_table(OBJECTS).map_err(unavailable)?;
-        let apply = |(key, token, work)| apply(&mut objects, file.opening, &key, token, work);
+        let apply = |(key, token, work)| apply(&mut objects, opening, &key, token, work);
         requests
             .into_iter()
             .map(apply)
-            .collect::<Result<Vec<_>, _>>()
+            .collect::<Result<Vec<Answer>, _>>()
             .map_err(unavailable)?
     };
     transaction
         .commit()
         .map_err(|error| StorageError::Unknown(error.to_string()))?;
+    if syncs {
+        file.is_synced();
+    } else {
+        let taken = tokens.into_iter().zip(&answers);
+        file.remember(taken.filter_map(|(raised, answer)| answer.is_ok().then_some(raised)));
+    }
     Ok(answers)
-}
-
-fn unavailable(error: impl fmt::Display) -> StorageError {
-    StorageError::Unavailable(error.to_string())
 }
 
 /// Does one request; the outer error is the file's, the inner one a refusal.
@@ -255,5 +194,102 @@ fn apply(
                 state: None,
             }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::{Builder, StorageBackend};
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    /// A disk that can be full.
+    #[derive(Clone, Debug, Default)]
+    struct Disk {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        is_full: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn check(&self) -> io::Result<()> {
+            if self.is_full.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.lock().unwrap().len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let start = usize::try_from(offset).unwrap();
+            out.copy_from_slice(&self.bytes.lock().unwrap()[start..start + out.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            let len = usize::try_from(len).unwrap();
+            self.bytes.lock().unwrap().resize(len, 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            let start = usize::try_from(offset).unwrap();
+            self.bytes.lock().unwrap()[start..start + data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    fn ask(file: &mut File, token: u64, work: Work) -> Answer {
+        let (reply, mut answer) = oneshot::channel();
+        let request = Request {
+            key: ObjectKey::new("Counter", "c").unwrap(),
+            token: Token::from_raw(token),
+            work,
+            reply,
+        };
+        serve(file, vec![request]);
+        answer.try_recv().unwrap()
+    }
+
+    fn save(version: u64, state: &[u8]) -> Work {
+        let state = Some(state.to_vec());
+        Work::Save { version, state }
+    }
+
+    #[test]
+    fn a_disk_that_was_full_is_used_again_and_no_earlier_owner_can_save() {
+        let disk = Disk::default();
+        let again = disk.clone();
+        let open = move || Builder::new().create_with_backend(again.clone());
+        let begun = File::begin(open().unwrap(), Box::new(open)).unwrap();
+        let mut file = begun.unwrap();
+        assert_eq!(ask(&mut file, 1, save(0, b"one")).unwrap().version, 1);
+        // The next owner's token is not on the disk yet.
+        assert_eq!(ask(&mut file, 2, Work::Load).unwrap().version, 1);
+
+        disk.is_full.store(true, Ordering::Relaxed);
+        assert!(ask(&mut file, 2, save(1, &vec![2; 1 << 20])).is_err());
+        disk.is_full.store(false, Ordering::Relaxed);
+
+        let fenced = ask(&mut file, 1, save(1, b"late"));
+        assert!(
+            matches!(fenced, Err(StorageError::Fenced { .. })),
+            "{fenced:?}"
+        );
+        let found = ask(&mut file, 2, Work::Load).unwrap();
+        assert_eq!((found.version, found.state), (1, Some(b"one".to_vec())));
+        assert_eq!(ask(&mut file, 2, save(1, b"two")).unwrap().version, 2);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
+use axum::serve::Listener;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
     LogsService, LogsServiceServer,
@@ -31,18 +32,25 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::certificates::Files;
 use crate::until;
 
 /// Receives until it is dropped.
 #[derive(Debug)]
 pub struct Receiver {
-    address: SocketAddr,
+    endpoint: String,
     got: Arc<Mutex<Got>>,
     _serving: AbortOnDropHandle<()>,
 }
@@ -101,6 +109,19 @@ impl Receiver {
     ///
     /// If there is no port.
     pub async fn start() -> Self {
+        Self::start_over(None).await
+    }
+
+    /// Begins to receive over TLS, from whoever shows a certificate of the authority in these files.
+    ///
+    /// # Panics
+    ///
+    /// If there is no port, or the files cannot be used.
+    pub async fn start_tls(files: &Files) -> Self {
+        Self::start_over(Some(acceptor(files))).await
+    }
+
+    async fn start_over(tls: Option<TlsAcceptor>) -> Self {
         let got = Arc::new(Mutex::new(Got::default()));
         let service = Service(got.clone());
         let routes = Routes::new(TraceServiceServer::new(service.clone()))
@@ -114,13 +135,18 @@ impl Receiver {
             .with_state(service);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let routes = http.merge(routes);
         #[allow(clippy::disallowed_methods, reason = "tests may spawn their servers")]
         let serving = tokio::spawn(async move {
-            let serving = axum::serve(listener, http.merge(routes));
-            serving.await.expect("it serves");
+            let served = match tls {
+                None => axum::serve(listener, routes).await,
+                Some(acceptor) => axum::serve(TlsListener(listener, acceptor), routes).await,
+            };
+            served.expect("it serves");
         });
         Self {
-            address,
+            endpoint: format!("{scheme}://{address}"),
             got,
             _serving: AbortOnDropHandle::new(serving),
         }
@@ -129,8 +155,7 @@ impl Receiver {
     /// Returns the variables by which a process sends everything here, soon.
     pub fn variables(&self, protocol: &str) -> Vec<(&'static str, String)> {
         let mut variables = quick(protocol);
-        let endpoint = format!("http://{}", self.address);
-        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", self.endpoint.clone()));
         variables
     }
 
@@ -151,6 +176,47 @@ impl Receiver {
     fn locked(&self) -> MutexGuard<'_, Got> {
         self.got.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Accepts connections that shake hands.
+struct TlsListener(TcpListener, TlsAcceptor);
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (tcp, address) = Listener::accept(&mut self.0).await;
+            // Others may call who do not belong here.
+            if let Ok(tls) = self.1.accept(tcp).await {
+                return (tls, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+fn acceptor(files: &Files) -> TlsAcceptor {
+    let read = |name| std::fs::read(files.path(name)).expect("it was written");
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(&read("ca.crt")).expect("PEM");
+    roots.add(authority).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring knows them")
+        .with_client_cert_verifier(clients.build().expect("one authority"));
+    let certificate = CertificateDer::from_pem_slice(&read("tls.crt")).expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(&read("tls.key")).expect("PEM");
+    let config = config.with_single_cert(vec![certificate], key);
+    let mut config = config.expect("they belong together");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Returns variables by which a process sends soon what it has to send.

@@ -91,6 +91,8 @@ const DOORS: &[(&str, &[&str])] = &[
             // The baselines: plain unary calls.
             "node/src/bench/",
             "runtime/benches/",
+            // A client that is no node.
+            "integration-tests/tests/telemetry/",
         ],
     ),
 ];

@@ -8,6 +8,7 @@
 //! for what is left at most [`FLUSH_TIMEOUT`].
 
 mod export;
+mod http_client;
 mod logs;
 mod metrics;
 mod openmetrics;

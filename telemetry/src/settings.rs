@@ -230,10 +230,6 @@ fn target(variables: &Variables<'_>, names: &Names) -> Result<Option<Target>, Se
     })?;
     let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
     let (endpoint, is_whole) = endpoint.unwrap_or_else(|| (endpoint_default(protocol), false));
-    if endpoint.scheme_str() == Some("https") && protocol == Protocol::HttpProtobuf {
-        let why = "https goes with the protocol `grpc` only in this version";
-        return Err(refused(names.endpoint[1], why.into()));
-    }
     variables.first(names.compression, |_, text| match text {
         "none" => Ok(()),
         other => Err(format!(

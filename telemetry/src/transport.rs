@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -10,13 +11,13 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use steading_settings::SettingsError;
 use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tracing::{info, warn};
 
+use crate::http_client::HttpClient;
 use crate::settings::{Protocol, Target};
 use crate::variables::refused;
 
@@ -42,7 +43,7 @@ pub(crate) struct Transport {
 #[derive(Debug)]
 enum Way {
     Grpc(Channel),
-    Http(reqwest::Client, String),
+    Http(Box<HttpClient>),
 }
 
 impl Transport {
@@ -54,9 +55,7 @@ impl Transport {
                 Way::Grpc(channel(target).map_err(|error| refused(error.to_string()))?)
             }
             Protocol::HttpProtobuf => {
-                let client = reqwest::Client::builder().build();
-                let client = client.map_err(|error| refused(error.to_string()))?;
-                Way::Http(client, target.endpoint.to_string())
+                Way::Http(Box::new(HttpClient::new(target).map_err(refused)?))
             }
         };
         Ok(Self {
@@ -117,19 +116,13 @@ impl Transport {
                 };
                 sent.map_err(|status| format!("{:?}: {}", status.code(), status.message()))
             }
-            Way::Http(client, url) => {
+            Way::Http(client) => {
                 let body = match request {
                     Request::Traces(request) => request.encode_to_vec(),
                     Request::Metrics(request) => request.encode_to_vec(),
                     Request::Logs(request) => request.encode_to_vec(),
                 };
-                let request = client.post(url).headers(self.headers.clone());
-                let request = request
-                    .header(CONTENT_TYPE, "application/x-protobuf")
-                    .body(body);
-                let answer = request.send().await.map_err(|error| error.to_string())?;
-                let answer = answer.error_for_status().map(drop);
-                answer.map_err(|error| error.to_string())
+                client.post(&self.headers, body).await
             }
         }
     }
@@ -146,9 +139,10 @@ fn channel(target: &Target) -> Result<Channel, tonic::transport::Error> {
     let is_secure = target.endpoint.scheme_str() == Some("https");
     let endpoint = if is_secure {
         let mut tls = ClientTlsConfig::new();
-        if let Some(authority) = &target.certificates.authority {
-            tls = tls.ca_certificate(Certificate::from_pem(authority));
-        }
+        tls = match &target.certificates.authority {
+            Some(authority) => tls.ca_certificate(Certificate::from_pem(authority)),
+            None => tls.with_native_roots(),
+        };
         if let Some((certificate, key)) = &target.certificates.client {
             tls = tls.identity(Identity::from_pem(certificate, key.reveal()));
         }

@@ -1,6 +1,7 @@
 //! What collectors get beside traces, and what those do to nodes that misbehave.
 
-use steading_integration_tests::otlp::{Receiver, quick};
+use steading_integration_tests::certificates::{Authority, Files, Validity};
+use steading_integration_tests::otlp::{Got, Receiver, quick};
 use steading_integration_tests::until;
 use tokio::net::TcpListener;
 
@@ -37,6 +38,39 @@ async fn metrics_and_logs_arrive_and_what_is_sent_is_counted() {
             line.filter(|count| count != "0").map(drop).ok_or(text)
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_with_tls_is_sent_to_if_it_and_the_node_trust_each_other() {
+    let work = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new();
+    let theirs = authority.issue(&work.path().join("collector"), Validity::Good);
+    let ours = authority.issue(&work.path().join("node"), Validity::Good);
+    let foreign = Authority::new().issue(&work.path().join("foreign"), Validity::Good);
+    let receiver = Receiver::start_tls(&theirs).await;
+    for protocol in ["grpc", "http/protobuf"] {
+        let name = &protocol[..4];
+        let with = |files: &Files| {
+            let mut variables = receiver.variables(protocol);
+            let files = [
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.crt"),
+                ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "tls.crt"),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "tls.key"),
+            ]
+            .map(|(name, file)| (name, files.path(file).display().to_string()));
+            variables.extend(files);
+            variables
+        };
+        let trusted = cluster(&format!("tls-{name}"), &with(&ours)).await;
+        let trusted = trusted.start(&format!("trusted-{name}")).await;
+        let metrics = |got: &Got| got.metrics.get(trusted.id()).map(drop);
+        receiver.gets("metrics", metrics).await;
+
+        let stranger = cluster(&format!("foreign-{name}"), &with(&foreign)).await;
+        let stranger = stranger.start(&format!("stranger-{name}")).await;
+        stranger.says("the collector takes no telemetry").await;
+        assert!(!receiver.got().metrics.contains_key(stranger.id()));
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use steading::ids::{NodeId, Region, Regions, ShardCount};
 use steading::placement::Weight;
+use steading::placement::planner::CAPACITY_LABEL;
 use steading_inspector::InspectorSettings;
 
 pub use docs::configuration_page;
@@ -330,9 +331,17 @@ impl Settings {
     }
 
     fn check_labels(&self) -> Result<(), SettingsError> {
-        match first_duplicate(self.labels.iter().map(|label| label.name.as_str())) {
-            Some(twice) => Err(refused("labels", format!("`{twice}` is there twice"))),
-            None => Ok(()),
+        if let Some(twice) = first_duplicate(self.labels.iter().map(|label| label.name.as_str())) {
+            return Err(refused("labels", format!("`{twice}` is there twice")));
+        }
+        let mut labels = self.labels.iter();
+        let capacity = labels.find(|label| label.name == CAPACITY_LABEL);
+        match capacity.map(|label| label.value.parse::<u32>()) {
+            Some(Err(_)) => {
+                let why = format!("`{CAPACITY_LABEL}` is a number of shards");
+                Err(refused("labels", why))
+            }
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 

@@ -11,7 +11,7 @@ pub enum FileError {
     #[error("cannot read the file {} that `config` names", .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
     /// It is not TOML.
-    #[error("{} is not TOML: {}", .0.display(), .1.message())]
+    #[error("{} is not TOML", .0.display())]
     NotToml(PathBuf, #[source] toml::de::Error),
     /// It has a key that is no setting.
     #[error("{}: there is no setting `{key}`", file.display())]

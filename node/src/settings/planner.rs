@@ -284,6 +284,27 @@ impl PlannerSettings {
                 return Err(refused(setting, "it must be at least 1s".into()));
             }
         }
+        for (setting, longest, other, shortest) in [
+            (
+                "join_delay_max",
+                self.join_delay_max,
+                "join_delay",
+                self.join_delay,
+            ),
+            (
+                "load_cooldown_max",
+                self.load_cooldown_max,
+                "load_cooldown",
+                self.load_cooldown,
+            ),
+        ] {
+            if longest < shortest {
+                return Err(refused(
+                    setting,
+                    format!("it must be no less than `{other}`"),
+                ));
+            }
+        }
         if self.imbalance_threshold > self.load_act {
             let why = "it must be no more than `load_act`";
             return Err(refused("imbalance_threshold", why.into()));

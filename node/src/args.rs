@@ -15,7 +15,7 @@ use crate::settings::{Settings, TlsSettings};
 #[command(
     name = "steading",
     version,
-    about,
+    about = "Runs the nodes of a cluster of virtual actors, shows them, and tells them what to do",
     max_term_width = 100,
     arg_required_else_help = true
 )]
@@ -38,7 +38,8 @@ pub(crate) enum Command {
     Node(Box<NodeArgs>),
     /// Run a gate: it hosts nothing and only routes calls.
     Gate(Box<NodeArgs>),
-    /// Show the cluster in a few lines; exit code 1 while a shard is unowned.
+    /// Show the cluster in a few lines; exit code 1 while a shard is unowned, or while the asked node
+    /// does not follow the store.
     Status(AskArgs),
     /// List the nodes.
     Nodes(AskArgs),

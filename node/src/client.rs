@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::args::AskArgs;
 use crate::exit::Exit;
-use crate::http::Problem;
+use crate::http::{Problem, Ready};
 use crate::settings::SettingsError;
 
 /// How long to wait for a connection.
@@ -90,10 +90,10 @@ pub(crate) enum AskError {
     #[error("`{0}` cannot be asked for by HTTP: URLs take it for a step in their path")]
     DotSegment(String),
     /// Nobody answers there.
-    #[error("cannot reach {0}")]
+    #[error("cannot reach {0} (--address or STEADING_ADDRESS names another node)")]
     Unreachable(Url, #[source] NoAnswer),
     /// The node says no.
-    #[error("{}: {} ({})", .0.title, .0.detail, .0.code)]
+    #[error("{}", told(.0))]
     Problem(Box<Problem>),
     /// Something answers there that is no node of ours.
     #[error("{0} does not answer like a node: {1}")]
@@ -198,6 +198,17 @@ impl Client {
         Ok(Raw { date, body })
     }
 
+    /// Asks whether the node can take traffic, and what is missing if not.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub(crate) async fn ready(&self) -> Result<Ready, AskError> {
+        let answer = self.raw(&["ready"], ANSWER_TIMEOUT).await?;
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| AskError::NotSteading(self.base.clone(), error.to_string()))
+    }
+
     /// Gives a command.
     ///
     /// # Errors
@@ -291,6 +302,21 @@ impl Client {
             None => error,
         };
         AskError::Unreachable(self.base.clone(), error)
+    }
+}
+
+/// Returns what a problem says, and its title if that is not how it begins.
+fn told(problem: &Problem) -> String {
+    let Problem {
+        title,
+        detail,
+        code,
+        ..
+    } = problem;
+    if detail.to_lowercase().starts_with(&title.to_lowercase()) {
+        format!("{detail} ({code})")
+    } else {
+        format!("{title}: {detail} ({code})")
     }
 }
 

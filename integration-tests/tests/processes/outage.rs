@@ -17,6 +17,10 @@ async fn m12_m13_nodes_outlive_etcd_and_see_what_follows() {
         node.is_unready().await;
         assert_eq!(node.get("/healthz").await.expect("alive").status, 200);
     }
+    let address = format!("http://{}", a.http());
+    let (code, text) = cluster.command(&["status", "--address", &address]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("a does not follow it since"), "{text}");
     etcd.restart().await;
     let start = Instant::now();
     for node in [&a, &b] {

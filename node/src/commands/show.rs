@@ -1,22 +1,28 @@
 //! `status`, `nodes`, `shards` and `objects`.
 
+use steading::node::Condition;
+
 use crate::args::{AskArgs, ObjectsArgs, ShardsArgs};
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
-use crate::http::{Cluster, NodeHealthInfo, NodeInfo, Objects, ShardInfo, ShardState};
+use crate::http::{Cluster, NodeHealthInfo, NodeInfo, Objects, Ready, ShardInfo, ShardState};
 use crate::output::{self, Mood, or_dash, painted};
 
 /// Shows the cluster in a few lines.
 pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
     let client = Client::new(args)?;
     let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
-    let exit = match cluster.shards.unowned {
-        0 => Exit::Done,
-        _ => Exit::Refused,
+    let cut_off = cut_off(&client.ready().await?);
+    let exit = match (cluster.shards.unowned, &cut_off) {
+        (0, None) => Exit::Done,
+        (0, Some(_)) | (1.., _) => Exit::Refused,
     };
     if json {
         output::json(&cluster);
         return Ok(exit);
+    }
+    if let Some(cut_off) = cut_off {
+        output::line(format_args!("store     {}", painted(cut_off, Mood::Bad)));
     }
     show_head(&cluster);
     show_shards(&cluster);
@@ -86,6 +92,23 @@ fn show_objects(nodes: &[NodeInfo]) {
             "objects   {objects} live; {silent} nodes did not answer"
         )),
     }
+}
+
+/// Says, if it is so, that the asked node does not follow the store: what it knows of the cluster
+/// is then old, and it serves nothing once its fence has closed.
+fn cut_off(ready: &Ready) -> Option<String> {
+    let follows = [Condition::NotFenced, Condition::ViewCaughtUp].map(Condition::as_str);
+    let unmet = ready
+        .conditions
+        .iter()
+        .filter(|condition| !condition.met && follows.contains(&condition.name.as_str()));
+    let since = unmet.map(|condition| condition.since.as_str()).min()?;
+    let why = ready.waiting_for.as_deref();
+    let why = why.map_or(String::new(), |why| format!(": {why}"));
+    let node = &ready.node;
+    Some(format!(
+        "{node} does not follow it since {since}, so what stands below may be old{why}"
+    ))
 }
 
 /// Lists the nodes.

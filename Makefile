@@ -14,7 +14,7 @@ demo: setup ## Three nodes, a real workload, the placement. ONCE=1 ends by itsel
 	cargo build --release --locked -p steading-node -p steading-example-wordcount
 	@scripts/demo $(if $(ONCE),--once)
 
-test: setup check unit integration ## Everything that CI runs, in under 15 minutes on two cores.
+test: setup check unit integration ## Everything that CI runs. Takes some twenty minutes on two cores.
 
 check: fmt clippy doc ## Formatting, lints and documentation, all without a warning.
 

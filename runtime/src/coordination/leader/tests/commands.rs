@@ -1,22 +1,59 @@
 //! Operators' commands: each says what should be, is carried out by the leader, and answered.
 
+use futures::StreamExt;
+
 use super::*;
 use crate::coordination::commands::{Command, Done, Refusal, RefusalCode};
-use crate::coordination::plans::PlanOutcome;
+use crate::coordination::plans::{PlanOutcome, PlanRecord};
 use crate::coordination::rig::node as id;
-use crate::ids::{PlanId, ShardId};
+use crate::coordination::store::Event;
+use crate::ids::{PlanId, Revision, ShardId};
 use crate::placement::planner::PlanSettings;
 
 /// How long an operator waits.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Far above what any of these plans takes; on the paused clock it costs nothing.
-const LONG: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 async fn settled_three(rig: &Rig) -> [TestNode; 3] {
     let nodes = three(rig, Runs::Everything).await;
-    tokio::time::sleep(JOINS).await;
+    settled(&nodes).await;
     nodes
+}
+
+/// Waits until every node sees each shard where it should be, and as many everywhere as can be.
+async fn settled(nodes: &[TestNode]) {
+    for node in nodes {
+        let is_settled = |view: &ClusterView| {
+            let counts = counts(view);
+            let (least, most) = (counts.values().min(), counts.values().max());
+            let is_even = least
+                .zip(most)
+                .is_some_and(|(least, most)| most - least <= 1);
+            is_even && counts.len() == nodes.len() && is_at_rest(view)
+        };
+        node.sees("an even spread at rest", is_settled).await;
+    }
+}
+
+/// Whether every shard is owned by its target.
+fn is_at_rest(view: &ClusterView) -> bool {
+    view.meta.shard_count.shards().all(|shard| {
+        let owner = view.live_owner(shard).map(|owner| &owner.node);
+        owner.is_some() && owner == view.targets.get(shard).node.as_ref()
+    })
+}
+
+/// Returns how many shards each node owns.
+fn counts(view: &ClusterView) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for shard in view.meta.shard_count.shards() {
+        if let Some(owner) = view.live_owner(shard) {
+            *counts.entry(owner.node.to_string()).or_default() += 1;
+        }
+    }
+    counts
 }
 
 async fn order(node: &TestNode, command: Command) -> Result<Done, Refusal> {
@@ -121,7 +158,7 @@ async fn a_pinned_shard_stays_whoever_joins_and_moves_again_once_unpinned() {
         .map(|shard| owner(&nodes[0], *shard))
         .collect();
     let _d = rig.join("d", Runs::Everything).await;
-    tokio::time::sleep(JOINS).await;
+    tokio::time::sleep(JOINS).await; // Nothing is to happen, for as long as anything could.
     let after: Vec<_> = pinned
         .iter()
         .map(|shard| owner(&nodes[0], *shard))
@@ -136,15 +173,7 @@ async fn a_pinned_shard_stays_whoever_joins_and_moves_again_once_unpinned() {
         assert!(done.expect("unpinned").changed);
     }
     nodes[0]
-        .sees("shards at d", |view| {
-            let at_d = |shard| view.live_owner(shard).is_some_and(|o| o.node == id("d"));
-            view.meta
-                .shard_count
-                .shards()
-                .filter(|shard| at_d(*shard))
-                .count()
-                == 4
-        })
+        .sees("shards at d", |view| counts(view).get("d") == Some(&4))
         .await;
 }
 
@@ -162,7 +191,8 @@ async fn a_cordoned_node_keeps_what_it_has_and_gets_nothing() {
     assert!(!order(&nodes[0], cordon).await.expect("it is so").changed);
     let kept = targeted(&nodes[0])["b"];
     nodes[2].crash().await;
-    tokio::time::sleep(LONG).await;
+    let without_c = |view: &ClusterView| !counts(view).contains_key("c") && is_at_rest(view);
+    nodes[0].sees("c's shards elsewhere", without_c).await;
     assert_eq!(targeted(&nodes[0])["b"], kept, "all of c's went to a");
     let free = shard(&rig, 0);
     let to_b = Command::Move {
@@ -173,7 +203,7 @@ async fn a_cordoned_node_keeps_what_it_has_and_gets_nothing() {
     }
     let uncordon = Command::Uncordon { node: id("b") };
     assert!(order(&nodes[0], uncordon).await.expect("done").changed);
-    tokio::time::sleep(LONG).await;
+    settled(&nodes[..2]).await;
     assert_eq!(targeted(&nodes[0]), spread([("a", 8), ("b", 8)]));
 }
 
@@ -187,8 +217,8 @@ async fn while_balancing_is_paused_a_node_that_joins_gets_nothing() {
             .expect("done")
             .changed
     );
-    let _d = rig.join("d", Runs::Everything).await;
-    tokio::time::sleep(JOINS).await;
+    let d = rig.join("d", Runs::Everything).await;
+    tokio::time::sleep(JOINS).await; // Nothing is to happen, for as long as anything could.
     assert_eq!(targeted(&nodes[0]).get("d"), None);
     let asked = Command::Rebalance {
         dry_run: false,
@@ -208,8 +238,8 @@ async fn while_balancing_is_paused_a_node_that_joins_gets_nothing() {
             .expect("done")
             .changed
     );
-    tokio::time::sleep(JOINS).await;
-    assert_eq!(targeted(&nodes[0])["d"], 4);
+    d.sees("its share", |view| counts(view).get("d") == Some(&4))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,15 +265,17 @@ async fn an_aborted_plan_cancels_what_waits_and_moves_back_what_moved_if_asked()
             "{}",
             done.text
         );
-        tokio::time::sleep(LONG).await;
-        let at_d = targeted(&nodes[0]).get("d").copied().unwrap_or(0);
+        let record = recorded(&rig, plan, |record| record.ended_at.is_some()).await;
+        assert_eq!(record.outcome, PlanOutcome::Aborted);
+        let at_d = |view: &ClusterView| counts(view).get("d").copied().unwrap_or(0);
         if reverse {
-            assert_eq!(at_d, 0, "all is back");
+            let is_back = |view: &ClusterView| at_d(view) == 0 && is_at_rest(view);
+            nodes[0].sees("all back", is_back).await;
         } else {
+            nodes[0].sees("what moved there", is_at_rest).await;
+            let at_d = at_d(&nodes[0].view.current());
             assert!(at_d > 0 && at_d < 128, "{at_d}");
         }
-        let record = record(&rig, plan).await;
-        assert_eq!(record.outcome, PlanOutcome::Aborted);
         assert!(!order(&nodes[0], abort).await.expect("it has ended").changed);
         drop(d);
     }
@@ -277,22 +309,23 @@ async fn s2_what_a_node_does_not_claim_goes_to_another() {
     let rig = Rig::new(16);
     let nodes = settled_three(&rig).await;
     // It registers and takes shards, but nothing of it ever claims one.
-    let limits = PlanSettings::default();
-    let _idle = rig.join("d", Runs::LeaderOnly).await;
-    tokio::time::sleep(JOINS).await;
+    let idle = rig.join("d", Runs::LeaderOnly).await;
+    idle.sees("its share", |view| {
+        let is_at_d = |target: &Target| target.node == Some(id("d"));
+        view.targets.iter().any(|(_, target)| is_at_d(target))
+    })
+    .await;
     nodes[2].crash().await;
-    tokio::time::sleep(limits.claiming_limit + limits.leaving_limit + LONG).await;
-    let view = nodes[0].view.current();
-    let unowned = rig
-        .count
-        .shards()
-        .filter(|shard| view.live_owner(*shard).is_none());
-    assert_eq!(unowned.count(), 0, "a and b have them all");
+    let at_two = |view: &ClusterView| {
+        let counts = counts(view);
+        !counts.contains_key("c") && counts.values().sum::<usize>() == 16
+    };
+    nodes[0].sees("all shards at a and b", at_two).await;
     let metrics = &nodes[0].metrics.coordination;
     let labels = crate::telemetry::GivenUpLabels { phase: "claiming" };
     assert!(metrics.moves_given_up.get_or_create(&labels).get() > 0);
-    let insight = nodes[0].leader.insight(None, LIMIT).await.expect("a leads");
-    drop(insight);
+    let insight = nodes[0].leader.insight(None, LIMIT).await;
+    insight.expect("a leads still");
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,16 +348,10 @@ async fn s2_what_an_owner_does_not_hand_over_stays_and_the_plan_says_so() {
         .expect("begun")
         .plan
         .expect("one");
-    tokio::time::sleep(PlanSettings::default().leaving_limit + Duration::from_secs(5)).await;
-    let record = record(&rig, plan.id).await;
-    let view = nodes[0].view.current();
-    let target = view.targets.get(shard);
-    assert_eq!(
-        target.node.as_ref(),
-        Some(&id(&from)),
-        "{target:?} {record:?}"
-    );
+    let record = recorded(&rig, plan.id, |record| record.ended_at.is_some()).await;
     assert_eq!(record.outcome, PlanOutcome::Failed);
+    let stays = |view: &ClusterView| view.targets.get(shard).node == Some(id(&from));
+    nodes[0].sees("the shard meant to stay", stays).await;
     let stuck = record
         .events
         .iter()
@@ -353,16 +380,18 @@ async fn a_pinned_shard_that_is_not_handed_over_is_reported_and_stays_pinned_to_
         .expect("begun")
         .plan
         .expect("one");
-    tokio::time::sleep(PlanSettings::default().leaving_limit + Duration::from_secs(5)).await;
+    recorded(&rig, plan.id, |record| !record.events.is_empty()).await;
+    // It is told once, and the shard stays as it is, for as long as anything more could happen.
+    tokio::time::sleep(PlanSettings::default().leaving_limit).await;
     let target = nodes[0].view.current().targets.get(shard).clone();
     assert_eq!((target.node.as_ref(), target.pinned), (Some(&to), true));
-    let stuck = |record: &crate::coordination::plans::PlanRecord| record.events.len();
-    assert_eq!(stuck(&record(&rig, plan.id).await), 1, "told once");
     holder.host.stick(shard, false);
     let there = |view: &ClusterView| view.live_owner(shard).is_some_and(|owner| owner.node == to);
     nodes[0]
         .sees("the shard where it is pinned to", there)
         .await;
+    let ended = recorded(&rig, plan.id, |record| record.ended_at.is_some()).await;
+    assert_eq!(ended.events.len(), 1, "{:?}", ended.events);
 }
 
 async fn last_plan(rig: &Rig) -> u64 {
@@ -374,24 +403,24 @@ async fn last_plan(rig: &Rig) -> u64 {
     ids.map(PlanId::get).max().expect("a plan")
 }
 
-async fn record(rig: &Rig, plan: PlanId) -> crate::coordination::plans::PlanRecord {
-    let listing = rig.store.list(&rig.keys.plans()).await.expect("no faults");
-    let mut read = listing
-        .entries
-        .iter()
-        .filter_map(|entry| keys::decode_plan(entry, &rig.keys, rig.count).ok());
-    read.find(|record| record.id == plan).expect("kept")
-}
-
-/// Returns how many shards each node owns.
-fn owned(node: &TestNode) -> Vec<usize> {
-    let view = node.view.current();
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for shard in view.meta.shard_count.shards() {
-        let owner = owner(node, shard).unwrap_or_default();
-        *counts.entry(owner).or_default() += 1;
-    }
-    counts.into_values().collect()
+/// Waits until the store has a plan as wished, and returns it.
+async fn recorded(rig: &Rig, plan: PlanId, wished: impl Fn(&PlanRecord) -> bool) -> PlanRecord {
+    let all = rig.store.watch(&rig.keys.plans(), Revision::new(1)).await;
+    let mut all = all.expect("no faults here");
+    let read = async {
+        loop {
+            let batch = all.next().await.expect("the store is there");
+            for event in batch.expect("no faults here").events {
+                let Event::Put(entry) = event else { continue };
+                let record = keys::decode_plan(&entry, &rig.keys, rig.count).expect("readable");
+                if record.id == plan && wished(&record) {
+                    return record;
+                }
+            }
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    read.expect("the plan never came that far")
 }
 
 #[tokio::test(start_paused = true)]
@@ -401,7 +430,7 @@ async fn a_move_that_upsets_the_division_is_answered_by_another() {
         rig.join("a", Runs::Everything).await,
         rig.join("b", Runs::Everything).await,
     ];
-    tokio::time::sleep(JOINS).await;
+    settled(&nodes).await;
     let shard = shard(&rig, 3);
     let to = another(&nodes, shard);
     let moves = vec![(shard, to.clone())];
@@ -413,7 +442,6 @@ async fn a_move_that_upsets_the_division_is_answered_by_another() {
             view.live_owner(shard).is_some_and(|owner| owner.node == to)
         })
         .await;
-    tokio::time::sleep(LONG).await;
+    settled(&nodes).await;
     assert_eq!(owner(&nodes[0], shard), Some(to.to_string()), "it stays");
-    assert_eq!(owned(&nodes[0]), [8, 8]);
 }

@@ -52,7 +52,6 @@ pub mod clock;
 pub mod coordination;
 mod error;
 pub mod fence;
-mod forward;
 pub mod ids;
 pub mod node;
 pub mod object;
@@ -64,6 +63,7 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;
+mod write_through;
 
 pub use error::{CallError, Outcome};
 pub use node::{Node, NodeBuilder, StartError};

@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-use crate::forward::write_through;
+use crate::write_through::write_through;
 
 pub use memory::MemoryNetwork;
 pub use tcp::TcpNetwork;

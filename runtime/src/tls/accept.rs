@@ -19,8 +19,8 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::{ServerTls, Tls, plain, words};
-use crate::forward::write_through;
 use crate::telemetry::{CertificateMetrics, HandshakeLabels};
+use crate::write_through::write_through;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

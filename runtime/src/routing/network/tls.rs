@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::{Io, Listener, Network};
-use crate::forward::write_through;
 use crate::telemetry::CertificateMetrics;
 use crate::tls::{self, Clients, Tls, mistrust_in};
+use crate::write_through::write_through;
 
 /// How long the handshake of a client may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

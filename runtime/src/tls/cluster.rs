@@ -17,7 +17,7 @@ use rustls::{
 };
 
 use super::TlsError;
-use super::files::{Contents, TlsFiles};
+use super::files::{Contents, PemFile, TlsFiles};
 use super::words;
 
 /// What gRPC speaks.
@@ -47,8 +47,8 @@ pub(super) fn build(
 ) -> Result<Cluster, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let own = own_certificate(files, contents, &provider)?;
-    let roots = Arc::new(roots(files, contents)?);
     let ca = files.ca.as_ref().ok_or(TlsError::Missing("tls_ca"))?;
+    let roots = Arc::new(roots(ca, contents)?);
     let unusable = |error: &dyn std::error::Error| ca.unusable(format!("will not do: {error}"));
     let clients = || WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
     let strict = clients().build().map_err(|error| unusable(&error))?;
@@ -85,10 +85,7 @@ impl Cluster {
             &[],
             unix(now),
         );
-        let (cert, _) = files
-            .identity
-            .as_ref()
-            .ok_or(TlsError::Missing("tls_cert"))?;
+        let (cert, _) = files.own()?;
         checked.map(drop).map_err(|error| {
             let wanted = files.name.as_deref().unwrap_or(host);
             let why = words::of_certificate(&error);
@@ -106,10 +103,7 @@ fn check_client(
     clients: &dyn ClientCertVerifier,
     now: SystemTime,
 ) -> Result<(), TlsError> {
-    let (cert, _) = files
-        .identity
-        .as_ref()
-        .ok_or(TlsError::Missing("tls_cert"))?;
+    let (cert, _) = files.own()?;
     let checked = clients.verify_client_cert(&own.cert[0], &own.cert[1..], unix(now));
     let why = |error: Error| cert.unusable(words::of_certificate(&error));
     checked.map(drop).map_err(why)
@@ -121,8 +115,7 @@ pub(super) fn own_certificate(
     contents: &Contents,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let identity = files.identity.as_ref();
-    let (cert, key) = identity.ok_or(TlsError::Missing("tls_cert"))?;
+    let (cert, key) = files.own()?;
     let certified = certified(files, contents, provider)?;
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
@@ -139,8 +132,7 @@ pub(super) fn certified(
     contents: &Contents,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let identity = files.identity.as_ref();
-    let (cert, key) = identity.ok_or(TlsError::Missing("tls_cert"))?;
+    let (cert, key) = files.own()?;
     let chain = cert.certificates(contents.cert.as_deref().unwrap_or_default())?;
     let secret = key.key(contents.key.as_deref().unwrap_or_default())?;
     let signing = provider.key_provider.load_private_key(secret);
@@ -148,8 +140,7 @@ pub(super) fn certified(
     Ok(Arc::new(CertifiedKey::new(chain, signing)))
 }
 
-fn roots(files: &TlsFiles, contents: &Contents) -> Result<RootCertStore, TlsError> {
-    let ca = files.ca.as_ref().ok_or(TlsError::Missing("tls_ca"))?;
+fn roots(ca: &PemFile, contents: &Contents) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in ca.certificates(contents.ca.as_deref().unwrap_or_default())? {
         let added = roots.add(certificate);

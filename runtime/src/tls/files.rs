@@ -78,6 +78,11 @@ impl TlsFiles {
         }
     }
 
+    /// Returns the files of the certificate and the key that this process shows to others.
+    pub(super) fn own(&self) -> Result<&(PemFile, PemFile), TlsError> {
+        self.identity.as_ref().ok_or(TlsError::Missing("tls_cert"))
+    }
+
     /// Reads all of them. They may change meanwhile, so what was read need not go together.
     pub(super) fn read(&self) -> Result<Contents, TlsError> {
         let read = |file: &PemFile| file.read();

@@ -112,6 +112,21 @@ pub enum Phase {
     Restamping(Revision),
 }
 
+/// A [`Phase`] as it concerns everything but its next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not open here, and nothing is under way.
+    Idle,
+    /// A claim or take-over is under way.
+    Claiming,
+    /// Open, and nothing is under way.
+    Open,
+    /// Still open, while running turns end.
+    Closing,
+    /// Closed, whatever is under way since.
+    Closed,
+}
+
 /// What was sent ahead of a shard, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shipment {
@@ -413,29 +428,13 @@ impl Phase {
         }
     }
 
-    /// Whether turns of the shard may run here, as far as its ownership goes.
-    pub fn is_open(self) -> bool {
+    /// Returns the phase without what only the next step needs to know.
+    pub fn standing(self) -> Standing {
         match self {
-            Self::Open(_) | Self::Closing(_) => true,
-            Self::Idle
-            | Self::Claiming
-            | Self::Closed(_)
-            | Self::Sending(_, _)
-            | Self::Sent(_, _)
-            | Self::HandingOver(_, _)
-            | Self::Undeliverable(_)
-            | Self::Ending(_)
-            | Self::Ended(_)
-            | Self::Releasing(_)
-            | Self::Unresolved(_)
-            | Self::Restamping(_) => false,
-        }
-    }
-
-    /// Whether the shard is owned here and closed, as far as is known: calls wait for what
-    /// becomes of it.
-    pub fn is_closed(self) -> bool {
-        match self {
+            Self::Idle => Standing::Idle,
+            Self::Claiming => Standing::Claiming,
+            Self::Open(_) => Standing::Open,
+            Self::Closing(_) => Standing::Closing,
             Self::Closed(_)
             | Self::Sending(_, _)
             | Self::Sent(_, _)
@@ -445,9 +444,22 @@ impl Phase {
             | Self::Ended(_)
             | Self::Releasing(_)
             | Self::Unresolved(_)
-            | Self::Restamping(_) => true,
-            Self::Idle | Self::Claiming | Self::Open(_) | Self::Closing(_) => false,
+            | Self::Restamping(_) => Standing::Closed,
         }
+    }
+
+    /// Whether turns of the shard may run here, as far as its ownership goes.
+    pub fn is_open(self) -> bool {
+        match self.standing() {
+            Standing::Open | Standing::Closing => true,
+            Standing::Idle | Standing::Claiming | Standing::Closed => false,
+        }
+    }
+
+    /// Whether the shard is owned here and closed, as far as is known: calls wait for what
+    /// becomes of it.
+    pub fn is_closed(self) -> bool {
+        self.standing() == Standing::Closed
     }
 }
 

@@ -12,7 +12,7 @@ use super::Progress;
 use super::stages::{Stage, Stages};
 use crate::ids::{Incarnation, Revision, ShardCount, ShardId};
 use crate::placement::ShardTable;
-use crate::placement::ownership::{Ending, Facts, Newest, Phase, Step};
+use crate::placement::ownership::{Ending, Facts, Newest, Phase, Standing, Step};
 
 /// Most shards that are kept closed at the same time, or are about to be. Calls to them wait, and
 /// the more there are, the longer each waits for its turn; a transaction takes about as many.
@@ -389,27 +389,19 @@ impl Shards {
 impl Local {
     /// Returns when the attempts began that have come to nothing so far, while none is under way.
     fn attempt(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Idle => self.since,
-            Phase::Open(_) => self.giving_since,
-            Phase::Claiming
-            | Phase::Closing(_)
-            | Phase::Closed(_)
-            | Phase::Sending(_, _)
-            | Phase::Sent(_, _)
-            | Phase::HandingOver(_, _)
-            | Phase::Undeliverable(_)
-            | Phase::Ending(_)
-            | Phase::Ended(_)
-            | Phase::Releasing(_)
-            | Phase::Unresolved(_)
-            | Phase::Restamping(_) => None,
+        match self.phase.standing() {
+            Standing::Idle => self.since,
+            Standing::Open => self.giving_since,
+            Standing::Claiming | Standing::Closing | Standing::Closed => None,
         }
     }
 }
 
 fn closing_since(local: &Local) -> Option<Instant> {
-    let is_closing = matches!(local.phase, Phase::Closing(_)) || local.phase.is_closed();
+    let is_closing = match local.phase.standing() {
+        Standing::Closing | Standing::Closed => true,
+        Standing::Idle | Standing::Claiming | Standing::Open => false,
+    };
     local.since.filter(|_| is_closing)
 }
 

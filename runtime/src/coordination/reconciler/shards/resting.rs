@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Shards;
 use crate::ids::ShardId;
-use crate::placement::ownership::Phase;
+use crate::placement::ownership::Standing;
 
 /// The most doublings of a rest; far beyond every limit in use.
 const DOUBLINGS_MAX: u32 = 16;
@@ -41,21 +41,10 @@ impl Shards {
     ) {
         let resting: Vec<ShardId> = self.resting.iter().map(|(_, shard)| *shard).collect();
         for shard in resting {
-            let is_other = match self.local.get(shard).phase {
-                Phase::Idle => true,
-                Phase::Open(_) => target_changed(shard),
-                Phase::Claiming
-                | Phase::Closing(_)
-                | Phase::Closed(_)
-                | Phase::Sending(_, _)
-                | Phase::Sent(_, _)
-                | Phase::HandingOver(_, _)
-                | Phase::Undeliverable(_)
-                | Phase::Ending(_)
-                | Phase::Ended(_)
-                | Phase::Releasing(_)
-                | Phase::Unresolved(_)
-                | Phase::Restamping(_) => false,
+            let is_other = match self.local.get(shard).phase.standing() {
+                Standing::Idle => true,
+                Standing::Open => target_changed(shard),
+                Standing::Claiming | Standing::Closing | Standing::Closed => false,
             };
             if is_other {
                 self.forgive(shard);

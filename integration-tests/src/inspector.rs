@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use rustix::process::Pid;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, built};
+use crate::cluster::Cluster;
 use crate::process::Process;
+use crate::programs::built;
 
 /// The token of every Inspector of the tests.
 pub const TOKEN: &str = "open-sesame";

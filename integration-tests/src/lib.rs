@@ -12,6 +12,7 @@ pub mod objects;
 pub mod operator;
 pub mod otlp;
 pub mod process;
+pub mod programs;
 pub mod prometheus;
 pub mod proxy;
 pub mod tunnel;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use steading_integration_tests::certificates::{Authority, Files, Validity, begin_of};
 use steading_integration_tests::client::{Answer, Client};
-use steading_integration_tests::cluster::{Cluster, Node, steading};
+use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::etcd::Etcd;
 use steading_integration_tests::inspector::{Inspector, TOKEN};
+use steading_integration_tests::programs::steading;
 use steading_integration_tests::until;
 
 use super::{ask, end_of, ready, said};

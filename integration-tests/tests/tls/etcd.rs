@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use steading_integration_tests::certificates::{Authority, Files, Validity};
-use steading_integration_tests::cluster::{Cluster, Node, steading};
+use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::etcd::Etcd;
 use steading_integration_tests::load::Load;
+use steading_integration_tests::programs::steading;
 
 use super::{PROGRAM, uses};
 

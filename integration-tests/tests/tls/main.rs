@@ -12,7 +12,8 @@ mod stalling;
 use std::process::{Command, Output};
 
 use steading_integration_tests::certificates::{Files, begin_of};
-use steading_integration_tests::cluster::{Cluster, Node, steading};
+use steading_integration_tests::cluster::{Cluster, Node};
+use steading_integration_tests::programs::steading;
 use steading_integration_tests::until;
 
 /// The program of the nodes where objects of a load live: the stock one, with more objects.

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::process::Command;
 
 use steading_integration_tests::certificates::{Authority, Validity};
-use steading_integration_tests::cluster::steading;
 use steading_integration_tests::inspector;
+use steading_integration_tests::programs::steading;
 
 use super::said;
 

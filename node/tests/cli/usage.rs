@@ -1,0 +1,147 @@
+//! Flags and variables, and the exit codes when nothing can be done.
+
+use super::{check, run, steading};
+
+#[test]
+fn v4_wrong_usage_is_2_and_names_what_is_wrong() {
+    check(&[], 2, "Usage");
+    check(&["fly"], 2, "fly");
+    check(&["move", "a", "5-2"], 2, "`5-2` is no shard");
+    check(&["move", "a", "0-4000000000"], 2, "at most 1024 shards");
+    check(&["node"], 2, "`etcd` is not set");
+    check(
+        &["node", "--etcd", "a:1", "--lease-ttl", "1h"],
+        2,
+        "--lease-ttl",
+    );
+    check(
+        &[
+            "node",
+            "--etcd",
+            "a:1",
+            "--storage",
+            "postgres://me:secret@db",
+        ],
+        2,
+        "`storage`",
+    );
+    check(
+        &["node", "--config", "/does/not/exist"],
+        2,
+        "/does/not/exist",
+    );
+    check(&["call", "Counter", "c1", "add", "5"], 2, "NAME=VALUE");
+    check(&["status", "--address", "not a url"], 2, "--address");
+}
+
+#[test]
+fn v4_a_variable_counts_and_a_flag_goes_before_it() {
+    let mut bad = steading();
+    let output = bad
+        .env("STEADING_LEASE_TTL", "1h")
+        .args(["node", "--etcd=a:1"])
+        .output();
+    let output = output.expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("lease-ttl"));
+    let mut good = steading();
+    let arguments = ["node", "--lease-ttl=5s"];
+    let output = good
+        .env("STEADING_LEASE_TTL", "1h")
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("`etcd` is not set"), "{text}");
+}
+
+#[test]
+fn a_variable_that_is_no_setting_stops_every_command() {
+    for arguments in [
+        &["node", "--etcd=a:1"][..],
+        &["gate", "--etcd=a:1"],
+        &["dev"],
+        &["status"],
+        &["bench", "lookup"],
+    ] {
+        let mut command = steading();
+        let command = command.env("STEADING_LAESE_TTL", "5s").args(arguments);
+        let output = command.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(
+            text.contains("`STEADING_LAESE_TTL`") && text.contains("`STEADING_LEASE_TTL`"),
+            "{arguments:?}: {text}"
+        );
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_adds_for_our_services_stop_nothing() {
+    let mut command = steading();
+    let command = command
+        .env("STEADING_SERVICE_HOST", "10.0.0.1")
+        .env("STEADING_ETCD_PORT", "tcp://10.0.0.2:2379")
+        .env("STEADING_PORT_7400_TCP_ADDR", "10.0.0.1")
+        .args(["node"]);
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("`etcd` is not set"), "{text}");
+}
+
+#[test]
+fn secrets_are_not_in_the_help() {
+    let mut command = steading();
+    let command = command
+        .env("STEADING_ETCD_PASSWORD", "geheim")
+        .env("STEADING_STORAGE", "geheim");
+    let output = command.args(["node", "--help"]).output().expect("it runs");
+    assert!(output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("geheim"));
+}
+
+#[test]
+fn help_version_and_completions_are_0() {
+    check(&["--help"], 0, "explain");
+    check(&["--version"], 0, "steading 0.1");
+    check(&["completions", "bash"], 0, "steading");
+}
+
+#[test]
+fn an_unreachable_node_is_3() {
+    for command in [&["status"][..], &["nodes"], &["shards"], &["objects"]] {
+        check(
+            &[command, &["--address", "127.0.0.1:1"]].concat(),
+            3,
+            "cannot reach",
+        );
+    }
+}
+
+#[test]
+fn v4_a_port_in_use_is_named_with_its_setting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for (flag, setting) in [
+        ("--http-listen", "`http_listen`"),
+        ("--grpc-listen", "`grpc_listen`"),
+    ] {
+        let other = if flag == "--http-listen" {
+            "--grpc-listen"
+        } else {
+            "--http-listen"
+        };
+        let arguments = [
+            "node",
+            "--etcd=127.0.0.1:1",
+            flag,
+            &address,
+            other,
+            "127.0.0.1:0",
+        ];
+        let output = run(&arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{text}");
+        assert!(text.contains(setting) && text.contains(&address), "{text}");
+    }
+}

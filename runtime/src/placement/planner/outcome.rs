@@ -155,31 +155,39 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What operators should know, since the planner cannot mend it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What operators should know, since the planner cannot mend it. No call fails with it: it is an
+/// error for its words alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Advice {
     /// No node takes shards.
+    #[error("no node takes shards, and {unowned} have no owner: start a node")]
     NoTakers {
         /// How many shards are without a live owner.
         unowned: u32,
     },
     /// Shards stay where they should not, or without an owner, because no node has capacity for them.
+    #[error("{shards} shards find no room: start or uncordon a node, or raise capacities")]
     CapacityExhausted {
         /// How many.
         shards: u32,
     },
     /// The nodes' stated capacity runs out.
+    #[error("{} of the nodes' capacity is used", Percent(*.used_permille))]
     CapacityNear {
         /// How much of it is used, in thousandths.
         used_permille: u32,
     },
     /// A node states a capacity that is no number, so it counts as having none.
+    #[error("the capacity that {node} states is no number, and is ignored")]
     CapacityUnreadable {
         /// Which node.
         node: NodeId,
     },
     /// A hard rule cannot be met, since its zone has no node with room. Shards that are served
     /// elsewhere stay there; others wait.
+    #[error(
+        "{shards} shards, from {first} on, belong into zone {zone}, which has no room for them"
+    )]
     ZoneRuleUnmet {
         /// Which zone.
         zone: String,
@@ -189,6 +197,7 @@ pub enum Advice {
         first: ShardId,
     },
     /// Without this zone the others could not take all shards, by their stated capacity.
+    #[error("without zone {zone}, {shards} shards would find no room")]
     ZoneWithoutHeadroom {
         /// Which zone.
         zone: String,
@@ -196,6 +205,10 @@ pub enum Advice {
         shards: u32,
     },
     /// Without this zone the others would be over their CPU.
+    #[error(
+        "without zone {zone}, the other nodes would need {} of their CPU",
+        Percent(*.cpu_permille)
+    )]
     ZoneWithoutCpu {
         /// Which zone.
         zone: String,
@@ -204,6 +217,10 @@ pub enum Advice {
     },
     /// Shards are pinned to a node that is gone or leaves. They wait, or were pinned elsewhere, as the
     /// pin policy says.
+    #[error(
+        "{node} is gone or leaves, and {shards} shards that were pinned to it, from {first} on, {}",
+        if *.waits { "wait for it" } else { "are pinned elsewhere now" }
+    )]
     PinnedToAbsent {
         /// Which node.
         node: NodeId,
@@ -216,17 +233,23 @@ pub enum Advice {
     },
     /// A shard is put into quarantine, having lost one owner after the other soon after each
     /// claimed it.
+    #[error("shard {shard} lost one owner after the other, and is left alone until it is released")]
     Quarantined {
         /// Which shard.
         shard: ShardId,
     },
     /// So many shards lost one owner after the other that it cannot be the shards.
+    #[error("{shards} shards lost one owner after the other: too many for it to be the shards")]
     DeathsEverywhere {
         /// How many shards.
         shards: u32,
     },
     /// One shard alone is more than any node's share: moving it would only move the trouble. Its
     /// objects have to be split, or do less.
+    #[error(
+        "shard {shard} on {node} alone is {} of a node's share: split its objects, or let them do less",
+        Percent(*.load_permille)
+    )]
     HotShard {
         /// Which shard.
         shard: ShardId,
@@ -236,113 +259,13 @@ pub enum Advice {
         load_permille: u32,
     },
     /// A node does too much, and no move that is allowed would help.
+    #[error("{node} does {} of its share, and no move helps", Percent(*.load_permille))]
     Overloaded {
         /// Which node.
         node: NodeId,
         /// Its load in thousandths of its share.
         load_permille: u32,
     },
-}
-
-impl fmt::Display for Advice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTakers { unowned } => {
-                write!(
-                    f,
-                    "no node takes shards, and {unowned} have no owner: start a node"
-                )
-            }
-            Self::CapacityExhausted { shards } => {
-                write!(
-                    f,
-                    "{shards} shards find no room: start or uncordon a node, or raise capacities"
-                )
-            }
-            Self::CapacityNear { used_permille } => {
-                write!(
-                    f,
-                    "{} of the nodes' capacity is used",
-                    Percent(*used_permille)
-                )
-            }
-            Self::CapacityUnreadable { node } => {
-                write!(
-                    f,
-                    "the capacity that {node} states is no number, and is ignored"
-                )
-            }
-            Self::ZoneRuleUnmet {
-                zone,
-                shards,
-                first,
-            } => {
-                write!(
-                    f,
-                    "{shards} shards, from {first} on, belong into zone {zone}, which has no room for them"
-                )
-            }
-            Self::ZoneWithoutHeadroom { zone, shards } => {
-                write!(f, "without zone {zone}, {shards} shards would find no room")
-            }
-            Self::ZoneWithoutCpu { zone, cpu_permille } => {
-                write!(
-                    f,
-                    "without zone {zone}, the other nodes would need {} of their CPU",
-                    Percent(*cpu_permille)
-                )
-            }
-            Self::PinnedToAbsent {
-                node,
-                shards,
-                first,
-                waits,
-            } => {
-                let so = if *waits {
-                    "wait for it"
-                } else {
-                    "are pinned elsewhere now"
-                };
-                write!(
-                    f,
-                    "{node} is gone or leaves, and {shards} shards that were pinned to it, from {first} on, {so}"
-                )
-            }
-            Self::Quarantined { shard } => {
-                write!(
-                    f,
-                    "shard {shard} lost one owner after the other, and is left alone until it is released"
-                )
-            }
-            Self::DeathsEverywhere { shards } => {
-                write!(
-                    f,
-                    "{shards} shards lost one owner after the other: too many for it to be the shards"
-                )
-            }
-            Self::HotShard {
-                shard,
-                node,
-                load_permille,
-            } => {
-                write!(
-                    f,
-                    "shard {shard} on {node} alone is {} of a node's share: split its objects, or let them do less",
-                    Percent(*load_permille)
-                )
-            }
-            Self::Overloaded {
-                node,
-                load_permille,
-            } => {
-                write!(
-                    f,
-                    "{node} does {} of its share, and no move helps",
-                    Percent(*load_permille)
-                )
-            }
-        }
-    }
 }
 
 /// Thousandths, shown as percent.

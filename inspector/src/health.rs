@@ -2,7 +2,7 @@
 //!
 //! A pure function of what is known, so that every sentence has a test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use steading::ids::NodeId;
@@ -73,7 +73,9 @@ pub(crate) fn findings(known: Known<'_>) -> Vec<Finding> {
     store(known, &mut findings);
     shards(known, &mut findings);
     fences(known, &mut findings);
-    nodes(known, &mut findings);
+    states(known, &mut findings);
+    figures(known, &mut findings);
+    versions(known, &mut findings);
     news(known, &mut findings);
     calls(known, &mut findings);
     findings.0.sort_by_key(|finding| finding.severity);
@@ -208,7 +210,8 @@ fn fences(known: Known<'_>, findings: &mut Findings) {
     );
 }
 
-fn nodes(known: Known<'_>, findings: &mut Findings) {
+/// Names the nodes that drain or are cordoned.
+fn states(known: Known<'_>, findings: &mut Findings) {
     for (id, record) in &known.view.nodes {
         let link = Some(format!("#/nodes/{id}"));
         if record.state == NodeState::Draining {
@@ -228,6 +231,10 @@ fn nodes(known: Known<'_>, findings: &mut Findings) {
             );
         }
     }
+}
+
+/// Names the nodes whose figures are old, or come near a limit.
+fn figures(known: Known<'_>, findings: &mut Findings) {
     for (id, figures) in known.nodes {
         let link = Some(format!("#/nodes/{id}"));
         if let (true, Some(error)) = (figures.stale, &figures.error) {
@@ -264,14 +271,11 @@ fn nodes(known: Known<'_>, findings: &mut Findings) {
             );
         }
     }
-    let mut versions: Vec<_> = known
-        .view
-        .nodes
-        .values()
-        .map(|node| &node.version)
-        .collect();
-    versions.sort();
-    versions.dedup();
+}
+
+fn versions(known: Known<'_>, findings: &mut Findings) {
+    let nodes = known.view.nodes.values();
+    let versions: BTreeSet<_> = nodes.map(|node| &node.version).collect();
     if versions.len() > 1 {
         findings.add(
             Severity::Note,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use steading::ids::NodeId;
-use steading::placement::ClusterView;
+use steading::placement::{ClusterView, NodeState, Orders};
 use utoipa::ToSchema;
 
 use crate::rows::{Row, changed, state_name};
@@ -157,83 +157,98 @@ impl History {
     }
 }
 
+/// Returns what is worth telling of how a view became another.
 fn events(before: &ClusterView, now: &ClusterView, at: u64) -> Vec<Event> {
-    let mut events = Vec::new();
-    let mut say = |kind, bad, node: Option<&NodeId>, text: String| {
-        events.push(Event {
-            at,
+    let mut news = News {
+        at,
+        events: Vec::new(),
+    };
+    news.of_nodes_there(before, now);
+    news.of_nodes_gone(before, now);
+    news.of_the_leader(before, now);
+    news.of_orders(&before.orders, &now.orders);
+    news.events
+}
+
+/// The events of one moment.
+struct News {
+    at: u64,
+    events: Vec<Event>,
+}
+
+impl News {
+    fn say(&mut self, kind: &'static str, bad: bool, node: Option<&NodeId>, text: String) {
+        self.events.push(Event {
+            at: self.at,
             kind,
             bad,
             text,
             node: node.map(ToString::to_string),
         });
-    };
-    for (node, record) in &now.nodes {
-        let state = state_name(record.state);
-        match before.nodes.get(node) {
-            None => say(
-                "node",
-                false,
-                Some(node),
-                format!("{node} joined ({state})"),
-            ),
-            Some(was) if was.incarnation != record.incarnation => {
-                say("node", true, Some(node), format!("{node} began a new life"));
-            }
-            Some(was) if was.state != record.state => {
-                say("node", false, Some(node), format!("{node} is {state}"));
-            }
-            Some(_) => {}
+    }
+
+    fn of_nodes_there(&mut self, before: &ClusterView, now: &ClusterView) {
+        for (node, record) in &now.nodes {
+            let state = state_name(record.state);
+            let (bad, text) = match before.nodes.get(node) {
+                None => (false, format!("{node} joined ({state})")),
+                Some(was) if was.incarnation != record.incarnation => {
+                    (true, format!("{node} began a new life"))
+                }
+                Some(was) if was.state != record.state => (false, format!("{node} is {state}")),
+                Some(_) => continue,
+            };
+            self.say("node", bad, Some(node), text);
         }
     }
-    for (node, was) in &before.nodes {
-        if !now.nodes.contains_key(node) {
-            let drained = was.state == steading::placement::NodeState::Draining;
+
+    fn of_nodes_gone(&mut self, before: &ClusterView, now: &ClusterView) {
+        for (node, was) in &before.nodes {
+            if now.nodes.contains_key(node) {
+                continue;
+            }
+            let drained = was.state == NodeState::Draining;
             let text = if drained {
                 format!("{node} left")
             } else {
                 format!("{node} is gone: its lease ended")
             };
-            say("node", !drained, Some(node), text);
+            self.say("node", !drained, Some(node), text);
         }
     }
-    match (&before.leader, &now.leader) {
-        (was, Some(leader)) if was.as_ref() != Some(leader) => {
-            let text = format!("{} leads (term {})", leader.node, leader.term);
-            say("leader", false, Some(&leader.node), text);
+
+    fn of_the_leader(&mut self, before: &ClusterView, now: &ClusterView) {
+        match (&before.leader, &now.leader) {
+            (was, Some(leader)) if was.as_ref() != Some(leader) => {
+                let text = format!("{} leads (term {})", leader.node, leader.term);
+                self.say("leader", false, Some(&leader.node), text);
+            }
+            (Some(was), None) => {
+                let text = format!("nobody leads: {} gave the lead up", was.node);
+                self.say("leader", true, Some(&was.node), text);
+            }
+            (None, None) | (_, Some(_)) => {}
         }
-        (Some(was), None) => {
-            let text = format!("nobody leads: {} gave the lead up", was.node);
-            say("leader", true, Some(&was.node), text);
+    }
+
+    fn of_orders(&mut self, was: &Orders, is: &Orders) {
+        if was.paused != is.paused {
+            let text = if is.paused {
+                "balancing is paused"
+            } else {
+                "balancing goes on"
+            };
+            self.say("order", false, None, text.into());
         }
-        (None, None) | (_, Some(_)) => {}
+        for node in is.cordoned.difference(&was.cordoned) {
+            let text = format!("{node} is cordoned: it gets nothing more");
+            self.say("order", false, Some(node), text);
+        }
+        for node in was.cordoned.difference(&is.cordoned) {
+            let text = format!("{node} gets shards again");
+            self.say("order", false, Some(node), text);
+        }
     }
-    let (was, is) = (&before.orders, &now.orders);
-    if was.paused != is.paused {
-        let text = if is.paused {
-            "balancing is paused"
-        } else {
-            "balancing goes on"
-        };
-        say("order", false, None, text.into());
-    }
-    for node in is.cordoned.difference(&was.cordoned) {
-        say(
-            "order",
-            false,
-            Some(node),
-            format!("{node} is cordoned: it gets nothing more"),
-        );
-    }
-    for node in was.cordoned.difference(&is.cordoned) {
-        say(
-            "order",
-            false,
-            Some(node),
-            format!("{node} gets shards again"),
-        );
-    }
-    events
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! House rules that no compiler knows: what each module is for, and which may know which.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -163,24 +164,26 @@ fn sources() -> Vec<Source> {
 
 fn all_sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for member in [
-        "proto",
-        "runtime",
-        "settings",
-        "http",
-        "node",
-        "inspector",
-        "examples",
-        "integration-tests",
-        "model",
-    ] {
-        collect(&root().join(member), &mut found);
+    for folder in folders_of_members() {
+        collect(&root().join(folder), &mut found);
     }
     assert!(
         found.len() > 50,
         "the sources are not where they are sought"
     );
     found
+}
+
+/// Returns the folders at the root that hold the workspace's members, each once.
+fn folders_of_members() -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("UTF-8");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let members = manifest["workspace"]["members"].as_array().expect("a list");
+    let paths = members.iter().filter_map(toml::Value::as_str);
+    paths
+        .filter_map(|path| path.split('/').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn collect(folder: &Path, found: &mut Vec<Source>) {

@@ -7,6 +7,7 @@
 mod admin_service;
 mod channel;
 mod connection;
+mod ending;
 mod forward;
 mod frame;
 mod handshake;

@@ -18,6 +18,7 @@ use tonic::{Request, Streaming};
 use tracing::{debug, warn};
 
 use super::channel;
+use super::ending::{Ending, LAST_ANSWERS};
 use super::frame::{self, Frame, OutboundCall};
 use super::handshake::{self, Greeting};
 use super::network::Network;
@@ -28,10 +29,6 @@ use crate::telemetry::{LinkMetrics, ParkingMetrics};
 
 /// How long opening a connection may take, to the other node's greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the answers to calls that were sent are waited for once this node stops, or the other
-/// one has left the view: a node that stops in order leaves before its last answers arrive.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The pause after a first failure; doubled by each further one …
 const RETRY_MIN: Duration = Duration::from_millis(10);
@@ -81,6 +78,8 @@ struct State {
     /// How often it was dialled: an old stream must not send new calls.
     dials: u64,
     writer: Option<Waker>,
+    /// How the other node's life ended, once that is over.
+    ending: Ending,
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +109,7 @@ impl Connection {
                 failures: 0,
                 dials: 0,
                 writer: None,
+                ending: Ending::Left,
             }),
             sooner: Notify::new(),
             gone: CancellationToken::new(),
@@ -163,10 +163,11 @@ impl Connection {
         }
     }
 
-    /// Ends the connection for good: the node left the view.
-    pub(super) fn close(&self) {
-        self.gone.cancel();
+    /// Ends the connection for good: the node is not in the view any more.
+    pub(super) fn close(&self, ending: Ending) {
         let mut state = self.state.lock();
+        state.ending = ending;
+        self.gone.cancel();
         // Otherwise its task ends it.
         if matches!(state.phase, Phase::Down(_)) {
             state.phase = Phase::Gone;
@@ -223,7 +224,7 @@ impl Connection {
     async fn run(self: Arc<Self>) {
         let why = tokio::select! {
             biased;
-            () = self.retired() => "it left the cluster".into(),
+            ending = self.retired() => ending.text().into(),
             why = self.link() => why,
             () = self.stopped() => "this node stops".into(),
             never = self.expire() => match never {},
@@ -231,30 +232,34 @@ impl Connection {
         self.down(why);
     }
 
-    /// Ends when the other node has left the view, and has answered what was sent to it or not
-    /// done so for too long. What was not sent goes elsewhere at once.
-    async fn retired(&self) {
+    /// Ends when the other node is not in the view any more, and has answered what was sent to it or
+    /// cannot be expected to. What was not sent goes elsewhere at once.
+    async fn retired(&self) -> Ending {
         self.gone.cancelled().await;
-        let wakers = self.state.lock().queue.fail_unsent(&Unsent::Gone);
+        let (ending, wakers) = {
+            let mut state = self.state.lock();
+            (state.ending, state.queue.fail_unsent(&Unsent::Gone))
+        };
         wakers.into_iter().for_each(Waker::wake);
         self.room.wake(LINE);
-        self.last_answers().await;
+        self.last_answers(ending.patience()).await;
+        ending
     }
 
     /// Ends when this node stops and no call of its own is under way, or has been for too long.
     async fn stopped(&self) {
         self.way.tasks.shutdown().cancelled().await;
-        self.last_answers().await;
+        self.last_answers(LAST_ANSWERS).await;
     }
 
-    async fn last_answers(&self) {
+    async fn last_answers(&self, patience: Duration) {
         let idle = async {
             while !self.state.lock().queue.is_idle() {
                 self.idle.notified().await;
             }
         };
         // Either way it ends.
-        let _ = timeout(LAST_ANSWERS, idle).await;
+        let _ = timeout(patience, idle).await;
     }
 
     /// Returns why it could not be opened or broke.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use fnv::FnvHasher;
 
 use super::connection::{Connection, Way};
+use super::ending::Ending;
 use super::frame::OutboundCall;
 use super::parking::Baton;
 use super::queue::Fate;
 use crate::ids::{NodeId, Place};
+use crate::placement::{ClusterView, Owner};
 
 /// Connections to each peer: with one, encoding on its two ends limits what a pair of nodes can
 /// exchange.
@@ -18,7 +20,7 @@ const CONNECTIONS: usize = 2;
 /// One life of another node.
 #[derive(Debug)]
 pub(super) struct Peer {
-    node: NodeId,
+    life: Owner,
     connections: [Arc<Connection>; CONNECTIONS],
 }
 
@@ -27,14 +29,17 @@ impl Peer {
     pub(super) fn new(way: &Way) -> Arc<Self> {
         let connections = std::array::from_fn(|_| Connection::new(way.clone()));
         Arc::new(Self {
-            node: way.greeting.to.clone(),
+            life: Owner {
+                node: way.greeting.to.clone(),
+                incarnation: way.greeting.incarnation,
+            },
             connections,
         })
     }
 
     /// Returns the node's name.
     pub(super) fn node(&self) -> &NodeId {
-        &self.node
+        &self.life.node
     }
 
     /// Sends a call to an object at `place`; see [`Connection::call`]. Calls to one object share
@@ -70,10 +75,11 @@ impl Peer {
             .count()
     }
 
-    /// Ends its connections: this life of the node is over.
-    pub(super) fn close(&self) {
+    /// Ends its connections: this life of the node is over, as of this view.
+    pub(super) fn close(&self, view: &ClusterView) {
+        let ending = Ending::of(&self.life, view);
         self.connections
             .iter()
-            .for_each(|connection| connection.close());
+            .for_each(|connection| connection.close(ending));
     }
 }

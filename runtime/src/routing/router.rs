@@ -221,7 +221,7 @@ impl Inner {
         };
         let changes = self.table.update(view, earlier, connect);
         for peer in changes.gone {
-            peer.close();
+            peer.close(view);
         }
         for shard in changes.shards {
             self.parking.wake(shard.index());

@@ -28,6 +28,34 @@ async fn p18_a_call_to_an_ownerless_shard_waits_for_the_next_owner() {
     finish(cluster).await;
 }
 
+/// A paused process, as others see it: its connections stay, take everything and bring nothing back.
+#[tokio::test(start_paused = true)]
+async fn s0_16_callers_of_a_node_that_hangs_wait_no_longer_than_for_one_that_crashed() {
+    for (asks, hangs) in [("n1", "n2"), ("n2", "n1")] {
+        let cluster = cluster(2).await;
+        let on_hanging = id_on(cluster.node(asks), hangs);
+        let counter = cluster.node(asks).object::<Counter>(&on_hanging);
+        counter.add(1).await.expect("served");
+        let led = cluster.view().leader.clone().expect("a leader").node;
+        cluster.cut_from_store(hangs);
+        cluster.network().partition(asks, hangs);
+        let began = Instant::now();
+        let counter = counter.with_timeout(TTL * 2);
+        let lost = counter.add(1).await.expect_err("it does not answer");
+        assert_eq!(lost.outcome(), Outcome::Unknown, "{lost}");
+        assert_eq!(counter.add(1).await, Ok(2), "{led} led");
+        let limit = TTL + Duration::from_millis(600);
+        let took = began.elapsed();
+        assert!(
+            took <= limit,
+            "{took:?} until {hangs} was replaced, {led} led"
+        );
+        cluster.network().heal(asks, hangs);
+        cluster.heal_store(hangs);
+        finish(cluster).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn p18_a_call_that_finds_no_owner_in_time_surely_did_not_run() {
     let mut cluster = cluster(2).await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::super::queue::OUTGOING_FRAMES_MAX;
-use super::super::testing::{World, begin, settle};
+use super::super::testing::{SHARDS, World, begin, settle};
 use crate::error::{CallError, Outcome};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -111,6 +111,59 @@ async fn a_node_that_leaves_the_view_fails_what_was_sent_and_the_rest_goes_to_it
     world.open(3, "c");
     world.publish().await;
     assert_eq!(later.await, Ok(json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_died_with_its_shards_holds_its_callers_up_no_longer_than_its_successor() {
+    let mut world = World::owned(&["a", "c", "b"]).await;
+    world.at("a").note(ID, 1).await.unwrap();
+    // It is paused: its connections take everything, and bring nothing back.
+    world.network.partition("a", "b");
+    let mut sent = world.at("a").note(ID, 2);
+    begin(&mut sent);
+    sleep(SECOND / 10).await;
+    world.view.gone("b");
+    world.publish_to("a").await;
+    let ended = Instant::now();
+    let error = sent.await.unwrap_err();
+    assert!(ended.elapsed() <= SECOND / 20, "{:?}", ended.elapsed());
+    assert_eq!(
+        error,
+        CallError::Disconnected("b: its lease ended".into()),
+        "nobody knows whether it ran"
+    );
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    world.open(3, "c");
+    world.publish_to("a").await;
+    assert_eq!(world.at("a").note(ID, 3).await, Ok(json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_answered_before_it_died_is_still_read() {
+    let mut world = World::owned(&["a", "b"]).await;
+    let nap = json!({"ms": 100, "n": 5});
+    let mut sent = world.at("a").call(ID, "nap", &nap, 10 * SECOND);
+    begin(&mut sent);
+    sleep(SECOND * 8 / 100).await;
+    world.view.gone("b");
+    world.publish_to("a").await;
+    begin(&mut sent);
+    assert_eq!(sent.await, Ok(json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_gave_its_shards_up_is_waited_for_until_it_has_answered() {
+    let mut world = World::owned(&["a", "c", "b"]).await;
+    let nap = json!({"ms": 900, "n": 5});
+    let mut sent = world.at("a").call(ID, "nap", &nap, 10 * SECOND);
+    begin(&mut sent);
+    settle().await;
+    for number in 0..SHARDS {
+        world.view.owner(number, "c", 1);
+    }
+    world.view.gone("b");
+    world.publish_to("a").await;
+    assert_eq!(sent.await, Ok(json!(1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,3 +6,4 @@ mod load;
 mod moves;
 mod services;
 mod traced;
+mod transfers;

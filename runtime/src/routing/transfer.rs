@@ -9,6 +9,7 @@ use steading_proto::v1::piece::Piece as Content;
 use steading_proto::v1::receipt::Receipt as Said;
 use steading_proto::v1::transfer_client::TransferClient;
 use steading_proto::v1::{self as wire, ObjectState, ParcelName, Piece, States, TimerState};
+use tokio::sync::OnceCell;
 use tonic::Request;
 use tonic::transport::Channel;
 use tracing::warn;
@@ -16,7 +17,7 @@ use tracing::warn;
 use super::Router;
 use super::channel;
 use super::handshake::Greeting;
-use crate::ids::{Incarnation, NodeId, ObjectKey, ShardId};
+use crate::ids::{NodeId, ObjectKey, ShardId};
 use crate::object::{Packed, PackedTimer, Packing, ParcelSum, StateError, Summing, micros};
 use crate::placement::{Owner, Parcel};
 
@@ -53,9 +54,10 @@ pub enum TransferError {
     State(#[from] StateError),
 }
 
-/// One connection to each node, for transfers alone: calls have their own.
+/// One connection to each life of a node, for transfers alone: calls have their own. Whoever waits
+/// until one is open waits for that node only.
 #[derive(Debug, Default)]
-pub(super) struct Transfers(tokio::sync::Mutex<BTreeMap<NodeId, (Incarnation, Channel)>>);
+pub(super) struct Transfers(Mutex<BTreeMap<Owner, Arc<OnceCell<Channel>>>>);
 
 impl Router {
     /// Sends the state of a closed shard's objects to the life `to`, to be staged as `parcel`.
@@ -65,8 +67,27 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`TransferError`]; then nothing is staged there, or what is will be dropped in time.
+    /// [`TransferError`]; then nothing is staged there, or what is will be dropped in time. That
+    /// life's end is one at once: a paused process keeps its connections open, and the calls of
+    /// the shard wait meanwhile.
     pub async fn transfer(
+        &self,
+        shard: ShardId,
+        to: &Owner,
+        parcel: Parcel,
+        packing: Packing,
+    ) -> Result<Transferred, TransferError> {
+        let mut views = self.inner.settings.view.clone();
+        tokio::select! {
+            biased;
+            sent = self.send_parcel(shard, to, parcel, packing) => sent,
+            _ = views.wait_for(|view| !view.is_live(to)) => {
+                Err(TransferError::Gone(to.node.clone()))
+            }
+        }
+    }
+
+    async fn send_parcel(
         &self,
         shard: ShardId,
         to: &Owner,
@@ -97,7 +118,8 @@ impl Router {
                 Ok(staged)
             }
             Err(status) => {
-                self.forget_channel(to).await;
+                // It does not connect again: the next transfer opens another.
+                self.inner.transfers.0.lock().remove(to);
                 let why = channel::why(&status);
                 Err(TransferError::Unreachable(to.node.clone(), why))
             }
@@ -120,22 +142,16 @@ impl Router {
             to: to.node.clone(),
             incarnation: to.incarnation,
         };
-        let mut channels = self.inner.transfers.0.lock().await;
-        let open = channels.get(&to.node);
-        let open = open.filter(|(incarnation, _)| *incarnation == to.incarnation);
-        if let Some((_, channel)) = open {
-            return Ok((greeting, TransferClient::new(channel.clone())));
-        }
-        let channel = channel::open(&*self.inner.settings.network, &record.grpc).await;
+        let line = {
+            let mut lines = self.inner.transfers.0.lock();
+            lines.retain(|life, _| view.is_live(life));
+            lines.entry(to.clone()).or_default().clone()
+        };
+        let network = &*self.inner.settings.network;
+        let channel = line.get_or_try_init(|| channel::open(network, &record.grpc));
+        let channel = channel.await;
         let channel = channel.map_err(|why| TransferError::Unreachable(to.node.clone(), why))?;
-        channels.retain(|node, _| view.nodes.contains_key(node));
-        channels.insert(to.node.clone(), (to.incarnation, channel.clone()));
-        Ok((greeting, TransferClient::new(channel)))
-    }
-
-    /// A channel does not connect again when it breaks: the next transfer opens another.
-    async fn forget_channel(&self, to: &Owner) {
-        self.inner.transfers.0.lock().await.remove(&to.node);
+        Ok((greeting, TransferClient::new(channel.clone())))
     }
 }
 

@@ -62,10 +62,7 @@ fn described(args: &SimulateArgs) -> Result<Simulation, AskError> {
     let world = World::new(nodes, count, plan_settings(args, count)?, machine(args));
     let keys = match keys(args)? {
         Some(keys) => keys,
-        None => made_of(
-            args,
-            &PATTERN_DEFAULT.parse().expect("a pattern with a number"),
-        )?,
+        None => made_of(args, &pattern_default())?,
     };
     asked_for(args, world, count, Source::Keys(keys, load(args)))
 }
@@ -90,8 +87,13 @@ fn keys(args: &SimulateArgs) -> Result<Option<Keys>, AskError> {
     match (&args.keys, &args.pattern) {
         (Some(file), _) => read_keys(&args.object_type, file).map(Some),
         (None, Some(pattern)) => made_of(args, pattern).map(Some),
+        (None, None) if args.count.is_some() => made_of(args, &pattern_default()).map(Some),
         (None, None) => Ok(None),
     }
+}
+
+fn pattern_default() -> Pattern {
+    PATTERN_DEFAULT.parse().expect("a pattern with a number")
 }
 
 /// Makes as many IDs of a pattern as the arguments say.

@@ -26,6 +26,12 @@ fn s0_12_simulate_tells_what_would_be_and_needs_no_cluster() {
         0,
         "node joins",
     );
+    check(&["simulate", "--count=7"], 0, "keys      7 in 8192 shards");
+    check(&["simulate", "--help"], 0, "`{n%10}`");
+    let help = run(&["simulate", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let broken = help.split_whitespace().any(|word| word == "`");
+    assert!(!broken, "`{{n}}` begins a new line in a help: {help}");
     let json = run(&["simulate", "--json", "--seed=7", "--distribution=zipf:1"]);
     let again = run(&["simulate", "--json", "--seed=7", "--distribution=zipf:1"]);
     assert_eq!(json.stdout, again.stdout, "the same to the byte");

@@ -42,15 +42,15 @@ pub(crate) struct SimulateArgs {
         help_heading = "Keys"
     )]
     pub(super) keys: Option<PathBuf>,
-    /// Pattern of IDs: `{n}` counts from 0, `{n%10}` is its remainder, `{n/10}` its quotient.
-    /// [default: `object-{n}`]
+    /// Pattern of IDs, such as `user-{n%10}`: an `n` in braces counts from 0, `{n%10}` is its
+    /// remainder, `{n/10}` its quotient. [default: object- and the number]
     #[arg(long, value_name = "PATTERN", help_heading = "Keys")]
     pub(super) pattern: Option<Pattern>,
     /// How many IDs the pattern makes, at most 2 000 000. [default: 100000]
     #[arg(
         long,
         value_name = "COUNT",
-        requires = "pattern",
+        conflicts_with = "keys",
         help_heading = "Keys"
     )]
     pub(super) count: Option<u64>,

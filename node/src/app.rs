@@ -109,7 +109,9 @@ impl App {
             Command::BenchPart { part } => measured(bench::run_part(part, json).await),
             Command::Completions { shell } => {
                 let mut command = Cli::command();
-                clap_complete::generate(shell, &mut command, program(), &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command, program(), &mut script);
+                output::bytes(&script);
                 Exit::Done
             }
         }

@@ -1,5 +1,7 @@
 //! Flags and variables, and the exit codes when nothing can be done.
 
+use std::fs::File;
+
 use super::{check, run, steading};
 
 #[test]
@@ -143,5 +145,30 @@ fn v4_a_port_in_use_is_named_with_its_setting() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(4), "{text}");
         assert!(text.contains(setting) && text.contains(&address), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_fault_and_a_full_disk_is_told() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let full = File::options().write(true).open("/dev/full");
+    for arguments in [&["completions", "bash"][..], &["simulate", "--count", "9"]] {
+        let enough = writer.try_clone().expect("it can be shared");
+        let output = steading().args(arguments).stdout(enough).output();
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+
+        let full = full.as_ref().expect("it is there").try_clone();
+        let mut command = steading();
+        let command = command.args(arguments).stdout(full.expect("shared"));
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            text.contains("cannot write") && !text.contains("panic"),
+            "{text}"
+        );
     }
 }

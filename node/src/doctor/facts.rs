@@ -82,6 +82,7 @@ impl Facts {
     pub(super) fn growth(&self, name: &str, labels: &[&str]) -> f64 {
         let growths = self.told();
         let growths = growths.filter_map(|(_, told)| told.metrics.growth(name, labels));
-        growths.sum()
+        // Not `sum`, which makes -0 of nothing.
+        growths.fold(0.0, |all, growth| all + growth)
     }
 }

@@ -105,7 +105,9 @@ pub(super) fn cluster_in_store(facts: &Facts) -> Vec<Finding> {
         Ok(cluster) => cluster,
         Err(why) => {
             let what = "the cluster cannot be read from etcd";
-            return vec![Finding::bad(CHECK, Runbook("etcd-down"), what).because(why)];
+            let finding = Finding::bad(CHECK, Runbook("etcd-down"), what).because(why);
+            let with = "steading doctor --etcd URL --prefix PREFIX, both as the nodes have them";
+            return vec![finding.then(with)];
         }
     };
     let Some(seen) = &facts.cluster else {

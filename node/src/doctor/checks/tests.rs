@@ -236,6 +236,27 @@ fn nothing_known_at_all_is_bad() {
 }
 
 #[test]
+fn where_no_node_answers_nothing_of_nodes_is_called_well() {
+    let mut facts = well();
+    for node in &mut facts.nodes {
+        node.told = Err("connection refused".into());
+    }
+    facts.cluster = None;
+    let findings = all(&facts);
+    let well = findings.iter().filter(|of| of.level == Level::Ok);
+    let claims = well.filter(|of| !of.what.starts_with("not examined"));
+    let claims: Vec<_> = claims.map(|of| of.check).collect();
+    assert_eq!(claims, ["etcd", "store_agrees"]);
+}
+
+#[test]
+fn no_calls_are_none_and_not_minus_none() {
+    let calls = the(&Facts::default(), "failed_calls").what;
+    assert!(!calls.contains('-'), "{calls}");
+    assert!(Facts::default().growth("any", &[]).is_sign_positive());
+}
+
+#[test]
 fn an_unready_node_is_named_with_the_condition_and_the_page_for_it() {
     for (condition, page) in [
         ("not_fenced", "etcd-down"),

@@ -48,16 +48,25 @@ async fn main() -> anyhow::Result<ExitCode> {
     ensure!(!files.is_empty(), "there is no file to read");
     let mut plain = Counts::new();
     let mut batches = Vec::new();
+    let mut texts = 0_usize;
     for file in &files {
-        let counts = text::count_file(file)?;
+        let Some(counts) = text::count_file(file)? else {
+            continue;
+        };
+        texts += 1;
         for (word, n) in &counts {
             *plain.entry(word.clone()).or_default() += n;
         }
         batches.extend(counts);
     }
     let words: u64 = plain.values().sum();
-    let (files, distinct) = (files.len(), plain.len());
-    println!("{words} words, {distinct} of them different, in {files} files");
+    ensure!(texts > 0, "none of these files holds text");
+    let (others, distinct) = (files.len() - texts, plain.len());
+    let passed_over = match others {
+        0 => String::new(),
+        _ => format!("; {others} more hold no text"),
+    };
+    println!("{words} words, {distinct} of them different, in {texts} files{passed_over}");
 
     // A running cluster may hold counts of earlier runs, so each run has objects of its own.
     let run = uuid::Uuid::new_v4().simple().to_string();

@@ -40,14 +40,16 @@ pub(crate) fn files(paths: &[PathBuf]) -> anyhow::Result<BTreeSet<PathBuf>> {
     Ok(files)
 }
 
-/// Counts the words of one file.
+/// Counts the words of one file, unless it holds no text: pictures have no words, and no text has a
+/// byte that is zero.
 ///
 /// # Errors
 ///
 /// If it cannot be read.
-pub(crate) fn count_file(file: &Path) -> anyhow::Result<Counts> {
+pub(crate) fn count_file(file: &Path) -> anyhow::Result<Option<Counts>> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(count(&String::from_utf8_lossy(&bytes)))
+    let is_text = !bytes.contains(&0);
+    Ok(is_text.then(|| count(&String::from_utf8_lossy(&bytes))))
 }
 
 /// Counts the words of a text: runs of letters and digits, in lower case.
@@ -90,6 +92,15 @@ mod tests {
         std::os::unix::fs::symlink(&file, folder.path().join("link")).expect("linked");
         let found = files(&[folder.path().into(), file]).expect("found");
         assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn a_picture_has_no_words() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").expect("written");
+        assert_eq!(count_file(file.path()).expect("read"), None);
+        fs::write(file.path(), "été").expect("written");
+        assert!(count_file(file.path()).expect("read").is_some());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use steading::ids::{NodeId, ObjectKey};
 use crate::bench::{self, BenchArgs};
 use crate::commands::{Operate, RaiseArgs, SimulateArgs};
 use crate::doctor::DoctorArgs;
+use crate::http::TIMEOUT_MAX;
 use crate::settings::{Settings, TlsSettings};
 
 /// The program's whole command line.
@@ -156,7 +157,7 @@ pub(crate) struct ObjectsArgs {
     #[arg(long)]
     pub(crate) node: Option<NodeId>,
     /// At most this many, 1 to 1000.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
     /// Only objects after this one, in order of type and ID.
     #[arg(long, value_name = "TYPE/ID")]
@@ -218,12 +219,22 @@ pub(crate) struct CallArgs {
     /// is taken as text.
     #[arg(value_name = "ARGUMENT")]
     pub(crate) arguments: Vec<String>,
-    /// How long to wait for the answer, such as 5s.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// How long to wait for the answer, from 1ms to 10m. [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = call_timeout)]
     pub(crate) timeout: Option<Duration>,
     /// Which node to ask.
     #[command(flatten)]
     pub(crate) ask: AskArgs,
+}
+
+/// Reads the time limit of a call, within what nodes take.
+fn call_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(1)..=TIMEOUT_MAX).contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err("it must be from 1ms to 10m".to_owned())
+    }
 }
 
 #[cfg(test)]

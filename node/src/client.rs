@@ -133,6 +133,10 @@ impl Client {
             format!("http://{address}")
         };
         let base = Url::parse(&text).map_err(|error| AskError::Address(error.to_string()))?;
+        if !["http", "https"].contains(&base.scheme()) {
+            let scheme = base.scheme();
+            return Err(AskError::Address(format!("nodes do not speak {scheme}")));
+        }
         if base.cannot_be_a_base() || !base.has_host() {
             return Err(AskError::Address("it names no host".into()));
         }

@@ -21,6 +21,7 @@ mod router;
 mod since;
 
 pub use calls::TIMEOUT_HEADER;
+pub(crate) use calls::TIMEOUT_MAX;
 pub(crate) use certified::certified_only;
 pub use cluster::{
     Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,

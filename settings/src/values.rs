@@ -63,8 +63,15 @@ impl FromStr for Endpoint {
             Some(authority) if authority.as_str().contains('@') => {
                 Err("put user and password into etcd_user and etcd_password".into())
             }
-            Some(authority) if !authority.host().is_empty() => Ok(Self(with_scheme)),
-            Some(_) | None => Err("it names no host".into()),
+            Some(authority) if authority.host().is_empty() => Err("it names no host".into()),
+            // The library takes `etcd:2379x` for a host and no port.
+            Some(authority)
+                if authority.port_u16().is_none() && authority.as_str() != authority.host() =>
+            {
+                Err("what stands behind its last `:` is no port".into())
+            }
+            Some(_) => Ok(Self(with_scheme)),
+            None => Err("it names no host".into()),
         }
     }
 }

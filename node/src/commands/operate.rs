@@ -41,7 +41,7 @@ pub(crate) enum Operate {
         #[arg(long)]
         dry_run: bool,
         /// Balance the `count` of shards, or their `load` too; default: as the settings say.
-        #[arg(long)]
+        #[arg(long, value_parser = ["count", "load"])]
         strategy: Option<String>,
         /// How to ask.
         #[command(flatten)]

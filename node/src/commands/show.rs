@@ -212,6 +212,15 @@ pub(crate) async fn shards(args: &ShardsArgs, json: bool) -> Result<Exit, AskErr
         ],
         shown.iter().map(shard_row),
     );
+    if wanted.is_empty() {
+        let note = match &args.node {
+            Some(node) => {
+                format!("no such shard is on {node} or meant for it; `nodes` lists nodes")
+            }
+            None => "no shard is in that state".to_owned(),
+        };
+        output::note(note);
+    }
     if shown.len() < wanted.len() {
         let rest = wanted.len() - shown.len();
         output::line(format_args!("… and {rest} more (--limit 0 shows all)"));

@@ -25,7 +25,7 @@ use super::router::Served;
 pub const TIMEOUT_HEADER: &str = "x-steading-timeout-ms";
 
 /// The longest time limit a request may ask for.
-const TIMEOUT_MAX: Duration = Duration::from_mins(10);
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_mins(10);
 
 /// Calls a method of an object and answers its value.
 ///

@@ -172,3 +172,17 @@ fn a_reader_that_has_enough_is_no_fault_and_a_full_disk_is_told() {
         );
     }
 }
+
+#[test]
+fn values_out_of_range_are_2_and_say_what_the_range_is() {
+    for timeout in ["0s", "1ns", "11m"] {
+        let call = ["call", "Counter", "c1", "total", "--timeout", timeout];
+        check(&call, 2, "from 1ms to 10m");
+    }
+    for limit in ["0", "1001"] {
+        check(&["objects", "--limit", limit], 2, "1..=1000");
+    }
+    check(&["rebalance", "--strategy", "even"], 2, "count, load");
+    check(&["status", "--address", "ftp://a:1"], 2, "do not speak ftp");
+    check(&["node", "--etcd", "etcd:237g"], 2, "is no port");
+}

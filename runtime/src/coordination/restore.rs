@@ -21,7 +21,7 @@ pub enum RaiseError {
     #[error("there is no cluster at `{0}`")]
     NoCluster(String),
     /// Nodes are registered. They run, or their leases have not run out yet.
-    #[error("{} registered: stop every node first, and wait until its lease has run out", .0.join(", "))]
+    #[error("still registered: {}; stop every node first, and wait until its lease has run out", .0.join(", "))]
     Registered(Vec<String>),
     /// The cluster's description cannot be read.
     #[error(transparent)]

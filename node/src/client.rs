@@ -1,6 +1,9 @@
 //! Asks a running node over HTTP, for the commands that show things.
 
+use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::Request;
@@ -14,19 +17,27 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use steading::coordination::commands::MOVES_MAX;
-use steading::tls::mistrust_in;
-use tokio::time::timeout;
+use steading::tls::{Mistrust, mistrust_in};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use crate::args::AskArgs;
 use crate::exit::Exit;
 use crate::http::{Problem, Ready};
+use crate::output;
 use crate::settings::SettingsError;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait in silence.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long to wait for an answer that has no time limit of its own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +56,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     base: Url,
+    /// How to connect to an address `https://…`.
+    tls: Arc<ClientConfig>,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -92,6 +105,12 @@ pub(crate) enum AskError {
     /// Nobody answers there.
     #[error("cannot reach {0} (--address or STEADING_ADDRESS names another node)")]
     Unreachable(Url, #[source] NoAnswer),
+    /// Somebody listens there, but what comes is no answer by HTTP.
+    #[error(
+        "no answer from {0} (is that the port of gRPC? --address or STEADING_ADDRESS takes that of \
+         HTTP, such as http://127.0.0.1:7480)"
+    )]
+    Broken(Url, #[source] NoAnswer),
     /// The node says no.
     #[error("{}", told(.0))]
     Problem(Box<Problem>),
@@ -112,7 +131,7 @@ impl AskError {
             | Self::TooManyShards(_)
             | Self::Simulation(_)
             | Self::DotSegment(_) => Exit::Usage,
-            Self::Unreachable(..) | Self::NotSteading(..) => Exit::Unreachable,
+            Self::Unreachable(..) | Self::Broken(..) | Self::NotSteading(..) => Exit::Unreachable,
             Self::Problem(_) => Exit::Refused,
         }
     }
@@ -149,12 +168,13 @@ impl Client {
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
+            .with_tls_config(config.clone())
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
         let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base, http })
+        let tls = Arc::new(config);
+        Ok(Self { base, tls, http })
     }
 
     /// Asks for `path`, whose segments are encoded here, with a query.
@@ -288,11 +308,31 @@ impl Client {
         let request = request
             .body(Full::from(body))
             .map_err(|error| AskError::Address(error.to_string()))?;
-        match timeout(limit, self.send(request)).await {
+        let answer = tokio::select! {
+            answer = timeout(limit, self.send(request)) => answer,
+            never = self.tell_if_slow(limit) => match never {},
+        };
+        match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.unreachable(error)),
-            Err(late) => Err(self.unreachable(late.into())),
+            Ok(Err(error)) => Err(self.without_answer(error).await),
+            Err(_late) => {
+                let within = humantime::format_duration(limit);
+                let late = format!("no answer within {within}");
+                Err(AskError::Unreachable(self.base.clone(), late.into()))
+            }
         }
+    }
+
+    /// Says that an answer is waited for, if it takes long and can take longer.
+    async fn tell_if_slow(&self, limit: Duration) -> Infallible {
+        if limit > PATIENCE {
+            sleep(PATIENCE).await;
+            let (base, limit) = (&self.base, humantime::format_duration(limit));
+            output::note(format_args!(
+                "waiting for the answer of {base}, at most {limit} in all"
+            ));
+        }
+        pending().await
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), NoAnswer> {
@@ -300,12 +340,39 @@ impl Client {
         Ok((head, body.collect().await?.to_bytes()))
     }
 
-    fn unreachable(&self, error: NoAnswer) -> AskError {
-        let error = match mistrust_in(&*error) {
-            Some(mistrust) => mistrust.into(),
-            None => error,
+    async fn without_answer(&self, error: NoAnswer) -> AskError {
+        let base = self.base.clone();
+        if let Some(mistrust) = mistrust_in(&*error) {
+            return AskError::Unreachable(base, mistrust.into());
+        }
+        let failed = error.downcast_ref::<legacy::Error>();
+        if failed.is_none_or(legacy::Error::is_connect) {
+            return AskError::Unreachable(base, error);
+        }
+        if base.scheme() != "https" {
+            return AskError::Broken(base, error);
+        }
+        match timeout(CONNECT_TIMEOUT, self.refusal()).await {
+            Ok(Some(refusal)) => AskError::Unreachable(base, refusal.into()),
+            Ok(None) | Err(_) => AskError::Broken(base, error),
+        }
+    }
+
+    /// Connects once more, only to hear whether the server lets this certificate in.
+    ///
+    /// A server checks it when the client has already begun to ask. So its refusal and the request
+    /// may cross, and whoever asked hears no more than that the connection was lost.
+    async fn refusal(&self) -> Option<Mistrust> {
+        let host = self.base.host_str()?.trim_matches(['[', ']']).to_owned();
+        let port = self.base.port_or_known_default()?;
+        let stream = TcpStream::connect((host.as_str(), port)).await.ok()?;
+        let name = ServerName::try_from(host).ok()?;
+        let connecting = TlsConnector::from(self.tls.clone()).connect(name, stream);
+        let refused = match connecting.await {
+            Ok(mut stream) => stream.read_u8().await.err()?,
+            Err(error) => error,
         };
-        AskError::Unreachable(self.base.clone(), error)
+        mistrust_in(&refused)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod asking;
 mod belonging;
+mod crossing;
 mod etcd;
 mod page;
 mod refusing;

@@ -422,7 +422,7 @@ async fn wait_until_gone(one: &OneNode) -> Result<(), AskError> {
         let cluster: Result<Cluster, _> = client.get(&["v1", "cluster"], &[]).await;
         let cluster = match cluster {
             Ok(cluster) => cluster,
-            Err(AskError::Unreachable(..)) => return Ok(()),
+            Err(AskError::Unreachable(..) | AskError::Broken(..)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let Some(node) = cluster

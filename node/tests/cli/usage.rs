@@ -1,6 +1,9 @@
 //! Flags and variables, and the exit codes when nothing can be done.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::Stdio;
 
 use super::{check, run, steading};
 
@@ -122,7 +125,7 @@ fn an_unreachable_node_is_3() {
 
 #[test]
 fn v4_a_port_in_use_is_named_with_its_setting() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     for (flag, setting) in [
         ("--http-listen", "`http_listen`"),
@@ -185,4 +188,41 @@ fn values_out_of_range_are_2_and_say_what_the_range_is() {
     check(&["rebalance", "--strategy", "even"], 2, "count, load");
     check(&["status", "--address", "ftp://a:1"], 2, "do not speak ftp");
     check(&["node", "--etcd", "etcd:237g"], 2, "is no port");
+}
+
+#[test]
+fn the_port_of_grpc_is_told_from_that_of_http() {
+    let settings_of_http2 = b"\0\0\0\x04\0\0\0\0\0";
+    let address = listening(settings_of_http2);
+    check(
+        &["status", "--address", &address],
+        3,
+        "is that the port of gRPC?",
+    );
+}
+
+#[test]
+fn an_answer_that_takes_long_is_waited_for_with_a_word() {
+    let address = listening(b"");
+    let mut asking = steading();
+    let asking = asking.args(["status", "--address", &address]);
+    let mut asking = asking.stderr(Stdio::piped()).spawn().expect("it runs");
+    let said = BufReader::new(asking.stderr.take().expect("a pipe"));
+    let first = said.lines().next().expect("a line").expect("text");
+    assert!(first.contains("waiting for the answer of"), "{first}");
+    asking.kill().expect("it runs");
+    asking.wait().expect("it ends");
+}
+
+/// Listens, takes one connection, says this, and keeps it open. Returns its address.
+fn listening(says: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody comes");
+        stream.write_all(says).expect("it can be said");
+        // Until they go.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    address
 }

@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// The node that was asked cannot be reached.
     Unreachable = 3,
-    /// A server could not start, or ended by an error of its own.
+    /// A server could not start, or ended by an error of its own; or an answer could not be written.
     Failed = 4,
 }
 
@@ -32,7 +32,7 @@ pub(crate) const CODES: &[(u8, &str)] = &[
     (Exit::Unreachable as u8, "the asked node cannot be reached"),
     (
         Exit::Failed as u8,
-        "a server could not start, or ended by an error of its own",
+        "a server could not start, or ended by an error of its own; or the answer could not be written",
     ),
 ];
 

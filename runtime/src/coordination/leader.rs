@@ -24,7 +24,8 @@
 //! - **Follow** the moves that were ordered: by the view alone. A leader that dies after any step
 //!   leaves targets, which nodes go on to fulfil, and records that may be half a second old. The next
 //!   one reads off the view which moves they do not know to be ordered or done.
-//! - **Resign** deletes the leader key. Guard: my term. If it fails, the end of the lease does it.
+//! - **Resign** deletes the leader key. Guard: my term. If it fails it is tried again as long as the
+//!   node lives and the view shows the key; else the end of the lease does it.
 //!
 //! A plan is only a wish. Nothing here can make two nodes own a shard.
 //!
@@ -57,9 +58,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::book::Book;
 use self::changes::Changes;
@@ -71,7 +72,7 @@ use self::wall::Wall;
 use super::commands::Refusal;
 use super::keys::{self, ABSENT, Keys};
 use super::membership::Identity;
-use super::store::{Compare, Op, Store, Txn};
+use super::store::{Compare, Op, Store, StoreError, Txn};
 use super::{Rights, SharedView};
 use crate::clock::{Clock, Moment};
 use crate::ids::{Revision, ShardId, Term};
@@ -156,12 +157,12 @@ impl Leader {
         (leader, handle)
     }
 
-    /// Runs until `shutdown`, then resigns if this node leads.
+    /// Runs until `shutdown`, then tries once to resign if this node leads.
     ///
     /// # Errors
     ///
     /// Never; the type is what [`Tasks::spawn`](crate::Tasks::spawn) wants.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
+    pub async fn run(&mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
         self.news.mark_changed();
         loop {
             let wake_at = self.wake_at();
@@ -186,6 +187,28 @@ impl Leader {
         self.asks.refuse_all(&Refusal::not_leader(None));
         self.resign().await;
         Ok(())
+    }
+
+    /// Gives the lead up whenever the view says that this node has it, until `shutdown`. To follow
+    /// [`Leader::run`]: a node that drains keeps its lease, so that nobody else could lead, and
+    /// plan where its shards go, while the key stands because the store did not answer.
+    pub async fn stay_resigned(&mut self, shutdown: CancellationToken) {
+        loop {
+            let view = self.news.borrow_and_update().clone();
+            let life = self.parts.rights.life();
+            let term = life.and_then(|me| reigning(&view, &me));
+            if let Some(term) = term
+                && let Err(error) = self.give_lead_up(term).await
+            {
+                debug!(%error, %term, "still cannot resign");
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                Ok(()) = self.news.changed() => {}
+                () = sleep(RETRY), if term.is_some() => {}
+            }
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -307,6 +330,13 @@ impl Leader {
         let Some(term) = self.reign.as_ref().map(|reign| reign.term) else {
             return;
         };
+        if let Err(error) = self.give_lead_up(term).await {
+            warn!(%error, %term, "cannot resign yet");
+        }
+        self.end_reign();
+    }
+
+    async fn give_lead_up(&self, term: Term) -> Result<(), StoreError> {
         let txn = Txn {
             compares: vec![Compare::Created(
                 self.parts.keys.leader(),
@@ -315,11 +345,9 @@ impl Leader {
             then: vec![Op::Delete(self.parts.keys.leader())],
             otherwise: Vec::new(),
         };
-        match self.parts.store.commit(txn).await {
-            Ok(_) => info!(%term, "resigned"),
-            Err(error) => warn!(%error, %term, "cannot resign: the lease will end the reign"),
-        }
-        self.end_reign();
+        self.parts.store.commit(txn).await?;
+        info!(%term, "resigned");
+        Ok(())
     }
 
     fn rest_for(&mut self, rest: Duration) {

@@ -74,7 +74,8 @@ pub(super) struct Leading {
 }
 
 impl Leading {
-    /// Gives the lead up, if the node has it, and never takes it again.
+    /// Gives the lead up, if the node has it, and never takes it again. If the store does not
+    /// answer, that goes on after this has returned.
     pub(super) async fn resign(&self) {
         self.resign.cancel();
         self.resigned.cancelled().await;
@@ -319,7 +320,7 @@ impl Node {
     }
 
     /// Runs the leader's task until it is told to resign or the node stops.
-    fn lead(&self, leader: Leader) -> Leading {
+    fn lead(&self, mut leader: Leader) -> Leading {
         let resign = self.shared.tasks.shutdown().child_token();
         let leading = Leading {
             resign: resign.clone(),
@@ -330,7 +331,7 @@ impl Node {
         self.shared.tasks.spawn("leader", |shutdown| async move {
             leader.run(resign).await?;
             drop(resigned);
-            shutdown.cancelled().await; // A task's end would be the node's.
+            leader.stay_resigned(shutdown).await; // A task's end would be the node's.
             Ok::<_, Infallible>(())
         });
         leading

@@ -132,3 +132,27 @@ async fn a_short_cut_from_the_store_moves_nothing_and_fails_no_call() {
     assert_eq!(cluster.history().changes(), changes);
     finish(cluster).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_told_to_stop_while_the_store_is_away_hands_over_once_it_is_back() {
+    let cluster = cluster(2).await;
+    let led = cluster.view().leader.clone().expect("a leader").node;
+    let (leads, stays) = match led.as_str() {
+        "n1" => ("n1", "n2"),
+        _ => ("n2", "n1"),
+    };
+    let on_leader = id_on(cluster.node(stays), leads);
+    let counter = cluster.node(stays).object::<Counter>(&on_leader);
+    counter.add(1).await.expect("served");
+    cluster.cut_from_store(leads);
+    let stopping = cluster.node(leads).clone();
+    let stopped = tokio::spawn(async move { stopping.stop().await });
+    sleep(Duration::from_secs(2)).await;
+    cluster.heal_store(leads);
+    let back = Instant::now();
+    stopped.await.expect("no panic");
+    // Far below the drain timeout, which nothing but another leader can keep it from waiting for.
+    assert!(back.elapsed() < TTL, "{:?}", back.elapsed());
+    assert_eq!(counter.add(1).await, Ok(2));
+    finish(cluster).await;
+}

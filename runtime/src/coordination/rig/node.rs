@@ -176,7 +176,7 @@ impl Common {
 
 impl Runs {
     /// Starts those tasks that are to run, and drops the others.
-    fn start(self, tasks: &Tasks, watcher: Watcher, leader: Leader, reconciler: Reconciler) {
+    fn start(self, tasks: &Tasks, watcher: Watcher, mut leader: Leader, reconciler: Reconciler) {
         let (watches, leads, reconciles) = match self {
             Self::Everything => (true, true, true),
             Self::LeaderOnly => (true, true, false),
@@ -187,7 +187,10 @@ impl Runs {
             tasks.spawn("watcher", |shutdown| watcher.run(shutdown));
         }
         if leads {
-            tasks.spawn("leader", |shutdown| leader.run(shutdown));
+            tasks.spawn(
+                "leader",
+                |shutdown| async move { leader.run(shutdown).await },
+            );
         }
         if reconciles {
             tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));

@@ -38,3 +38,41 @@ async fn m12_m13_nodes_outlive_etcd_and_see_what_follows() {
     }
     cluster.history().await.assert_single_owners();
 }
+
+/// What a node says once it cannot go on with its stop.
+const WAITS: &str = "the store is away: waits for it";
+
+#[tokio::test]
+async fn a_node_told_to_stop_without_etcd_keeps_what_it_has_until_etcd_is_back_or_it_is_told_again()
+{
+    let mut etcd = Etcd::start().await;
+    let cluster = Cluster::new(&etcd, "outage-stop");
+    let patient = ["--drain-timeout", "10m"];
+    let [a, b] = cluster.ready_with(["a", "b"], &patient).await;
+    a.is_settled(["a", "b"]).await;
+    // The leader first: another one must plan where its shards go.
+    let (a, b) = match a.leader().await.as_str() {
+        "b" => (a, b),
+        _ => (b, a),
+    };
+    let ids = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"];
+    for id in ids {
+        assert_eq!(a.add_one(id).await, Ok(1));
+    }
+    etcd.kill();
+    b.ask_to_end();
+    b.says(WAITS).await;
+    etcd.restart().await;
+    assert_eq!(b.end().await.code(), Some(0), "{}", b.output());
+    for id in ids {
+        assert_eq!(a.add_one(id).await, Ok(2), "handed over");
+    }
+
+    etcd.kill();
+    a.ask_to_end();
+    a.says(WAITS).await;
+    a.ask_to_end();
+    assert_eq!(a.end().await.code(), Some(0), "{}", a.output());
+    etcd.restart().await;
+    cluster.history().await.assert_single_owners();
+}

@@ -1,5 +1,6 @@
 //! Leaving a cluster: drain while serving, release the rest, revoke the lease, close.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -7,6 +8,7 @@ use tracing::{info, warn};
 
 use super::join::Taking;
 use super::{Node, Stopping};
+use crate::coordination::membership::MembershipState;
 use crate::ids::NodeId;
 use crate::placement::{ClusterView, NodeState};
 
@@ -74,23 +76,60 @@ impl Node {
         let began = self.shared.draining.borrow().unwrap_or_else(Instant::now);
         let deadline = began + self.shared.drain_timeout;
         taking.membership.set_state(NodeState::Draining);
-        // Whoever stays should plan: a leader that leaves would be succeeded in the middle of it.
-        taking.leading.resign().await;
-        if somebody_can_take_over(&self.view(), self.id()) {
-            self.hand_over(taking, deadline).await;
-        }
-        let limit = self.limit(deadline);
-        let (left, _) = tokio::join!(
-            taking.reconciler.release_all(limit),
-            self.shared.host.close_node_bound(limit),
-        );
-        if left > 0 {
-            warn!(node = %self.id(), shards = left, "left with shards that could not be given up");
+        tokio::select! {
+            () = self.give_shards_up(taking, deadline) => {}
+            never = self.tell_while_suspended(taking, deadline) => match never {},
         }
         self.last_calls(deadline, doors).await;
         taking.membership.leave().await;
         self.shared.lease.send_replace(None);
         info!(node = %self.id(), "left the cluster");
+    }
+
+    async fn give_shards_up(&self, taking: &Taking, deadline: Instant) {
+        // Whoever stays should plan: a leader that leaves would be succeeded in the middle of it.
+        taking.leading.resign().await;
+        if somebody_can_take_over(&self.view(), self.id()) {
+            self.hand_over(taking, deadline).await;
+        }
+        let hurried = async {
+            self.shared.hurry.cancelled().await;
+            self.release_rest(taking, LAST_CLOSINGS).await
+        };
+        let left = tokio::select! {
+            left = self.release_rest(taking, self.limit(deadline)) => left,
+            left = hurried => left,
+        };
+        if left > 0 {
+            warn!(node = %self.id(), shards = left, "left with shards that could not be given up");
+        }
+    }
+
+    /// Gives up what was not handed over, and returns how many shards are left all the same.
+    async fn release_rest(&self, taking: &Taking, limit: Duration) -> u32 {
+        let released = taking.reconciler.release_all(limit);
+        let (left, _) = tokio::join!(released, self.shared.host.close_node_bound(limit));
+        left
+    }
+
+    /// Tells the log that the stop waits for the store, whenever it begins to.
+    ///
+    /// It must wait. While the store is away nothing can be handed over, and behind the fence nothing
+    /// saved; but nobody can tell whether it comes back in time, and then both go on. What
+    /// would be lost is what objects have in memory alone, so whether that is worth the wait is for
+    /// whoever stops the node to say.
+    async fn tell_while_suspended(&self, taking: &Taking, deadline: Instant) -> Infallible {
+        let is_suspended = |state: &MembershipState| matches!(state, MembershipState::Suspended(_));
+        let mut states = taking.membership.subscribe();
+        // The sender lives as long as the membership does; without it there is nothing to tell.
+        while states.wait_for(is_suspended).await.is_ok() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            warn!(node = %self.id(), ?left, "the store is away: waits for it, since unsaved state would be lost; hurry to go without");
+            if states.wait_for(|state| !is_suspended(state)).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Returns what is left until the deadline, or a last moment if it has passed.

@@ -156,3 +156,22 @@ async fn a_leader_told_to_stop_while_the_store_is_away_hands_over_once_it_is_bac
     assert_eq!(counter.add(1).await, Ok(2));
     finish(cluster).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_last_node_told_to_stop_while_the_store_is_away_goes_when_it_is_hurried() {
+    let cluster = cluster(1).await;
+    let node = cluster.node("n1").clone();
+    node.object::<Counter>("x").add(1).await.expect("served");
+    cluster.cut_from_store("n1");
+    let stopping = node.clone();
+    let stopped = tokio::spawn(async move { stopping.stop().await });
+    sleep(Duration::from_secs(2)).await;
+    assert!(!stopped.is_finished(), "it need not be hurried");
+    node.hurry();
+    let hurried = Instant::now();
+    stopped.await.expect("no panic");
+    // Far below the drain timeout.
+    assert!(hurried.elapsed() < TTL * 2, "{:?}", hurried.elapsed());
+    cluster.heal_store("n1");
+    finish(cluster).await;
+}

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use steading_integration_tests::cluster::{Cluster, Node, node_ids};
 use steading_integration_tests::etcd::{Etcd, tls};
+use steading_integration_tests::inspector::Inspector;
 use steading_integration_tests::proxy::{Path, Proxy};
 use steading_integration_tests::until;
 use tokio::time::Instant;
@@ -33,6 +34,30 @@ async fn three_nodes_of_8192_shards_start_cold() {
     }
     let claims = cluster.history().await.assert_single_owners();
     assert!(claims >= 8192, "{claims}");
+}
+
+#[tokio::test]
+async fn an_inspector_that_is_early_says_what_it_lacks_and_warns_of_etcd_once_it_looks() {
+    let warning = "known lease and stale-read bugs";
+    let etcd = Etcd::start().await;
+    let cluster = Cluster::new(&etcd, "early");
+    let inspector = Inspector::start(&cluster).await;
+    let says = async |what: &str| {
+        let output = inspector.output();
+        if output.contains(what) {
+            Ok(output)
+        } else {
+            Err(output)
+        }
+    };
+    let early = until("it says what it lacks", async || {
+        says("there is no cluster").await
+    })
+    .await;
+    assert!(!early.contains(warning), "{early}");
+    cluster.ready(["a"]).await;
+    let looks = until("it looks", async || says("looks at the cluster").await).await;
+    assert!(looks.matches(warning).count() <= 1, "{looks}");
 }
 
 #[tokio::test]

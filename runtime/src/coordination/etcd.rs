@@ -62,11 +62,20 @@ impl EtcdStore {
     /// [`EtcdSettings::strict_version`] for an etcd with known bugs.
     /// [`StoreError::Protocol`] for settings that cannot work.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
-        let strict = settings.strict_version;
-        let members = Arc::new(Members::new(&settings)?);
-        let store = Self { members };
-        version::check(&store.server_versions().await?, strict)?;
+        let store = Self::new(&settings)?;
+        store.check_versions(settings.strict_version).await?;
         Ok(store)
+    }
+
+    /// Checks the settings, and asks nobody yet.
+    pub(crate) fn new(settings: &EtcdSettings) -> Result<Self, StoreError> {
+        let members = Arc::new(Members::new(settings)?);
+        Ok(Self { members })
+    }
+
+    /// Warns of every member with known bugs, or refuses it if `strict`.
+    pub(crate) async fn check_versions(&self, strict: bool) -> Result<(), StoreError> {
+        version::check(&self.server_versions().await?, strict)
     }
 
     /// Returns each endpoint that answers, with the version of its etcd.

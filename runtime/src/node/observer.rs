@@ -105,13 +105,12 @@ impl Observer {
     ///
     /// [`ObserveError`]. Tries once; each request has the store's time limit.
     pub async fn connect(settings: &ObserverSettings) -> Result<Self, ObserveError> {
-        let store: Arc<dyn Store> = match &settings.store {
-            ObservedStore::Etcd(etcd) => Arc::new(EtcdStore::connect(etcd.clone()).await?),
-            ObservedStore::Given(store) => store.clone(),
-        };
-        let certificates = match &settings.store {
-            ObservedStore::Etcd(etcd) => etcd.tls.clone(),
-            ObservedStore::Given(_) => None,
+        let (store, etcd): (Arc<dyn Store>, _) = match &settings.store {
+            ObservedStore::Etcd(etcd) => {
+                let store = EtcdStore::new(etcd)?;
+                (Arc::new(store.clone()), Some((store, etcd)))
+            }
+            ObservedStore::Given(store) => (store.clone(), None),
         };
         let keys = Keys::new(&settings.prefix);
         let listing = store.list(&keys.meta()).await?;
@@ -119,6 +118,12 @@ impl Observer {
             return Err(ObserveError::NoCluster(settings.prefix.clone()));
         };
         let meta = decode_meta(entry)?;
+        // Not before there is a cluster to look at: until then this is tried again and again, and the same warning
+        // each time would hide the reason.
+        if let Some((store, etcd)) = &etcd {
+            store.check_versions(etcd.strict_version).await?;
+        }
+        let certificates = etcd.and_then(|(_, etcd)| etcd.tls.clone());
         let (view, metrics) = (Arc::new(SharedView::new(meta)), Arc::new(Metrics::new()));
         let tasks = Tasks::new();
         let network: Arc<dyn Network> = match &settings.tls {

@@ -120,7 +120,7 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
         .ready
         .waiting_for
         .as_deref()
-        .map(|what| format!(" It waits for {what}."));
+        .map(|what| format!(" It says: {what}."));
     let (runbook, why) = match names.first() {
         Some(&("store_connected" | "lease_alive" | "not_fenced")) => (
             Runbook("etcd-down"),

@@ -162,7 +162,7 @@ pub(super) fn fences(facts: &Facts) -> Vec<Finding> {
     or_ok(
         found.collect(),
         CHECK,
-        "every node renews its lease in time",
+        "every ready node renews its lease in time",
     )
 }
 
@@ -194,7 +194,7 @@ pub(super) fn views(facts: &Facts) -> Vec<Finding> {
                 ));
         }
     }
-    or_ok(found, CHECK, "views follow the store")
+    or_ok(found, CHECK, "views of ready nodes follow the store")
 }
 
 pub(super) fn tokens(facts: &Facts) -> Vec<Finding> {

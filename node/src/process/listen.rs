@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 use steading::Node;
+use steading::routing::network::listen;
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -28,9 +29,7 @@ pub(crate) async fn bind(
             source,
         }
     };
-    let listener = TcpListener::bind(address.to_string())
-        .await
-        .map_err(failed)?;
+    let listener = listen(&address.to_string()).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

@@ -18,7 +18,7 @@ use tonic::transport::server::Connected;
 use crate::write_through::write_through;
 
 pub use memory::MemoryNetwork;
-pub use tcp::TcpNetwork;
+pub use tcp::{TcpNetwork, listen};
 pub use tls::TlsNetwork;
 pub(crate) use tls::host;
 

@@ -1,13 +1,49 @@
 //! The real network.
 
 use std::io;
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::{Io, Listener, Network};
+
+/// How many connections the system keeps that clients have made and a server has not yet taken. The
+/// system may allow fewer: on Linux `net.core.somaxconn`, 4096 by default.
+///
+/// When a gate or a node comes back, all its clients come at once. Whom the system cannot keep
+/// waits a second and more until it tries again, and may even believe to be connected.
+const BACKLOG: u32 = 1024;
+
+/// Listens on the first address of `host:port` that can be had, as all of Steading's servers do;
+/// port 0 stands for any free one. Up to 1024 connections wait for a server that is busy.
+///
+/// # Errors
+///
+/// Whatever the system says: the port is in use, the address is not of this machine.
+pub async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the host has no address");
+    for address in lookup_host(address).await? {
+        match listen_at(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A process that begins anew must not wait until the connections of its last life are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// TCP without Nagle's delay: a batch is never held back for the acknowledgement of the last one,
 /// which would cost 40 ms and more.
@@ -23,7 +59,7 @@ impl Network for TcpNetwork {
     }
 
     async fn listen(&self, address: &str) -> io::Result<Listener> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address).await?;
         let address = listener.local_addr()?;
         let incoming = TcpListenerStream::new(listener).map(|accepted| {
             let stream = accepted?;
@@ -44,7 +80,10 @@ impl Network for TcpNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::future::try_join_all;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     #[tokio::test]
     async fn bytes_go_both_ways() {
@@ -60,6 +99,44 @@ mod tests {
         here.read_exact(&mut at_here).await.unwrap();
         there.read_exact(&mut at_there).await.unwrap();
         assert_eq!((&at_here, &at_there), (b"pong", b"ping"));
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_connects_at_once_is_kept_until_it_is_taken() {
+        const CROWD: usize = 500;
+        const LIMIT: Duration = Duration::from_secs(45);
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let allowed = allowed.map(|text| text.trim().parse().unwrap_or(0));
+        if allowed.is_ok_and(|allowed: usize| allowed < CROWD) {
+            println!("not shown: this system keeps fewer");
+            return;
+        }
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let crowd = (0..CROWD).map(|_| TcpStream::connect(address));
+        let crowd = timeout(LIMIT, try_join_all(crowd)).await;
+        let crowd = crowd.expect("nobody waits for another try").unwrap();
+        let mut theirs: Vec<_> = crowd.iter().map(|one| one.local_addr().unwrap()).collect();
+        let mut taken = Vec::new();
+        for _ in 0..CROWD {
+            taken.push(listener.accept().await.unwrap().1);
+        }
+        theirs.sort_unstable();
+        taken.sort_unstable();
+        assert_eq!(theirs, taken);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_looked_up_and_one_that_cannot_be_had_is_refused() {
+        let named = listen("localhost:0").await.unwrap();
+        assert!(named.local_addr().unwrap().ip().is_loopback());
+        for (address, kind) in [
+            ("192.0.2.1:0", io::ErrorKind::AddrNotAvailable),
+            ("127.0.0.1", io::ErrorKind::InvalidInput),
+        ] {
+            let refused = listen(address).await.unwrap_err();
+            assert_eq!(refused.kind(), kind, "{address}: {refused}");
+        }
     }
 
     #[tokio::test]

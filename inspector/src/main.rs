@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
+use steading::routing::network::listen;
 use steading::telemetry::Metrics;
 use steading_inspector::{Inspector, Program};
 use steading_settings::{FileError, SettingsError, UnknownVariable, check_variables, with_file};
 use steading_telemetry::{OtlpSettings, Telemetry};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why the program did not start, or ended.
@@ -94,26 +94,23 @@ async fn run(program: Program) -> Result<(), Failure> {
     let _log = settings
         .logs
         .start_with(telemetry.log_layer("inspector"), None);
+    // Whatever is wrong with settings or files is said before the address is taken.
+    let tls = settings.inspector.tls()?;
+    let observer = ObserverSettings {
+        store: ObservedStore::Etcd(settings.store.etcd_settings()?),
+        tls: settings.tls.load()?,
+        prefix: settings.store.prefix.as_str().to_owned(),
+        name: NodeId::new("inspector").expect("a good name"),
+    };
     let address = settings.inspector.listen();
     let failed = |source| Failure::Listen(address.to_string(), source);
-    let listener = TcpListener::bind(address.to_string())
-        .await
-        .map_err(failed)?;
+    let listener = listen(&address.to_string()).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let tls = settings.inspector.tls()?;
     let encrypted = tls.is_some();
     if !address.is_loopback() && !encrypted {
         tracing::warn!(%address, "other machines can reach this address, and it has no TLS");
     }
-    let inspector = Inspector::start(
-        ObserverSettings {
-            store: ObservedStore::Etcd(settings.store.etcd_settings()?),
-            tls: settings.tls.load()?,
-            prefix: settings.store.prefix.as_str().to_owned(),
-            name: NodeId::new("inspector").expect("a good name"),
-        },
-        access,
-    );
+    let inspector = Inspector::start(observer, access);
     announce(bound, encrypted, program.json);
     let tls = tls.map(|tls| (tls, Metrics::new().certificates.clone()));
     // Pages keep their connection as long as they are open: nobody waits for them.

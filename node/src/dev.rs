@@ -25,14 +25,15 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         .logs
         .start_with(telemetry.log_layer("dev"), console());
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
+    // Whatever is wrong with settings or files is said before any address is taken.
+    let tls = args.settings.tls.load()?;
+    let page_tls = args.settings.inspector.tls()?;
+    let page_encrypted = page_tls.is_some();
     let store = Arc::new(MemoryStore::new());
     let storage = open_storage(&args.settings.storage(Role::Dev)).await?;
     let address = inspector_address(args);
     let (inspector_listener, inspector) = bind("inspector_listen", &address).await?;
 
-    let tls = args.settings.tls.load()?;
-    let page_tls = args.settings.inspector.tls()?;
-    let page_encrypted = page_tls.is_some();
     let (mut nodes, server) = (Vec::new(), Server::new());
     for number in 0..args.nodes {
         let settings = numbered(args, number)?;

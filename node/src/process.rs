@@ -87,17 +87,19 @@ pub(crate) async fn run(
         .logs
         .start_with(telemetry.log_layer(id.as_str()), console());
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
-    let (listener, http) = bind("http_listen", &settings.http_listen).await?;
+    // Whatever is wrong with settings or files is said before any address is taken.
     let access = settings.inspector.access()?;
+    let tls = settings.tls.load()?;
+    let page_tls = settings.inspector.tls()?;
+    let builder = builder(settings, role, tls.as_ref())?;
+    let (listener, http) = bind("http_listen", &settings.http_listen).await?;
     let inspector = match &settings.inspector.inspector_listen {
         Some(address) => Some(bind("inspector_listen", address).await?),
         None => None,
     };
     let extras = GrpcExtras::new().await;
-    let tls = settings.tls.load()?;
-    let page_tls = settings.inspector.tls()?;
     let builder = telemetry
-        .trace(id.as_str(), builder(settings, role, tls.as_ref())?)
+        .trace(id.as_str(), builder)
         .id(id.clone())
         .http_address(http.to_string())
         .storage(open_storage(&settings.storage(role)).await?)

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
+use std::net::TcpListener;
 use std::process::Command;
 
 use steading_integration_tests::certificates::{Authority, Validity};
@@ -10,24 +11,37 @@ use steading_integration_tests::programs::steading;
 
 use super::said;
 
-/// Every kind of program that takes the cluster's certificates, with what it needs beside them.
-fn programs() -> Vec<(Command, Vec<&'static str>)> {
+/// Every kind of program that takes the cluster's certificates, with what it needs beside them. Servers are to listen
+/// where another does: what is wrong with settings is said first.
+fn programs(taken: &TcpListener) -> Vec<(Command, Vec<String>)> {
     let etcd = "--etcd=http://127.0.0.1:1";
-    let of = |arguments: &[&'static str]| (Command::new(steading()), arguments.to_vec());
+    let taken = taken.local_addr().expect("it listens");
+    let (http, page) = (
+        format!("--http-listen={taken}"),
+        format!("--inspector-listen={taken}"),
+    );
+    let owned = |arguments: &[&str]| {
+        arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect()
+    };
+    let of = |arguments: &[&str]| (Command::new(steading()), owned(arguments));
     vec![
-        of(&["node", etcd]),
-        of(&["gate", etcd]),
+        of(&["node", etcd, &http]),
+        of(&["gate", etcd, &http]),
         of(&["dev", "--ports=any", "--storage=memory"]),
         of(&["status", "--address=https://127.0.0.1:1"]),
         of(&["doctor", "--address=https://127.0.0.1:1"]),
         of(&["simulate", "--address=https://127.0.0.1:1"]),
-        (Command::new(inspector::program()), vec![etcd]),
+        (Command::new(inspector::program()), owned(&[etcd, &page])),
     ]
 }
 
 /// Each starts nothing, and says this of this setting.
 fn each_refuses<F: AsRef<OsStr> + Debug>(flags: &[F], setting: &str, why: &str) {
-    for (mut program, arguments) in programs() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    for (mut program, arguments) in programs(&taken) {
         let output = program.args(&arguments).args(flags).output();
         let output = output.expect("it runs");
         let text = said(&output);

@@ -132,9 +132,14 @@ impl Feed {
         inner.changes.push_back(message);
     }
 
-    /// Tells something of which only the newest counts.
+    /// Tells something of which only the newest counts, unless that is what was told last: no page
+    /// needs to draw it again.
     pub(crate) fn tell(&self, kind: &'static str, data: String) {
         let mut inner = self.inner.lock();
+        let mut latest = inner.latest.iter();
+        if latest.any(|latest| latest.kind == kind && *latest.data == *data) {
+            return;
+        }
         let message = inner.send(kind, None, data);
         inner.latest.retain(|earlier| earlier.kind != kind);
         inner.latest.push(message);

@@ -119,6 +119,9 @@ export function setDryRun(plan) {
 
 export const isStale = () => !cluster.connected || Date.now() - cluster.heardAt > STALE_MS;
 
+// Whether the Inspector or a node is silent: then what is shown grows older each second.
+const isSilent = () => isStale() || Object.values(cluster.figures?.nodes ?? {}).some((node) => node.error);
+
 function heard() {
   cluster.heardAt = Date.now();
   cluster.everHeard = true;
@@ -205,7 +208,12 @@ export function connect() {
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 1000);
   };
   clearInterval(connect.watch);
-  connect.watch = setInterval(() => changed("state"), 1000);
+  let aged = false;
+  connect.watch = setInterval(() => {
+    const ages = isSilent();
+    if (ages || aged) changed("state");
+    aged = ages;
+  }, 1000);
 }
 
 async function loadEvents() {

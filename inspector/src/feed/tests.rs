@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{owned_by, view};
+use futures::FutureExt;
 
 async fn next(stream: &mut (impl Stream<Item = Arc<Message>> + Unpin)) -> Arc<Message> {
     stream.next().await.expect("the stream goes on")
@@ -30,6 +31,20 @@ async fn i_5_every_page_gets_the_whole_first_and_then_what_changes() {
             told[2].data
         );
     }
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_told_once() {
+    let feed = Feed::new();
+    feed.tell("health", "[]".into());
+    let mut page = Box::pin(feed.join(None, 1).expect("there is room"));
+    for data in ["[]", "[1]", "[1]", "[]"] {
+        feed.tell("health", data.into());
+    }
+    for data in ["[]", "[1]", "[]"] {
+        assert_eq!(&*next(&mut page).await.data, data);
+    }
+    assert!(page.next().now_or_never().is_none());
 }
 
 #[tokio::test]

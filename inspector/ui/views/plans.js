@@ -78,7 +78,7 @@ const SPANS = [["0.25", "15 min"], ["1", "1 h"], ["6", "6 h"]];
 
 // Plans as bars and events as marks, over the last hours. A click goes there on the map.
 function TimeLine({ query }) {
-  const { plans, events } = useCluster("plans", "events", "state");
+  const { plans, events } = useCluster("plans", "events", "figures");
   const oldest = Math.min(Date.now(), ...plans.map((plan) => plan.created_at), ...events.map((event) => event.at));
   const chosen = SPANS.find(([span]) => span === query.get("hours"))?.[0];
   const hours = chosen ?? SPANS.find(([span]) => Date.now() - oldest < Number(span) * 3600000)?.[0] ?? "6";

@@ -1,0 +1,74 @@
+//! Processes as the kernel sees them: on which core they run, whether they do, and what they spent.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Lets a process, and all it has started, run on one core alone.
+pub(super) fn pin_to(core: &str, process: Pid) {
+    for pid in tree(process) {
+        let mut taskset = Command::new("taskset");
+        let pinned = taskset.args(["-a", "-c", "-p", core, &pid.to_string()]);
+        // Whoever ended meanwhile needs no core.
+        drop(pinned.output().expect("taskset is there"));
+    }
+}
+
+/// Stops a process and all it has started where they are, or lets them go on.
+pub(super) fn signal(process: Pid, signal: Signal) {
+    for pid in tree(process).into_iter().filter_map(Pid::from_raw) {
+        // Whoever ended meanwhile needs no signal.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Returns a process and all below it.
+fn tree(root: Pid) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("it is mounted").flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let parents: Vec<(i32, i32)> = numbers
+        .filter_map(|pid| Some((pid, stat(pid)?[1].parse().ok()?)))
+        .collect();
+    let mut found = vec![root.as_raw_nonzero().get()];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        found.extend(children.map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found
+}
+
+/// Returns what the kernel tells of a process after its name; none if it has ended.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Returns the CPU seconds of the browser's processes by their kind.
+pub(super) fn cpu_times(browser: Pid) -> BTreeMap<String, f64> {
+    /// The unit of the kernel's figures, on every Linux.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let mut times = BTreeMap::new();
+    for pid in tree(browser) {
+        let (Some(stat), Ok(command)) = (stat(pid), fs::read(format!("/proc/{pid}/cmdline")))
+        else {
+            continue;
+        };
+        let command = String::from_utf8_lossy(&command);
+        let kind = command
+            .split(['\0', ' '])
+            .find_map(|part| part.strip_prefix("--type="));
+        let ticks: f64 = [11, 12]
+            .iter()
+            .filter_map(|place| stat.get(*place)?.parse::<f64>().ok())
+            .sum();
+        *times
+            .entry(kind.unwrap_or("browser").to_owned())
+            .or_default() += ticks / TICKS_PER_SECOND;
+    }
+    times
+}

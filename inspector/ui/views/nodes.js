@@ -1,5 +1,5 @@
 // Nodes and zones: who calls whom, how busy each is, and what may be done with it.
-import { html } from "../vendor/preact.js";
+import { html, useEffect, useRef } from "../vendor/preact.js";
 import { cluster, counts, figuresOf, useCluster } from "../store.js";
 import { brief, bytes, number, percent, plural, rate, seconds, secondsOf } from "../format.js";
 import { Badge, Bar, Card, Empty, NodeLink, Stat, useNarrow } from "../parts.js";
@@ -7,8 +7,11 @@ import { ask } from "../act.js";
 import { colourOf } from "../map/colours.js";
 import { EventList } from "./overview.js";
 
-// So many lines can still be told apart, and drawn while they move.
+// So many lines can still be told apart.
 const FLOWS_MAX = 60;
+
+// How often they move on.
+const STEP_MS = 250;
 
 // The longest name that stands under a node.
 const NAME_MAX = 18;
@@ -50,16 +53,31 @@ function Flow({ from, to, calls, most }) {
   const bend = Math.min(46, length / 5);
   const [cx, cy] = [(from.x + to.x) / 2 - (dy / length) * bend, (from.y + to.y) / 2 + (dx / length) * bend];
   const d = `M${from.x} ${from.y} Q${cx} ${cy} ${to.x} ${to.y}`;
-  // Each of its four steps is drawn anew: at most five a second, however many calls there are.
-  const lap = Math.max(0.8, 2.5 - Math.log10(calls + 1) / 3);
-  return html`<g class="flow" style=${{ "--seconds": `${lap}s` }}>
+  const pace = Math.min(6, 1 + Math.log10(calls + 1));
+  return html`<g class="flow" style=${{ "--pace": pace }}>
     <path d=${d} style=${{ strokeWidth: width, stroke: from.colour }} />
     <path class="dash" d=${d} style=${{ strokeWidth: Math.max(1.5, width * 0.6) }} />
     <title>${`${from.name} → ${to.name}: ${rate(calls)} calls/s`}</title>
   </g>`;
 }
 
+// Dashes go on by steps: an animation of the browser would have all flows reckoned anew for each frame.
+function useSteps() {
+  const picture = useRef();
+  useEffect(() => {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return undefined;
+    const svg = picture.current; // It may be gone a moment before this effect is ended.
+    let step = 0;
+    const timer = setInterval(() => {
+      if (!document.hidden) svg.style.setProperty("--step", (step += 1));
+    }, STEP_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return picture;
+}
+
 function Topology() {
+  const picture = useSteps();
   const { nodes, figures } = useCluster("nodes", "figures", "shards");
   const totals = counts();
   const size = sizeFor(nodes.length, useNarrow());
@@ -71,7 +89,7 @@ function Topology() {
   const most = Math.max(1, ...flows.map((flow) => flow.calls));
   const shardsMost = Math.max(1, ...nodes.map((node) => totals.ownedBy(node.id)));
   return html`<${Card} title="Who calls whom" aside=${figures ? `${rate(flows.reduce((sum, flow) => sum + flow.calls, 0))} calls/s between nodes` : ""}>
-    <div class="scroll"><svg class="topology" viewBox="0 0 ${size.width} ${size.height}" role="img" aria-label="Calls between nodes">
+    <div class="scroll"><svg ref=${picture} class="topology" viewBox="0 0 ${size.width} ${size.height}" role="img" aria-label="Calls between nodes">
       ${shown.map((flow) => html`<${Flow} key=${`${flow.from} ${flow.to}`} from=${spot(flow.from)} to=${spot(flow.to)} calls=${flow.calls} most=${most} />`)}
       ${nodes.map((node) => {
         const { x, y } = spots.get(node.id);

@@ -22,7 +22,8 @@ const VIEWS: [View; 6] = [
     (
         "nodes",
         "#/nodes",
-        "document.querySelectorAll('tbody tr[data-node]').length === 4 && document.querySelectorAll('.peer').length === 4",
+        "document.querySelectorAll('tbody tr[data-node]').length === 4 && document.querySelectorAll('.peer').length === 4
+            && parseFloat(getComputedStyle(document.querySelector('.flow .dash')).strokeDashoffset) < -1",
     ),
     (
         "shards",

@@ -6,9 +6,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
+use steading_integration_tests::LIMIT;
 use steading_integration_tests::certificates::{Authority, Files, Validity};
+use steading_integration_tests::programs::steading;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{ask, said};
@@ -45,17 +48,22 @@ async fn who_is_refused_hears_why_though_the_connection_was_lost_first() {
     let trusted = [&authority, &foreign];
     let one_sided = foreign.issue_trusting(&at("one-sided"), Validity::Good, &trusted);
 
+    steading(); // Built before anybody waits for it.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("https://{}", listener.local_addr().expect("bound"));
     let asking = tokio::task::spawn_blocking(move || ask(&address, Some(&one_sided), &["status"]));
 
-    let (stream, _) = listener.accept().await.expect("somebody comes");
-    let mut lost = server(&good, false).accept(stream).await.expect("hands");
-    lost.read_u8().await.expect("a request");
-    drop(lost);
-    let (stream, _) = listener.accept().await.expect("they come again");
-    let refused = server(&good, true).accept(stream).await;
-    assert!(refused.is_err(), "it must not be let in");
+    let refuse_the_second = async {
+        let (stream, _) = listener.accept().await.expect("somebody comes");
+        let mut lost = server(&good, false).accept(stream).await.expect("hands");
+        lost.read_u8().await.expect("a request");
+        drop(lost);
+        let (stream, _) = listener.accept().await.expect("they come again");
+        let refused = server(&good, true).accept(stream).await;
+        assert!(refused.is_err(), "it must not be let in");
+    };
+    let refused = timeout(LIMIT, refuse_the_second).await;
+    refused.expect("they come, and come again");
 
     let output = asking.await.expect("it ends");
     let text = said(&output);

@@ -21,6 +21,17 @@ async fn m12_m13_nodes_outlive_etcd_and_see_what_follows() {
     let (code, text) = cluster.command(&["status", "--address", &address]).await;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("a does not follow it since"), "{text}");
+    for command in [
+        &["nodes"][..],
+        &["shards", "--limit", "1"],
+        &["objects"],
+        &["explain", "shard", "0"],
+    ] {
+        let command = [command, &["--address", &address]].concat();
+        let (code, text) = cluster.command(&command).await;
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("what it tells may be old"), "{text}");
+    }
     etcd.restart().await;
     let start = Instant::now();
     for node in [&a, &b] {

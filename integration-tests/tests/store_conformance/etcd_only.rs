@@ -50,9 +50,11 @@ async fn m15_an_unreachable_etcd_is_told_fast_and_found_once_it_is_there() {
     proxy.set(Path::Broken);
     let broken = error_of(settings()).await;
     assert!(matches!(broken, StoreError::Unavailable(_)), "{broken:?}");
-    let absent = error_of(EtcdSettings::new([nobody()])).await;
+    let nobody = nobody();
+    let absent = error_of(EtcdSettings::new([&nobody])).await;
     let told = absent.to_string().to_lowercase();
     assert!(told.contains("connection refused"), "{told}");
+    assert!(told.contains(&nobody), "{told} does not say which");
     proxy.set(Path::Open);
     let store = connect(settings()).await;
     assert!(store.list("").await.expect("reachable").entries.is_empty());

@@ -1,9 +1,10 @@
 //! `explain`: where something is, since when, and what comes next.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::show::{health, mood};
-use crate::args::Subject;
+use super::show::{health, mood, note_if_old};
+use crate::args::{AskArgs, Subject};
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
 use crate::http::{NodeExplanation, ObjectExplanation, ShardExplanation};
@@ -14,29 +15,34 @@ pub(crate) async fn explain(subject: &Subject, json: bool) -> Result<Exit, AskEr
     match subject {
         Subject::Shard { shard, ask } => {
             let path = ["v1", "explain", "shard", &shard.to_string()];
-            let shard: ShardExplanation = Client::new(ask)?.get(&path, &[]).await?;
-            show(&shard, json, print_shard);
+            show(ask, &path, json, print_shard).await
         }
         Subject::Object { key, ask } => {
             let path = ["v1", "explain", "object", key.object_type(), key.id()];
-            let object: ObjectExplanation = Client::new(ask)?.get(&path, &[]).await?;
-            show(&object, json, print_object);
+            show(ask, &path, json, print_object).await
         }
         Subject::Node { node, ask } => {
             let path = ["v1", "explain", "node", node.as_str()];
-            let node: NodeExplanation = Client::new(ask)?.get(&path, &[]).await?;
-            show(&node, json, print_node);
+            show(ask, &path, json, print_node).await
         }
     }
-    Ok(Exit::Done)
 }
 
-fn show<T: Serialize>(value: &T, json: bool, print: impl Fn(&T)) {
+async fn show<T: Serialize + DeserializeOwned>(
+    ask: &AskArgs,
+    path: &[&str],
+    json: bool,
+    print: impl Fn(&T),
+) -> Result<Exit, AskError> {
+    let client = Client::new(ask)?;
+    note_if_old(&client).await?;
+    let explained = client.get(path, &[]).await?;
     if json {
-        output::json(value);
+        output::json(&explained);
     } else {
-        print(value);
+        print(&explained);
     }
+    Ok(Exit::Done)
 }
 
 fn print_object(explained: &ObjectExplanation) {

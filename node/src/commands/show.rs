@@ -86,12 +86,21 @@ fn show_shards(cluster: &Cluster) {
 
 fn show_objects(nodes: &[NodeInfo]) {
     let objects: u64 = nodes.iter().filter_map(|node| node.objects).sum();
-    match nodes.iter().filter(|node| node.objects.is_none()).count() {
-        0 => output::line(format_args!("objects   {objects} live")),
-        silent => output::line(format_args!(
-            "objects   {objects} live; {silent} nodes did not answer"
-        )),
+    let silent = nodes.iter().filter(|node| node.objects.is_none()).count();
+    let silent = match silent {
+        0 => String::new(),
+        1 => "; 1 node did not answer".to_owned(),
+        2.. => format!("; {silent} nodes did not answer"),
+    };
+    output::line(format_args!("objects   {objects} live{silent}"));
+}
+
+/// Says on the error output, if it is so, that what the asked node tells may be old.
+pub(super) async fn note_if_old(client: &Client) -> Result<(), AskError> {
+    if let Some(cut_off) = cut_off(&client.ready().await?) {
+        output::note(painted(format_args!("the store: {cut_off}"), Mood::Bad));
     }
+    Ok(())
 }
 
 /// Says, if it is so, that the asked node does not follow the store: what it knows of the cluster
@@ -107,13 +116,14 @@ fn cut_off(ready: &Ready) -> Option<String> {
     let why = why.map_or(String::new(), |why| format!(": {why}"));
     let node = &ready.node;
     Some(format!(
-        "{node} does not follow it since {since}, so what stands below may be old{why}"
+        "{node} does not follow it since {since}, so what it tells may be old{why}"
     ))
 }
 
 /// Lists the nodes.
 pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
     let client = Client::new(args)?;
+    note_if_old(&client).await?;
     let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
     if json {
         output::json(&cluster.nodes);
@@ -178,6 +188,7 @@ pub(super) fn health(health: &NodeHealthInfo) -> String {
 /// Lists shards.
 pub(crate) async fn shards(args: &ShardsArgs, json: bool) -> Result<Exit, AskError> {
     let client = Client::new(&args.ask)?;
+    note_if_old(&client).await?;
     let all = match args.shard {
         Some(shard) => vec![
             client
@@ -254,6 +265,7 @@ pub(super) fn mood(state: ShardState) -> Mood {
 /// Lists live objects.
 pub(crate) async fn objects(args: &ObjectsArgs, json: bool) -> Result<Exit, AskError> {
     let client = Client::new(&args.ask)?;
+    note_if_old(&client).await?;
     let mut query = vec![("limit", args.limit.to_string())];
     let filters = [
         ("type", args.object_type.clone()),
@@ -285,6 +297,11 @@ pub(crate) async fn objects(args: &ObjectsArgs, json: bool) -> Result<Exit, AskE
             ]
         }),
     );
+    if objects.objects.is_empty() && objects.silent.is_empty() {
+        output::note(
+            "no such object is live: objects live from their first call until they are idle",
+        );
+    }
     if let Some(next) = &objects.next {
         output::line(format_args!("… and more (--after '{next}')"));
     }

@@ -85,8 +85,10 @@ impl EtcdStore {
     /// [`StoreError`] if none does: that of the first, unless another one refuses access.
     pub async fn server_versions(&self) -> Result<Vec<(String, String)>, StoreError> {
         let asked = (0..self.members.len()).map(|index| async move {
-            let version = self.members.ask(index, Context::READ, version_of).await?;
-            Ok((self.members.endpoint(index).to_owned(), version))
+            let endpoint = self.members.endpoint(index);
+            let asked = self.members.ask(index, Context::READ, version_of).await;
+            let version = asked.map_err(|error| error.at(endpoint))?;
+            Ok((endpoint.to_owned(), version))
         });
         let (mut versions, mut errors) = (Vec::new(), Vec::new());
         for answer in join_all(asked).await {

@@ -236,4 +236,18 @@ impl StoreError {
             | Self::Protocol(_) => false,
         }
     }
+
+    /// Says which endpoint it is about, where that is not told otherwise.
+    pub(super) fn at(self, endpoint: &str) -> Self {
+        let named = |why: String| format!("{endpoint}: {why}");
+        match self {
+            Self::Unavailable(why) => Self::Unavailable(named(why)),
+            Self::Unknown(why) => Self::Unknown(named(why)),
+            Self::Refused(why) => Self::Refused(named(why)),
+            Self::Protocol(why) => Self::Protocol(named(why)),
+            error @ (Self::Compacted(_) | Self::LeaseGone(_) | Self::TooManyOperations { .. }) => {
+                error
+            }
+        }
+    }
 }

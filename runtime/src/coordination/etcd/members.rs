@@ -68,7 +68,10 @@ impl Members {
     {
         let index = self.current();
         let result = self.ask(index, context, request).await;
-        result.inspect_err(|error| self.leave_failed(index, error))
+        result.map_err(|error| {
+            self.leave_failed(index, &error);
+            error.at(self.endpoint(index))
+        })
     }
 
     /// Sends a request once, to one member, within the time limit.

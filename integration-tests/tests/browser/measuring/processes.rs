@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -71,4 +73,23 @@ pub(super) fn cpu_times(browser: Pid) -> BTreeMap<String, f64> {
             .or_default() += ticks / TICKS_PER_SECOND;
     }
     times
+}
+
+/// Returns the CPU time of the threads of a process so far, to the nanosecond.
+pub(super) fn cpu_of(process: Pid) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    // One that has ended takes its time along; those that work do not end.
+    let times = threads.flatten().filter_map(|thread| spent(&thread.path()));
+    times.sum()
+}
+
+/// Returns the CPU time of a thread of this process so far.
+pub(super) fn cpu_of_thread(thread: Pid) -> Duration {
+    let path = format!("/proc/self/task/{thread}");
+    spent(Path::new(&path)).expect("it runs")
+}
+
+fn spent(task: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(task.join("schedstat")).ok()?;
+    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }

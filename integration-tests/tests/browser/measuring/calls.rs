@@ -134,7 +134,7 @@ fn rows(seen: &[Round], unseen: &[Round], share: f64) -> [Row; 3] {
             by_cpu.to_string(),
         )
         .goal("< 2 %", by_cpu.middle < 2.0),
-        Row::new("the same for each second by the clock: fewer by", by_clock.to_string()),
+        Row::new("the same for each second by the clock: fewer by", by_clock.to_string()).goal("< 2 %", by_clock.middle < 2.0),
         Row::new(
             "CPU of the Inspector and the whole browser meanwhile",
             format!("{share:.0} % of a core"),

@@ -8,11 +8,11 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use rustix::process::{Signal, test_kill_process};
+use rustix::process::test_kill_process;
 
 use crate::certificates::Files;
 use crate::process::Process;
-use crate::until;
+use crate::{signals, until};
 
 /// How often another pair of ports is tried, if somebody else takes one first.
 const START_ATTEMPTS_MAX: usize = 5;
@@ -218,14 +218,14 @@ impl Etcd {
         self.restart().await;
     }
 
-    /// Stops it in the midst of whatever it does; connections stay open and silent.
-    pub fn freeze(&self) {
-        self.process.signal(Signal::STOP);
+    /// Stops it, and returns once it has stopped. Connections stay open and silent.
+    pub async fn freeze(&self) {
+        signals::freeze(self.process.pid()).await;
     }
 
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.process.signal(Signal::CONT);
+    /// Continues it, and returns once it runs.
+    pub async fn thaw(&self) {
+        signals::thaw(self.process.pid()).await;
     }
 }
 

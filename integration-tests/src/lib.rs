@@ -15,6 +15,7 @@ pub mod process;
 pub mod programs;
 pub mod prometheus;
 pub mod proxy;
+pub mod signals;
 pub mod tunnel;
 mod wait;
 

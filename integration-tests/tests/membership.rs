@@ -148,12 +148,12 @@ async fn m10_m11_a_member_stays_under_one_lease_and_says_what_it_is() {
 async fn n6_a_suspended_member_resumes_the_same_life_if_its_lease_lasted() {
     let etcd = Etcd::start().await;
     let (member, identity) = Member::joined(&etcd).await;
-    etcd.freeze();
+    etcd.freeze().await;
     member
         .until(|state| matches!(state, MembershipState::Suspended(_)))
         .await;
     assert!(!member.fence.is_open());
-    etcd.thaw();
+    etcd.thaw().await;
     member
         .until(|state| *state == MembershipState::Active(identity.clone()))
         .await;
@@ -210,10 +210,10 @@ async fn a_successor_with_the_lock_waits_for_no_lease() {
     let gone = Member::start(&etcd, settings.clone()).await;
     let before = gone.membership.joined().await.expect("joins");
     // Its keys stay as if it was killed: etcd is out of its reach while it ends.
-    etcd.freeze();
+    etcd.freeze().await;
     gone.tasks.stop(LIMIT).await;
     drop(gone);
-    etcd.thaw();
+    etcd.thaw().await;
     let began = Instant::now();
     let successor = Member::start(&etcd, settings).await;
     let identity = successor.membership.joined().await.expect("joins");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::client::{Answer, Client};
 use crate::process::Process;
-use crate::until;
+use crate::{signals, until};
 
 pub use asking::node_ids;
 
@@ -181,6 +181,7 @@ impl Node {
         if let Some(supervised) = supervised {
             // An error means that it is gone already.
             let _ = kill_process(supervised, Signal::KILL);
+            signals::has_ended(supervised).await;
         }
         None
     }
@@ -190,13 +191,13 @@ impl Node {
         self.process.end().await
     }
 
-    /// Stops it in the midst of whatever it does.
-    pub fn freeze(&self) {
-        self.process.signal(Signal::STOP);
+    /// Stops it, and returns once it has stopped. Connections stay open and silent.
+    pub async fn freeze(&self) {
+        signals::freeze(self.process.pid()).await;
     }
 
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.process.signal(Signal::CONT);
+    /// Continues it, and returns once it runs.
+    pub async fn thaw(&self) {
+        signals::thaw(self.process.pid()).await;
     }
 }

@@ -304,14 +304,14 @@ async fn a_node_that_stops_is_named_and_then_forgotten(
     node: &Node,
 ) {
     open(browser, inspector, "#/").await;
-    node.freeze();
+    node.freeze().await;
     let gone = "document.querySelector('.findings').innerText.includes('node-3 is gone')";
     browser.waits_for("node-3 is said to be gone", gone).await;
     let forgotten = "steading.cluster.figures.cluster.healthy === 1
         && !steading.cluster.figures.nodes['node-3']
         && !document.querySelector('.findings').innerText.includes('does not answer the Inspector')";
     browser.waits_for("nobody is silent", forgotten).await;
-    node.thaw();
+    node.thaw().await;
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn s2_7_no_call_fails_though_the_store_stands_still_in_the_middle_of_moves
         gate.plan_is(plan, "under way", |plan| counts(plan, "done") > 0)
             .await;
         let before = unanswered().await;
-        etcd.freeze();
+        etcd.freeze().await;
         until("a write stays unanswered", async || {
             let now = unanswered().await;
             (now > before)
@@ -119,7 +119,7 @@ async fn s2_7_no_call_fails_though_the_store_stands_still_in_the_middle_of_moves
                 .ok_or_else(|| format!("{now} as before"))
         })
         .await;
-        etcd.thaw();
+        etcd.thaw().await;
         let plan = gate.plan_ends(plan).await;
         assert_eq!(plan["outcome"], "done", "{plan}");
     }

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::load::Load;
+use steading_integration_tests::signals;
 
 use super::deaths::{assert_unharmed, owned_by};
 use super::drains::has_only;
@@ -201,7 +201,7 @@ async fn n7_a_pod_that_hangs_is_killed_and_callers_wait_for_its_lease_and_not_fo
     let hangs = set.pods[2]
         .supervised()
         .expect("it runs the node as its child");
-    kill_process(hangs, Signal::STOP).expect("it runs");
+    signals::freeze(hangs).await;
     // Its grace is over only when every caller has been answered again.
     set.roll_by_force(NEXT, load.goes_round()).await;
     is_next(&gate).await;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use steading_integration_tests::cluster::{Answer, Cluster, Node, node_ids};
 use steading_integration_tests::load::Load;
-use steading_integration_tests::until;
+use steading_integration_tests::{signals, until};
 
 use super::{ALL, cluster};
 
@@ -143,7 +142,7 @@ async fn s2_3_what_a_frozen_node_neither_gives_nor_takes_is_planned_around() {
     let load = Load::begin(&gate, "load", served).await;
 
     // It gives nothing: its shard stays, and nobody else's waits for that.
-    frozen.freeze();
+    frozen.freeze().await;
     let shard = gate.shards_of(frozen.id()).await[0];
     let stuck = gate.move_shards([(shard, others[0].id())]).await;
     let free = gate.shards_of(others[0].id()).await[0];
@@ -157,13 +156,13 @@ async fn s2_3_what_a_frozen_node_neither_gives_nor_takes_is_planned_around() {
     let given = gate.shards_of(giver).await[0];
     let plan = gate.move_shards([(given, frozen.id())]).await;
     is_given_up(&gate, plan, given, giver).await;
-    frozen.thaw();
+    frozen.thaw().await;
     moves_at_last(&gate, shard, others[0].id()).await;
 
     // Nor does it claim anything: what nobody serves goes to others.
-    frozen.freeze();
+    frozen.freeze().await;
     let child = c.supervised().expect("it runs the node as its child");
-    kill_process(child, Signal::KILL).expect("it runs");
+    signals::kill(child).await;
     gate.sees("c is gone and every shard is owned", |cluster| {
         let shards = &cluster["shards"];
         let is_gone = !node_ids(cluster).contains(&"c");
@@ -174,7 +173,7 @@ async fn s2_3_what_a_frozen_node_neither_gives_nor_takes_is_planned_around() {
     let text = format!("{} has not claimed shard", frozen.id());
     let leads = lead.into_iter().find(|node| node.id() == leader);
     leads.expect("it still leads").says(&text).await;
-    frozen.thaw();
+    frozen.thaw().await;
     gate.is_settled(["a", "b", "d", "gate"]).await;
     load.goes_round().await;
     load.end_unharmed().await;

@@ -160,7 +160,7 @@ async fn s0_36_the_doctor_names_a_frozen_node_and_does_not_wait_for_it() {
     let cluster = Cluster::new(&etcd, "frozen").with_lease_ttl(Duration::from_mins(1));
     let [a, b] = cluster.ready(["a", "b"]).await;
     a.is_settled(["a", "b"]).await;
-    b.freeze();
+    b.freeze().await;
     let said = finds(
         &cluster,
         &[&a],
@@ -172,7 +172,7 @@ async fn s0_36_the_doctor_names_a_frozen_node_and_does_not_wait_for_it() {
     assert_eq!(said.code, Some(1));
     let unwell = said.unwell().join("\n");
     assert!(unwell.contains("It is registered"), "{unwell}");
-    b.thaw();
+    b.thaw().await;
     finds_nothing(&cluster, &[&a]).await;
 }
 

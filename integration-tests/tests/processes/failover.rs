@@ -110,14 +110,14 @@ async fn a_node_frozen_past_its_lease_serves_nothing_stale_and_joins_again() {
         }
     }
     assert!(!frozen.is_empty());
-    b.freeze();
+    b.freeze().await;
     a.is_settled(["a"]).await;
     let (totals, _) = add_to_all(&[&a], &frozen, Instant::now()).await;
     assert!(
         totals.values().all(|total| *total == 1),
         "a new life of each: {totals:?}"
     );
-    b.thaw();
+    b.thaw().await;
     // Whatever it does first, it must not go on with the copies it had.
     let (totals, _) = add_to_all(&[&b], &frozen, Instant::now()).await;
     assert!(

@@ -64,7 +64,7 @@ async fn an_inspector_that_is_early_says_what_it_lacks_and_warns_of_etcd_once_it
 async fn v2_ready_is_told_apart_from_alive_and_m15_an_unreachable_etcd_is_visible() {
     let etcd = Etcd::start().await;
     let proxy = Proxy::start(etcd.address()).await;
-    proxy.set(Path::Broken);
+    proxy.set(Path::Broken).await;
     let cluster = Cluster::at(format!("http://{}", proxy.address()), "unreachable");
     let node = cluster.start("a").await;
     let unready = until("the node says what it waits for", async || {
@@ -83,7 +83,7 @@ async fn v2_ready_is_told_apart_from_alive_and_m15_an_unreachable_etcd_is_visibl
     assert!(told.contains("store") || told.contains("etcd"), "{told}");
     let health = node.get("/healthz").await.expect("alive");
     assert_eq!(health.status, 200, "{health:?}");
-    proxy.set(Path::Open);
+    proxy.set(Path::Open).await;
     node.is_ready().await;
     assert_eq!(node.add_one("c").await, Ok(1));
 }

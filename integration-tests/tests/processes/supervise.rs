@@ -3,10 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::Pid;
 use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::etcd::Etcd;
-use steading_integration_tests::until;
+use steading_integration_tests::signals;
 
 use super::cluster;
 
@@ -31,7 +31,7 @@ fn child_of(node: &Node) -> Pid {
 #[tokio::test]
 async fn a_killed_process_is_replaced_long_before_its_lease_would_end() {
     let (cluster, [a, b, c]) = with_one_supervised("supervised").await;
-    kill_process(child_of(&c), Signal::KILL).expect("it runs");
+    signals::kill(child_of(&c)).await;
     let status = c.end().await;
     assert_eq!(status.code(), Some(128 + 9), "as a shell would say");
     a.is_settled(["a", "b"]).await;
@@ -61,7 +61,7 @@ async fn a_node_does_not_outlive_the_process_that_supervises_it() {
     let child = child_of(&c);
     c.kill();
     a.is_settled(["a", "b"]).await;
-    has_ended(child).await;
+    signals::has_ended(child).await;
 }
 
 #[tokio::test]
@@ -75,16 +75,5 @@ async fn a_node_that_lost_its_parent_its_etcd_and_its_logs_reader_at_once_ends()
     drop(etcd);
     c.loses_its_reader().await;
     c.kill();
-    has_ended(child).await;
-}
-
-/// Waits until a process that is no child of the test's has ended.
-async fn has_ended(process: Pid) {
-    until("the child has ended", async || {
-        match test_kill_process(process) {
-            Err(_) => Ok(()),
-            Ok(()) => Err("it still runs".to_owned()),
-        }
-    })
-    .await;
+    signals::has_ended(child).await;
 }

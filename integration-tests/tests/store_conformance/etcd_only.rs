@@ -47,7 +47,7 @@ async fn m15_an_unreachable_etcd_is_told_fast_and_found_once_it_is_there() {
     let etcd = Etcd::start().await;
     let proxy = Proxy::start(etcd.address()).await;
     let settings = || settings([format!("http://{}", proxy.address())]);
-    proxy.set(Path::Broken);
+    proxy.set(Path::Broken).await;
     let broken = error_of(settings()).await;
     assert!(matches!(broken, StoreError::Unavailable(_)), "{broken:?}");
     let nobody = nobody();
@@ -55,7 +55,7 @@ async fn m15_an_unreachable_etcd_is_told_fast_and_found_once_it_is_there() {
     let told = absent.to_string().to_lowercase();
     assert!(told.contains("connection refused"), "{told}");
     assert!(told.contains(&nobody), "{told} does not say which");
-    proxy.set(Path::Open);
+    proxy.set(Path::Open).await;
     let store = connect(settings()).await;
     assert!(store.list("").await.expect("reachable").entries.is_empty());
 }
@@ -91,7 +91,7 @@ async fn a_member_that_falls_silent_is_left_with_all_its_watches() {
     let lease = store.grant(Duration::from_mins(1)).await.expect("runs");
     let mut keep_alive = store.keep_alive(lease).await.expect("runs");
     let mut stream = store.watch("", Revision::new(1)).await.expect("runs");
-    proxy.set(Path::Silent);
+    proxy.set(Path::Silent).await;
     let start = Instant::now();
     let unanswered = keep_alive.ping().await.expect_err("silent");
     assert!(unanswered.is_transient(), "{unanswered}");
@@ -114,14 +114,14 @@ async fn a_frozen_etcd_leaves_writes_unknown_and_nothing_is_sent_twice() {
     let etcd = Etcd::start().await;
     let store = connect(settings([etcd.endpoint()])).await;
     let before = store.commit(put("a")).await.expect("runs").revision;
-    etcd.freeze();
+    etcd.freeze().await;
     let read = store.list("").await.expect_err("frozen");
     assert!(matches!(read, StoreError::Unavailable(_)), "{read:?}");
     let write = store.commit(put("b")).await.expect_err("frozen");
     assert!(matches!(write, StoreError::Unknown(_)), "{write:?}");
     let grant = store.grant(TTL).await.expect_err("frozen");
     assert!(matches!(grant, StoreError::Unknown(_)), "{grant:?}");
-    etcd.thaw();
+    etcd.thaw().await;
     let after = until("etcd answers again", async || {
         store
             .commit(put("c"))

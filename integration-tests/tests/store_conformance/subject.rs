@@ -76,12 +76,12 @@ impl Subject {
     }
 
     /// Breaks every stream that the first client has open.
-    pub(super) fn break_streams(&self) {
+    pub(super) async fn break_streams(&self) {
         match &self.kind {
             Kind::Memory(memory) => memory.faults().break_watches(),
             Kind::Etcd(proxy) => {
-                proxy.set(Path::Broken);
-                proxy.set(Path::Open);
+                proxy.set(Path::Broken).await;
+                proxy.set(Path::Open).await;
             }
         }
     }

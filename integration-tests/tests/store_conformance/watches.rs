@@ -63,7 +63,7 @@ pub(super) async fn m14_a_broken_watch_resumes_without_loss(subject: Subject) {
     let first = subject.write(vec![subject.put("a", "1")]).await;
     let mut stream = subject.watch(first).await;
     let mut seen = events_until(&mut stream, first).await;
-    subject.break_streams();
+    subject.break_streams().await;
     let error = next(&mut stream).await.expect_err("broken");
     assert!(error.is_transient(), "{error}");
     assert!(stream.next().await.is_none(), "the first error is the last");

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use steading_integration_tests::browser::Browser;
 use steading_integration_tests::cluster::Cluster;
 use steading_integration_tests::inspector::Inspector;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Row;
 use super::loaded::Loaded;
-use super::processes::{cpu_times, pin_to, signal};
+use super::processes::{cpu_times, freeze, pin_to, thaw};
 use crate::open;
 
 /// How long calls are counted in one round: two of the looks that an Inspector takes at the nodes.
@@ -59,7 +59,7 @@ impl Onlooker {
         for process in onlooker.processes() {
             pin_to("1", process);
         }
-        onlooker.signal(Signal::STOP);
+        onlooker.freeze().await;
         onlooker
     }
 
@@ -67,9 +67,15 @@ impl Onlooker {
         [self.inspector.pid(), self.browser.pid()]
     }
 
-    fn signal(&self, what: Signal) {
+    async fn freeze(&self) {
         for process in self.processes() {
-            signal(process, what);
+            freeze(process).await;
+        }
+    }
+
+    fn thaw(&self) {
+        for process in self.processes() {
+            thaw(process);
         }
     }
 
@@ -81,7 +87,7 @@ impl Onlooker {
 
 impl Drop for Onlooker {
     fn drop(&mut self) {
-        self.signal(Signal::CONT);
+        self.thaw();
     }
 }
 
@@ -111,13 +117,13 @@ pub(super) async fn measured() -> [Row; 3] {
                 unseen.push(counted(&looked_at, &other).await);
                 continue;
             }
-            onlooker.signal(Signal::CONT);
+            onlooker.thaw();
             sleep(PAUSE).await;
             let (before, began) = (onlooker.cpu_seconds(), Instant::now());
             seen.push(counted(&looked_at, &other).await);
             let spent = onlooker.cpu_seconds() - before;
             share.push(100.0 * spent / began.elapsed().as_secs_f64());
-            onlooker.signal(Signal::STOP);
+            onlooker.freeze().await;
         }
     }
     looked_at.end().await;

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use steading_integration_tests::signals;
 
 /// Lets a process, and all it has started, run on one core alone.
 pub(super) fn pin_to(core: &str, process: Pid) {
@@ -18,11 +19,18 @@ pub(super) fn pin_to(core: &str, process: Pid) {
     }
 }
 
-/// Stops a process and all it has started where they are, or lets them go on.
-pub(super) fn signal(process: Pid, signal: Signal) {
+/// Stops a process and all its descendants, and returns once they have stopped.
+pub(super) async fn freeze(process: Pid) {
     for pid in tree(process).into_iter().filter_map(Pid::from_raw) {
-        // Whoever ended meanwhile needs no signal.
-        let _ = kill_process(pid, signal);
+        signals::freeze_unless_ended(pid).await;
+    }
+}
+
+/// Continues a process and all its descendants.
+pub(super) fn thaw(process: Pid) {
+    for pid in tree(process).into_iter().filter_map(Pid::from_raw) {
+        // An error means that it has ended.
+        let _ = kill_process(pid, Signal::CONT);
     }
 }
 

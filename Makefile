@@ -28,11 +28,11 @@ doc: ## Build the documentation without a warning.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 unit: ## Unit, documentation and macro tests.
-	cargo test --locked --workspace --exclude steading-integration-tests
+	cargo test --locked --no-fail-fast --workspace --exclude steading-integration-tests
 
 integration: ## Tests with real etcd and real node processes.
 	cargo build --locked -p steading-node -p steading-inspector -p steading-example-wordcount -p steading-example-guestbook
-	cargo test --locked -p steading-integration-tests
+	cargo test --locked --no-fail-fast -p steading-integration-tests
 
 model: ## Visit the larger worlds of the ownership model. Takes a quarter of an hour.
 	cargo test --locked -p steading-model -- --ignored --nocapture

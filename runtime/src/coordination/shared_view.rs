@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::watcher::Correction;
 use crate::ids::Revision;
 use crate::placement::{ClusterMeta, ClusterView, News};
 
@@ -40,6 +41,25 @@ impl SharedView {
             let newer = revision > view.revision;
             view.revision = view.revision.max(revision);
             apply_all(view, news) || newer
+        });
+    }
+
+    /// Replaces owner records that a list disproved, unless they have changed since. Wakes the
+    /// subscribers if it changed anything.
+    pub(crate) fn correct(&self, corrections: &[Correction]) {
+        if corrections.is_empty() {
+            return;
+        }
+        self.sender.send_if_modified(|view| {
+            let view = Arc::make_mut(view);
+            let mut changed = false;
+            for Correction { shard, was, is } in corrections {
+                if view.owners.get(*shard) == was {
+                    view.owners.set(*shard, is.clone());
+                    changed = true;
+                }
+            }
+            changed
         });
     }
 

@@ -10,6 +10,9 @@
 //! linearizable list is compared with the view at the same revision. A difference means that
 //! calls may be routed and shards claimed by a wrong view (claims are guarded, so it is never
 //! worse than that). It is counted, logged loudly, and cured by starting over.
+//!
+//! Every list also corrects owner records that it disproves, whatever their revision: the rule that
+//! only newer owner news counts would otherwise keep a false record of a great revision forever.
 
 mod check;
 mod listing;
@@ -29,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::check::Check;
-use self::listing::{Read, read_listing};
+pub(crate) use self::listing::Correction;
+use self::listing::read_listing;
 use super::SharedView;
 use super::keys::{BadEntry, Keys};
 use super::store::{Listing, Store, StoreError, WatchBatch, WatchStream};
@@ -113,9 +117,10 @@ impl Watcher {
     /// Brings a whole list into the view.
     async fn list(&self) {
         let mut waits = waits();
-        let listing = loop {
+        let (before, listing) = loop {
+            let before = self.parts.view.current();
             match self.parts.store.list(self.parts.keys.prefix()).await {
-                Ok(listing) => break listing,
+                Ok(listing) => break (before, listing),
                 Err(error) => {
                     warn!(%error, "cannot list the cluster: trying again");
                     sleep(waits.next().unwrap_or(RETRY_MAX)).await;
@@ -123,12 +128,13 @@ impl Watcher {
             }
         };
         let (revision, entries) = (listing.revision, listing.entries.len());
-        let Read { news, bad } =
-            read_listing(listing, &self.parts.view.current(), &self.parts.keys);
-        for bad in &bad {
+        let read = read_listing(listing, &self.parts.view.current(), &self.parts.keys);
+        for bad in &read.bad {
             self.skip(bad);
         }
-        self.parts.view.advance(revision, news);
+        let corrections = read.corrections(&before, &self.parts.keys);
+        self.parts.view.correct(&corrections);
+        self.parts.view.advance(revision, read.news);
         info!(%revision, entries, "listed the cluster");
     }
 
@@ -233,17 +239,20 @@ impl Watcher {
         metrics
             .watch_lag_seconds
             .set(verdict.listed.elapsed().as_secs_f64());
-        if verdict.wrong.is_empty() {
+        let (missing, disproved) = (verdict.wrong.len(), verdict.disproved.len());
+        if missing + disproved == 0 {
             return false;
         }
         metrics.view_mismatches.inc();
-        let differences = verdict.wrong.len();
         error!(
-            differences,
-            "the view differs from the store at the same revision: listing anew"
+            missing,
+            disproved, "the view differs from the store at the same revision: listing anew"
         );
         for news in verdict.wrong.iter().take(DIFFERENCES_LOGGED_MAX) {
             error!(?news, "the view does not have this");
+        }
+        for wrong in verdict.disproved.iter().take(DIFFERENCES_LOGGED_MAX) {
+            error!(?wrong, "the view has an owner that the store never had");
         }
         true
     }

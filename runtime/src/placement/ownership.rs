@@ -70,6 +70,9 @@
 //! key, so what is still under way fails, or names a life that is over. A hand-over that landed
 //! before is the target's for good. The objects are dropped without saving.
 //!
+//! A list of the store can disprove a record, and then the newest revision falls. What was opened
+//! or closed under that record is dropped without saving, and the shard is decided anew.
+//!
 //! The receiver has no step of its own: the news that names it makes the shard open by the rule.
 
 #[cfg(test)]
@@ -304,7 +307,8 @@ impl Phase {
             Self::Idle => follow(facts),
             // The claim's own landing may be seen before its reply.
             Self::Claiming => follow(facts).filter(|_| facts.newest.is_me()),
-            Self::Open(at) | Self::Closing(at) if facts.revision > at => Some(Step::Discard),
+            // Lower: a list disproved the record that the shard was opened under.
+            Self::Open(at) | Self::Closing(at) if facts.revision != at => Some(Step::Discard),
             Self::Open(at) => match facts.wish {
                 Wish::Here | Wish::Anywhere => None,
                 Wish::There(_) | Wish::Nowhere => Some(Step::Close(at)),
@@ -322,6 +326,21 @@ impl Phase {
                 if facts.revision > at =>
             {
                 Some(resolve(at, facts))
+            }
+            // A list disproved the record that the shard was closed under: no guard on it ever holds.
+            Self::Closed(at)
+            | Self::Sending(at, _)
+            | Self::Sent(at, _)
+            | Self::HandingOver(at, _)
+            | Self::Undeliverable(at)
+            | Self::Ending(at)
+            | Self::Ended(at)
+            | Self::Releasing(at)
+            | Self::Unresolved(at)
+            | Self::Restamping(at)
+                if facts.revision < at =>
+            {
+                Some(Step::LetGo)
             }
             Self::Closed(at) => Some(match facts.wish {
                 Wish::Here | Wish::Anywhere => Step::Open(at),

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::listing::read_listing;
+use super::listing::{Correction, read_listing};
 use crate::coordination::keys::Keys;
 use crate::coordination::store::{Event, Listing, WatchBatch};
 use crate::ids::Revision;
@@ -25,6 +25,8 @@ pub(super) struct Check {
 pub(super) struct Verdict {
     /// What the store says and the view does not.
     pub(super) wrong: Vec<News>,
+    /// Owner records of the view that were never in the store.
+    pub(super) disproved: Vec<Correction>,
     /// Since when the list's reply was known.
     pub(super) listed: Instant,
 }
@@ -67,9 +69,15 @@ impl Check {
                 news.map(|news| self.copy.apply(news));
             }
         }
-        let mut wrong = read_listing(listing, &self.copy, keys).news;
+        let read = read_listing(listing, &self.copy, keys);
+        let disproved = read.corrections(&self.copy, keys);
+        let mut wrong = read.news;
         wrong.retain(|news| self.copy.apply(news.clone()));
-        Some(Verdict { wrong, listed })
+        Some(Verdict {
+            wrong,
+            disproved,
+            listed,
+        })
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a list of the whole cluster tells. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordination::keys::{BadEntry, Keys};
 use crate::coordination::store::{Event, Listing};
-use crate::ids::{NodeId, ShardId};
+use crate::ids::{NodeId, Revision, ShardId};
 use crate::placement::{ClusterView, News, Orders, OwnerRecord, Target};
 
 /// What of a list could be read.
@@ -12,6 +12,18 @@ pub(super) struct Read {
     /// Every key of the list, and a deletion for every key that a view has and the list has not.
     pub(super) news: Vec<News>,
     pub(super) bad: Vec<BadEntry>,
+    found: Found,
+    revision: Revision,
+}
+
+/// An owner record of a view that a list disproves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Correction {
+    pub(crate) shard: ShardId,
+    /// What the view has.
+    pub(crate) was: OwnerRecord,
+    /// What the store has.
+    pub(crate) is: OwnerRecord,
 }
 
 #[derive(Default)]
@@ -20,7 +32,7 @@ struct Found {
     orders: bool,
     nodes: BTreeSet<NodeId>,
     blocks: BTreeSet<u32>,
-    owners: BTreeSet<ShardId>,
+    owners: BTreeMap<ShardId, OwnerRecord>,
     bad: BTreeSet<String>,
 }
 
@@ -60,7 +72,7 @@ pub(super) fn read_listing(listing: Listing, view: &ClusterView, keys: &Keys) ->
         }
     }
     for (shard, known) in view.owners.iter() {
-        let vanished = known.owner.is_some() && !found.owners.contains(&shard);
+        let vanished = known.owner.is_some() && !found.owners.contains_key(&shard);
         // An own reply may have told of an ownership that is younger than the list.
         if vanished && known.revision <= revision && gone(keys.owner(shard)) {
             let owner = None;
@@ -74,7 +86,46 @@ pub(super) fn read_listing(listing: Listing, view: &ClusterView, keys: &Keys) ->
             ));
         }
     }
-    Read { news, bad }
+    Read {
+        news,
+        bad,
+        found,
+        revision,
+    }
+}
+
+impl Read {
+    /// Returns the owner records of `before` that the list disproves.
+    ///
+    /// `before` must be a view from before the list was asked for. The list is linearizable, so
+    /// everything that was true then is in it: a record of a greater revision than the list's, or
+    /// one that the list does not have although it is no newer, was never in the store. The rule
+    /// for owner news alone would keep a false record with a great revision forever.
+    pub(super) fn corrections(&self, before: &ClusterView, keys: &Keys) -> Vec<Correction> {
+        let absent = |known: &OwnerRecord| OwnerRecord {
+            revision: known.revision.min(self.revision),
+            owner: None,
+            parcel: None,
+        };
+        let owners = before.owners.iter();
+        let wrong = owners.filter_map(|(shard, was)| {
+            let is = match self.found.owners.get(&shard) {
+                // An older record is not false: the list itself is news of the newer one.
+                Some(listed) if was.revision < listed.revision => return None,
+                Some(listed) => listed.clone(),
+                // A deletion at the list's revision is news of it.
+                None if was.revision < self.revision => return None,
+                None => absent(was),
+            };
+            let readable = !self.found.bad.contains(&keys.owner(shard));
+            (readable && is != *was).then(|| Correction {
+                shard,
+                was: was.clone(),
+                is,
+            })
+        });
+        wrong.collect()
+    }
 }
 
 fn found(news: &[News], bad: &[BadEntry]) -> Found {
@@ -89,8 +140,8 @@ fn found(news: &[News], bad: &[BadEntry]) -> Found {
             News::Targets { block, .. } => {
                 found.blocks.insert(*block);
             }
-            News::Owner(shard, _) => {
-                found.owners.insert(*shard);
+            News::Owner(shard, record) => {
+                found.owners.insert(*shard, record.clone());
             }
             News::Meta(_) => {}
         }

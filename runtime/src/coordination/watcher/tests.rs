@@ -187,6 +187,57 @@ async fn a_list_is_no_news_of_an_ownership_younger_than_itself() {
     assert_eq!(view.owners.get(rig.shard(0)), &learned);
 }
 
+/// The rule for owner news keeps whatever has the greatest revision; only a list can tell that such a
+/// record was never in the store.
+#[tokio::test(start_paused = true)]
+async fn comparison_heals_false_owners_of_any_revision() {
+    let rig = Rig::new(4);
+    let a = rig.join("a", Runs::LeaderOnly).await;
+    let real = rig.own(0, &a.owner()).await;
+    rig.own(1, &a.owner()).await;
+    a.sees("both owners", |view| {
+        view.live_owner(rig.shard(1)).is_some()
+    })
+    .await;
+    let before = a.view.current();
+    let highest = Revision::new((1 << 48) - 1);
+    let owner = |name: &str| crate::placement::Owner {
+        node: node(name),
+        incarnation: a.owner().incarnation,
+    };
+    let record = |revision, owner| OwnerRecord {
+        revision,
+        owner,
+        parcel: None,
+    };
+    // Another owner, no owner, an owner of an unowned shard, and one of a revision that exists.
+    let (b, c) = (Some(owner("b")), Some(owner("c")));
+    a.view.learn([
+        News::Owner(rig.shard(0), record(highest, b.clone())),
+        News::Owner(rig.shard(1), record(highest, None)),
+        News::Owner(rig.shard(2), record(highest, b)),
+        News::Owner(rig.shard(3), record(before.revision, c)),
+    ]);
+    assert!(
+        real < before.revision,
+        "the false record of shard 3 is no newer"
+    );
+    tokio::time::sleep(CHECK_EVERY * 2).await;
+    let healed = a.view.current();
+    for shard in [0, 1] {
+        assert_eq!(
+            healed.owners.get(rig.shard(shard)),
+            before.owners.get(rig.shard(shard))
+        );
+    }
+    for shard in [2, 3] {
+        let record = healed.owners.get(rig.shard(shard));
+        assert_eq!(record.owner, None);
+        assert!(record.revision <= healed.revision);
+    }
+    assert_eq!(a.metrics.coordination.view_mismatches.get(), 1);
+}
+
 /// A store whose watches forget every change, but not the revisions.
 #[derive(Debug)]
 struct Forgetful(MemoryStore);

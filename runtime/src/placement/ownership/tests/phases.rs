@@ -2,6 +2,7 @@
 
 use super::world::NOTHING;
 use crate::ids::{Incarnation, Revision};
+use crate::placement::Parcel;
 use crate::placement::ownership::{Ending, Facts, Newest, Phase, Shipment, Step, Wish};
 
 const WISHES: [Wish; 4] = [
@@ -128,4 +129,40 @@ fn a_shard_that_cannot_be_delivered_opens_at_once_or_ends_if_it_must_leave() {
         };
         assert_eq!(undeliverable.next_step(facts), Some(wanted), "{wish:?}");
     }
+}
+
+/// A list disproved the record that the phase goes by.
+#[test]
+fn phases_of_disproved_records_are_dropped() {
+    let (at, life) = (Revision::new(90), Incarnation::new(3));
+    let shipment = Shipment {
+        to: life,
+        parcel: Parcel::empty(at),
+    };
+    let facts = Facts {
+        revision: Revision::new(50),
+        newest: Newest::Me,
+        wish: Wish::Here,
+    };
+    for open in [Phase::Open(at), Phase::Closing(at)] {
+        assert_eq!(open.next_step(facts), Some(Step::Discard), "{open:?}");
+    }
+    for closed in [
+        Phase::Closed(at),
+        Phase::Sending(at, life),
+        Phase::Sent(at, shipment),
+        Phase::HandingOver(at, shipment),
+        Phase::Undeliverable(at),
+        Phase::Ending(at),
+        Phase::Ended(at),
+        Phase::Releasing(at),
+        Phase::Unresolved(at),
+        Phase::Restamping(at),
+    ] {
+        assert_eq!(closed.next_step(facts), Some(Step::LetGo), "{closed:?}");
+    }
+    assert_eq!(
+        Phase::after_start(Step::LetGo).next_step(facts),
+        Some(Step::Open(facts.revision))
+    );
 }

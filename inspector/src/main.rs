@@ -1,6 +1,7 @@
 //! `steading-inspector`: looks at a cluster, and serves what it sees.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -10,7 +11,10 @@ use steading::node::{ObservedStore, ObserverSettings};
 use steading::routing::network::listen;
 use steading::telemetry::Metrics;
 use steading_inspector::{Inspector, Program};
-use steading_settings::{FileError, SettingsError, UnknownVariable, check_variables, with_file};
+use steading_settings::{
+    FileError, RuntimeError, SettingsError, UnknownVariable, check_variables, not_utf8,
+    start_runtime, with_file,
+};
 use steading_telemetry::{OtlpSettings, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,29 +29,52 @@ enum Failure {
     Variable(#[from] UnknownVariable),
     #[error("`inspector_listen`: cannot listen on {0}")]
     Listen(String, #[source] std::io::Error),
+    #[error("cannot start the log")]
+    Log(#[source] std::io::Error),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("cannot write to the output")]
+    Output(#[source] std::io::Error),
     #[error("cannot serve")]
     Serve(#[source] std::io::Error),
 }
 
 impl Failure {
-    /// The codes that all programs have: 2 wrong usage, 4 a server failed.
+    /// The codes that all programs have: 2 wrong usage, 4 a server failed or the system refused.
     fn code(&self) -> ExitCode {
         match self {
-            Self::Settings(_) | Self::File(_) | Self::Variable(_) => ExitCode::from(2),
-            Self::Listen(..) | Self::Serve(_) => ExitCode::from(4),
+            Self::Settings(_)
+            | Self::File(_)
+            | Self::Variable(_)
+            | Self::Runtime(RuntimeError::Variable { .. }) => ExitCode::from(2),
+            Self::Listen(..)
+            | Self::Log(_)
+            | Self::Output(_)
+            | Self::Runtime(RuntimeError::OpenFiles { .. } | RuntimeError::System(_))
+            | Self::Serve(_) => ExitCode::from(4),
         }
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let program = match parse(&arguments) {
         Ok(program) => program,
-        Err(Parse::Arguments(error)) => error.exit(),
+        Err(Parse::Arguments(error)) => {
+            if let Some(hint) = not_utf8(&error, std::env::vars_os()) {
+                let _ = writeln!(anstream::stderr(), "{hint}");
+            }
+            error.exit()
+        }
         Err(Parse::File(error)) => return report(&error.into()),
     };
-    match run(program).await {
+    let ended = start_runtime().map_err(Failure::from).and_then(|runtime| {
+        let ended = runtime.block_on(run(program));
+        // Nothing may keep the process from ending.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
@@ -60,7 +87,8 @@ fn report(failure: &Failure) -> ExitCode {
         text = format!("{text}: {error}");
         source = error.source();
     }
-    anstream::eprintln!("error: {text}");
+    // A closed or full error output must not change the exit code.
+    let _ = writeln!(anstream::stderr(), "error: {text}");
     failure.code()
 }
 
@@ -93,7 +121,8 @@ async fn run(program: Program) -> Result<(), Failure> {
     let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
     let _log = settings
         .logs
-        .start_with(telemetry.log_layer("inspector"), None);
+        .start_with(telemetry.log_layer("inspector"), None)
+        .map_err(Failure::Log)?;
     // Whatever is wrong with settings or files is said before the address is taken.
     let tls = settings.inspector.tls()?;
     let observer = ObserverSettings {
@@ -111,7 +140,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         tracing::warn!(%address, "other machines can reach this address, and it has no TLS");
     }
     let inspector = Inspector::start(observer, access);
-    announce(bound, encrypted, program.json);
+    announce(bound, encrypted, program.json).map_err(Failure::Output)?;
     let tls = tls.map(|tls| (tls, Metrics::new().certificates.clone()));
     // Pages keep their connection as long as they are open: nobody waits for them.
     let served = tokio::select! {
@@ -123,13 +152,17 @@ async fn run(program: Program) -> Result<(), Failure> {
     served.map_err(Failure::Serve)
 }
 
-fn announce(address: SocketAddr, encrypted: bool, json: bool) {
-    if json {
-        let line = serde_json::json!({"event": "listening", "inspector": address.to_string()});
-        anstream::println!("{line}");
+/// Prints the address. A reader that has gone is fine; a full disk is not.
+fn announce(address: SocketAddr, encrypted: bool, json: bool) -> std::io::Result<()> {
+    let line = if json {
+        serde_json::json!({"event": "listening", "inspector": address.to_string()}).to_string()
     } else {
         let scheme = if encrypted { "https" } else { "http" };
-        anstream::println!("Inspector on {scheme}://{address}");
+        format!("Inspector on {scheme}://{address}")
+    };
+    match writeln!(anstream::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 use steading::NodeBuilder;
 use steading::object::Methods;
+use steading_settings::{not_utf8, start_runtime};
 
 use crate::args::{Cli, Command};
 use crate::client::AskError;
@@ -60,20 +61,20 @@ impl App {
     }
 
     /// Does what the process's arguments and variables say, and returns its exit code:
-    /// 0 done, 1 refused, 2 wrong usage, 3 unreachable, 4 a server failed.
-    ///
-    /// # Panics
-    ///
-    /// If the system gives no threads for the runtime.
+    /// 0 done, 1 refused, 2 wrong usage, 3 unreachable, 4 a server failed or the system refused
+    /// threads or open files.
     pub fn run(self) -> ExitCode {
         let cli = match parse(std::env::args_os()) {
             Ok(cli) => cli,
             Err(error) => return error.report().into(),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build();
-        let runtime = runtime.expect("the system gives threads for the runtime");
+        let runtime = match start_runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                output::error(&error);
+                return Exit::from(&error).into();
+            }
+        };
         let exit = runtime.block_on(async {
             match supervised(&cli.command) {
                 Some((settings, role)) => supervise::run(settings, role)
@@ -164,6 +165,9 @@ impl ParseError {
             Self::Arguments(error) => {
                 // Nobody reads us any more if this fails.
                 drop(error.print());
+                if let Some(hint) = not_utf8(error, std::env::vars_os()) {
+                    output::note(hint);
+                }
                 if error.use_stderr() {
                     Exit::Usage
                 } else {

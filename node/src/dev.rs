@@ -23,7 +23,8 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     let _log = args
         .settings
         .logs
-        .start_with(telemetry.log_layer("dev"), console());
+        .start_with(telemetry.log_layer("dev"), console())
+        .map_err(ProcessError::Log)?;
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     // Whatever is wrong with settings or files is said before any address is taken.
     let tls = args.settings.tls.load()?;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use steading_settings::RuntimeError;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -14,7 +16,8 @@ pub enum Exit {
     Usage = 2,
     /// The node that was asked cannot be reached.
     Unreachable = 3,
-    /// A server could not start, or ended by an error of its own; or an answer could not be written.
+    /// A server could not start, or ended by an error of its own; an answer could not be written; or
+    /// the system refused threads or open files.
     Failed = 4,
 }
 
@@ -27,14 +30,24 @@ pub(crate) const CODES: &[(u8, &str)] = &[
     ),
     (
         Exit::Usage as u8,
-        "a wrong flag, argument or setting; nothing was tried",
+        "a wrong flag, argument, setting or variable; nothing was tried",
     ),
     (Exit::Unreachable as u8, "the asked node cannot be reached"),
     (
         Exit::Failed as u8,
-        "a server could not start, or ended by an error of its own; or the answer could not be written",
+        "a server could not start, or ended by an error of its own; the answer could not be written; or the \
+         system refused threads, or open files (at least 64: `ulimit -n`)",
     ),
 ];
+
+impl From<&RuntimeError> for Exit {
+    fn from(error: &RuntimeError) -> Self {
+        match error {
+            RuntimeError::Variable { .. } => Self::Usage,
+            RuntimeError::OpenFiles { .. } | RuntimeError::System(_) => Self::Failed,
+        }
+    }
+}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -50,6 +50,12 @@ pub(crate) enum ProcessError {
     /// The node cannot become part of its cluster.
     #[error("cannot start the node")]
     Start(#[source] StartError),
+    /// The log's thread cannot be started.
+    #[error("cannot start the log")]
+    Log(#[source] std::io::Error),
+    /// The variable that marks a supervised child is set in another process.
+    #[error("the variable `{variable}` is set, but the standard input is not the socket of `--supervise`: unset it", variable = crate::supervise::CHILD_VARIABLE)]
+    NotSupervised(#[source] std::io::Error),
     /// The system does not tell of signals.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
@@ -62,10 +68,11 @@ impl ProcessError {
     /// Returns the process's exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Settings(_) => Exit::Usage,
+            Self::Settings(_) | Self::NotSupervised(_) => Exit::Usage,
             Self::Listen { .. }
             | Self::Storage(_)
             | Self::Start(_)
+            | Self::Log(_)
             | Self::Signals(_)
             | Self::Supervise(_)
             | Self::Died => Exit::Failed,
@@ -85,7 +92,8 @@ pub(crate) async fn run(
     let telemetry = Telemetry::new(OtlpSettings::of_this_process()?)?;
     let _log = settings
         .logs
-        .start_with(telemetry.log_layer(id.as_str()), console());
+        .start_with(telemetry.log_layer(id.as_str()), console())
+        .map_err(ProcessError::Log)?;
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     // Whatever is wrong with settings or files is said before any address is taken.
     let access = settings.inspector.access()?;
@@ -109,7 +117,7 @@ pub(crate) async fn run(
         ObservedStore::Etcd(settings.store.etcd_settings()?),
         tls.clone(),
     );
-    let tether = Tether::of_this_process().map_err(ProcessError::Supervise)?;
+    let tether = Tether::of_this_process().map_err(ProcessError::NotSupervised)?;
     let node = launch(app.types_into(builder)).await?;
     telemetry.measure(id.as_str(), node.metrics());
     warn_if_open(settings);

@@ -20,7 +20,7 @@ pub(crate) use child::Tether;
 pub(crate) use parent::run;
 
 /// Tells a process that it is the child.
-const CHILD_VARIABLE: &str = "STEADING_SUPERVISED";
+pub(crate) const CHILD_VARIABLE: &str = "STEADING_SUPERVISED";
 
 /// What the child says when it has left its cluster: its lease is revoked already.
 const LEFT: &str = "left";

@@ -41,16 +41,19 @@ enum Message {
 }
 
 impl LogWriter {
-    /// Begins to write to `sink`, whose errors are passed over: there is nobody to be told of them.
-    pub(crate) fn start(sink: impl Write + Send + 'static) -> Self {
+    /// Starts to write to `sink`. Its errors are ignored: they cannot be reported anywhere else.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for it.
+    pub(crate) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (messages, waiting) = sync_channel(LINES_MAX);
         let lost = Arc::<AtomicU64>::default();
         let counted = lost.clone();
         thread::Builder::new()
             .name("log".into())
-            .spawn(move || write_lines(sink, &waiting, &counted))
-            .expect("the system gives a thread for the log");
-        Self { messages, lost }
+            .spawn(move || write_lines(sink, &waiting, &counted))?;
+        Ok(Self { messages, lost })
     }
 
     pub(crate) fn guard(&self) -> LogGuard {
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn lines_are_written_in_order_before_the_guard_is_gone() {
         let (sink, let_write, wrote) = sink();
-        let mut log = LogWriter::start(sink);
+        let mut log = LogWriter::start(sink).expect("a thread");
         for line in ["a\n", "b\n", "c\n"] {
             log.write_all(line.as_bytes()).unwrap();
             let_write.send(()).unwrap();
@@ -161,7 +164,7 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_holds_nobody_up_and_what_it_misses_is_counted() {
         let (sink, let_write, wrote) = sink();
-        let mut log = LogWriter::start(sink);
+        let mut log = LogWriter::start(sink).expect("a thread");
         // One line is being written, others wait; this ends though no write does.
         for _ in 0..2 * LINES_MAX {
             log.write_all(b"x").unwrap();
@@ -184,7 +187,7 @@ mod tests {
     fn a_reader_that_is_gone_fails_nobody() {
         let (sink, let_write, wrote) = sink();
         drop(let_write);
-        let mut log = LogWriter::start(sink);
+        let mut log = LogWriter::start(sink).expect("a thread");
         log.write_all(b"x").unwrap();
         drop(log.guard());
         assert!(wrote.lock().unwrap().is_empty());

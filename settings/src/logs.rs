@@ -59,15 +59,27 @@ impl LogSettings {
         }
     }
 
-    /// Begins to log as the settings say. A second time in one process changes nothing. Hold the
+    /// Starts to log as the settings say. A second time in one process changes nothing. Hold the
     /// guard until the end.
-    pub fn start(&self) -> LogGuard {
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for the log.
+    pub fn start(&self) -> io::Result<LogGuard> {
         self.start_with(None, None)
     }
 
     /// Begins to log as the settings say, and to `more`, which gets nothing of what the libraries
     /// of the network say, for it may be itself what uses them. `unfiltered` gets everything.
-    pub fn start_with(&self, more: Option<LogLayer>, unfiltered: Option<LogLayer>) -> LogGuard {
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for the log.
+    pub fn start_with(
+        &self,
+        more: Option<LogLayer>,
+        unfiltered: Option<LogLayer>,
+    ) -> io::Result<LogGuard> {
         let terminal = io::stderr().is_terminal();
         let json = match self.log_format {
             LogFormat::Text => false,
@@ -75,7 +87,7 @@ impl LogSettings {
             LogFormat::Auto => !terminal,
         };
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let writer = LogWriter::start(error_output());
+        let writer = LogWriter::start(error_output())?;
         let guard = writer.guard();
         let log = fmt::layer()
             .with_ansi(colours)
@@ -95,7 +107,7 @@ impl LogSettings {
         layers.extend(unfiltered);
         // An error says that there is a log already, which is fine.
         drop(tracing_subscriber::registry().with(layers).try_init());
-        guard
+        Ok(guard)
     }
 }
 

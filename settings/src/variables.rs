@@ -125,6 +125,24 @@ pub fn check_variables(
     }
 }
 
+/// Names the settings whose variables are not UTF-8, if that is what clap refused: its own message
+/// names neither flag nor variable.
+pub fn not_utf8(
+    error: &clap::Error,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let bad = variables.into_iter().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let is_bad = value.to_str().is_none() && SETTINGS.contains(&name.as_str());
+        is_bad.then(|| format!("`{name}`"))
+    });
+    let names: Vec<_> = bad.collect();
+    (!names.is_empty()).then(|| format!("not UTF-8: {}", names.join(", ")))
+}
+
 fn closest(name: &str) -> Option<&'static str> {
     let distance = |known: &str| strsim::damerau_levenshtein(name, known);
     let best = SETTINGS.iter().min_by_key(|known| distance(known));

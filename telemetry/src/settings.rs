@@ -1,5 +1,6 @@
 //! What the variables of the OpenTelemetry standard say.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -151,6 +152,7 @@ impl OtlpSettings {
     ///
     /// [`SettingsError`] names the first variable whose value cannot be used.
     pub fn of_this_process() -> Result<Self, SettingsError> {
+        check_utf8(std::env::vars_os())?;
         Self::read(&|name| std::env::var(name).ok())
     }
 
@@ -206,6 +208,19 @@ impl OtlpSettings {
     pub fn is_on(&self) -> bool {
         self.traces.is_some() || self.metrics.is_some() || self.logs.is_some()
     }
+}
+
+/// Rejects variables of the standard that are not UTF-8, which would count as not set.
+fn check_utf8(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), SettingsError> {
+    for (name, value) in variables {
+        let name = name.to_string_lossy();
+        if name.starts_with("OTEL_") && value.to_str().is_none() {
+            return Err(refused("OTEL_*", format!("`{name}` is not UTF-8")));
+        }
+    }
+    Ok(())
 }
 
 fn target(variables: &Variables<'_>, names: &Names) -> Result<Option<Target>, SettingsError> {

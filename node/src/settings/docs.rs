@@ -39,6 +39,10 @@ of its file that is another setting stops it too.
 The variables of the OpenTelemetry standard (`OTEL_*`) say where traces, metrics and logs are sent; nothing is sent
 without them. [tracing](tracing.md) lists them.
 
+Variables of the language and its libraries: `TOKIO_WORKER_THREADS` (threads that run tasks, 1 to 1024; default: one per
+core) and `RUST_MIN_STACK` (stack size of new threads in bytes, 1 MiB to 1 GiB; default 2 MiB). A bad value of a `STEADING_*` or
+`OTEL_*` variable or of one of these ends the program with code 2. The log level is set by `log`; `RUST_LOG` is ignored.
+
 ## Exit codes
 
 | code | means |

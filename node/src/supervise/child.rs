@@ -23,12 +23,13 @@ impl Tether {
     ///
     /// # Errors
     ///
-    /// If the standard input is no socket, though it should be.
+    /// The standard input is not a socket.
     pub(crate) fn of_this_process() -> std::io::Result<Option<Self>> {
         if std::env::var_os(CHILD_VARIABLE).is_none() {
             return Ok(None);
         }
         let socket = net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+        socket.local_addr()?; // Fails for everything but a socket.
         socket.set_nonblocking(true)?;
         Ok(Some(Self(UnixStream::from_std(socket)?)))
     }

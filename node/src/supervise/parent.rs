@@ -38,7 +38,7 @@ const SIGNALLED: i32 = 128;
 /// [`ProcessError`] if the settings are bad or the child cannot be started.
 pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, ProcessError> {
     settings.check(role)?;
-    let _log = settings.logs.start();
+    let _log = settings.logs.start().map_err(ProcessError::Log)?;
     let etcd = settings.store.etcd_settings()?;
     let mut signals = Signals::new().map_err(ProcessError::Signals)?;
     let (child, words) = start().map_err(ProcessError::Supervise)?;

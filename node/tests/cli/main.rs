@@ -2,6 +2,7 @@
 
 mod dev;
 mod simulate;
+mod start;
 mod usage;
 
 use std::process::{Command, Output};

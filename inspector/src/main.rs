@@ -15,8 +15,8 @@ use steading_settings::{
     FileError, RuntimeError, SettingsError, UnknownVariable, check_variables, not_utf8,
     start_runtime, with_file,
 };
+use steading_signals::Signals;
 use steading_telemetry::{OtlpSettings, Telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Why the program did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,8 @@ enum Failure {
     Runtime(#[from] RuntimeError),
     #[error("cannot write to the output")]
     Output(#[source] std::io::Error),
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
     #[error("cannot serve")]
     Serve(#[source] std::io::Error),
 }
@@ -51,6 +53,7 @@ impl Failure {
             | Self::Log(_)
             | Self::Output(_)
             | Self::Runtime(RuntimeError::OpenFiles { .. } | RuntimeError::System(_))
+            | Self::Signals(_)
             | Self::Serve(_) => ExitCode::from(4),
         }
     }
@@ -123,6 +126,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         .logs
         .start_with(telemetry.log_layer("inspector"), None)
         .map_err(Failure::Log)?;
+    let mut signals = Signals::listen().map_err(Failure::Signals)?;
     // Whatever is wrong with settings or files is said before the address is taken.
     let tls = settings.inspector.tls()?;
     let observer = ObserverSettings {
@@ -145,7 +149,10 @@ async fn run(program: Program) -> Result<(), Failure> {
     // Pages keep their connection as long as they are open: nobody waits for them.
     let served = tokio::select! {
         served = inspector.serve(listener, tls) => served,
-        ended = ended() => ended,
+        received = signals.next() => {
+            tracing::info!(signal = received.name, "stopping");
+            Ok(())
+        }
     };
     inspector.stop().await;
     telemetry.stop().await;
@@ -164,15 +171,4 @@ fn announce(address: SocketAddr, encrypted: bool, json: bool) -> std::io::Result
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// Waits for SIGTERM or SIGINT.
-async fn ended() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

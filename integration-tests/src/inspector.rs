@@ -1,6 +1,7 @@
 //! A real `steading-inspector` process.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::OnceLock;
 
 use rustix::process::Pid;
@@ -73,6 +74,12 @@ impl Inspector {
     /// Returns the address of a page of it.
     pub fn page(&self, hash: &str) -> String {
         format!("http://{}/{hash}", self.address)
+    }
+
+    /// Sends it a signal, and waits until it has ended.
+    pub async fn ends_on(&self, number: i32) -> ExitStatus {
+        self.process.signal_number(number, None);
+        self.process.end().await
     }
 
     /// Kills it without goodbye.

@@ -55,6 +55,8 @@ impl Process {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
+            // Signals may be ignored here: under `nohup`, or in the background of a script.
+            .args(["env", "--default-signal"])
             .arg(program)
             .args(args)
             .envs(variables.iter().cloned())
@@ -89,6 +91,22 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         assert!(self.ended().is_none(), "{} ended", self.name);
         kill_process(self.pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    /// Sends a signal by its number, to more processes too.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such process any more.
+    pub fn signal_number(&self, number: i32, more: Option<Pid>) {
+        let pids = [Some(self.pid), more].into_iter().flatten();
+        let pids = pids.map(|pid| pid.as_raw_nonzero().to_string());
+        let sent = Command::new("kill")
+            .arg(format!("-{number}"))
+            .args(pids)
+            .status();
+        let sent = sent.expect("`kill` is installed");
+        assert!(sent.success(), "{}: signal {number}", self.name);
     }
 
     /// Returns the first of its own children, if it has any.

@@ -124,7 +124,7 @@ pub(crate) async fn run(
 
     let server = Server::new();
     if let Some(tether) = tether {
-        tether.hold(&node, server.tasks());
+        signals.follow(tether.hold(&node, server.tasks()));
     }
     server.add(&node, listener, extras, tls.as_ref());
     let page_encrypted = page_tls.is_some();

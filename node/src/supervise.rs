@@ -10,13 +10,17 @@
 //! If the parent dies, the child reads the end of the socket and drains as on SIGTERM: no node
 //! goes on without whoever was to watch it.
 //!
+//! The parent passes signals on over the socket rather than as signals: terminals and service
+//! managers signal both processes, and the child must tell these from a second request, which
+//! would force its shutdown.
+//!
 //! The parent also works as the first process of a container: it passes signals and the exit code
 //! on, and reaps whatever else its descendants leave behind.
 
 mod child;
 mod parent;
 
-pub(crate) use child::Tether;
+pub(crate) use child::{FromSupervisor, Tether};
 pub(crate) use parent::run;
 
 /// Tells a process that it is the child.
@@ -24,6 +28,9 @@ pub(crate) const CHILD_VARIABLE: &str = "STEADING_SUPERVISED";
 
 /// What the child says when it has left its cluster: its lease is revoked already.
 const LEFT: &str = "left";
+
+/// What begins a line of the parent that passes a signal on; its number follows.
+const SIGNAL: &str = "signal ";
 
 /// Whether this process is to be the parent of another.
 pub(crate) fn is_wanted(settings: &crate::settings::Settings) -> bool {

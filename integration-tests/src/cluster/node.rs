@@ -157,6 +157,16 @@ impl Node {
         self.process.first_child()
     }
 
+    /// Sends it a signal.
+    pub fn signal_number(&self, number: i32) {
+        self.process.signal_number(number, None);
+    }
+
+    /// Sends a signal to it and to the process that it supervises.
+    pub fn signal_number_to_both(&self, number: i32) {
+        self.process.signal_number(number, self.supervised());
+    }
+
     /// Asks it to end, as a service manager does.
     pub fn ask_to_end(&self) {
         self.process.signal(Signal::TERM);

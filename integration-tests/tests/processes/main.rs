@@ -8,6 +8,7 @@ mod commands;
 mod failover;
 mod membership;
 mod outage;
+mod signals;
 mod start;
 mod supervise;
 

@@ -1,19 +1,23 @@
-//! Ending: a signal drains, a second one hurries. HTTP clients are let go before the node leaves.
+//! Ends a process in order on a signal, at once on a second one. HTTP clients are let go before the node leaves.
 
 use futures::future::{join_all, select_all};
 use steading::Node;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use steading_signals::{Effect, Sender, Shutdown, Step};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::ProcessError;
 use super::door::Door;
 use crate::exit::Exit;
+use crate::supervise::FromSupervisor;
 
-/// SIGTERM and SIGINT, from the moment this exists.
+/// The signals to this process, from the moment this exists.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    system: steading_signals::Signals,
+    /// `None` if nobody supervises this process.
+    supervisor: Option<mpsc::Receiver<FromSupervisor>>,
+    shutdown: Shutdown,
 }
 
 impl Signals {
@@ -24,15 +28,47 @@ impl Signals {
     /// If the system refuses.
     pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            system: steading_signals::Signals::listen()?,
+            supervisor: None,
+            shutdown: Shutdown::default(),
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// Heeds the supervisor of this process too.
+    pub(crate) fn follow(&mut self, supervisor: mpsc::Receiver<FromSupervisor>) {
+        self.supervisor = Some(supervisor);
+    }
+
+    /// Waits for a signal that changes anything, and returns what it asks for, with its name.
+    /// Cancel safe.
+    async fn next(&mut self) -> (Step, &'static str) {
+        loop {
+            let (sender, effect, name) = self.any().await;
+            match self.shutdown.receive(sender, effect) {
+                Step::Nothing => info!(signal = name, "already stopping"),
+                step @ (Step::Stop | Step::Force) => return (step, name),
+            }
+        }
+    }
+
+    async fn any(&mut self) -> (Sender, Effect, &'static str) {
+        let Self {
+            system, supervisor, ..
+        } = self;
+        let passed_on = async {
+            match supervisor {
+                Some(supervisor) => supervisor.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            received = system.next() => (Sender::System, received.effect, received.name),
+            Some(passed_on) = passed_on => match passed_on {
+                FromSupervisor::Signal(received) => {
+                    (Sender::Supervisor, received.effect, received.name)
+                }
+                FromSupervisor::Gone => (Sender::Supervisor, Effect::Stop, "supervisor gone"),
+            },
         }
     }
 
@@ -51,20 +87,21 @@ impl Signals {
         let mut nodes = nodes.to_vec();
         let name = loop {
             tokio::select! {
-                name = self.next() => break name,
+                (_, name) = self.next() => break name,
                 drained = first_drained(&nodes) => {
                     info!(node = %nodes[drained].id(), "was drained, and leaves");
-                    let leaving = nodes.swap_remove(drained);
+                    let leaving = [nodes.swap_remove(drained)];
                     if nodes.is_empty() {
                         door.begin_to_close();
-                        leaving.stop_after(door.close()).await;
+                        self.wait_or_force(&leaving, leaving[0].stop_after(door.close())).await;
                         return Ok(Exit::Done);
                     }
-                    leaving.stop().await;
+                    leaving[0].stop().await;
                 }
                 failed = first_failure(&nodes) => {
+                    self.shutdown.began();
                     let stopped = join_all(nodes.iter().map(Node::stop));
-                    self.wait_or_hurry(&nodes, stopped).await;
+                    self.wait_or_force(&nodes, stopped).await;
                     return Err(failed);
                 }
             }
@@ -72,17 +109,24 @@ impl Signals {
         info!(signal = name, "stops: hands its shards over, then leaves");
         door.begin_to_close();
         let stopped = join_all(nodes.iter().map(|node| node.stop_after(door.close())));
-        self.wait_or_hurry(&nodes, stopped).await;
+        self.wait_or_force(&nodes, stopped).await;
         Ok(Exit::Done)
     }
 
-    /// Waits until the nodes have stopped; the next signal makes them hurry.
-    async fn wait_or_hurry(&mut self, nodes: &[Node], stopped: impl Future<Output = Vec<()>>) {
+    /// Waits until the nodes have stopped; a further signal may force that.
+    async fn wait_or_force<T>(&mut self, nodes: &[Node], stopped: impl Future<Output = T>) {
         tokio::pin!(stopped);
-        tokio::select! {
-            _ = &mut stopped => return,
-            name = self.next() => warn!(signal = name, "hurries: hands no more shards over"),
-        }
+        let name = loop {
+            tokio::select! {
+                biased; // Nothing is left to force once they have stopped.
+                _ = &mut stopped => return,
+                (step, name) = self.next() => match step {
+                    Step::Force => break name,
+                    Step::Stop | Step::Nothing => {}
+                },
+            }
+        };
+        warn!(signal = name, "forced shutdown: hands no more shards over");
         nodes.iter().for_each(Node::hurry);
         stopped.await;
     }

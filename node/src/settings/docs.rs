@@ -49,6 +49,15 @@ core) and `RUST_MIN_STACK` (stack size of new threads in bytes, 1 MiB to 1 GiB; 
 |---|---|
 ";
 
+const SIGNALS: &str = "
+## Signals
+
+What nodes, gates, `steading dev` and `steading-inspector` do when they receive a signal. A process with `--supervise`
+passes signals on to the node, and they have the same effect. A signal that reaches both processes, as Ctrl-C in a
+terminal does, counts once.
+
+";
+
 /// Returns the text of `docs/configuration.md`.
 pub fn configuration_page() -> String {
     let mut page = INTRODUCTION.to_owned();
@@ -57,5 +66,7 @@ pub fn configuration_page() -> String {
     for (code, meaning) in crate::exit::CODES {
         writeln!(page, "| {code} | {meaning} |").expect("writing to a string succeeds");
     }
+    page.push_str(SIGNALS);
+    page.push_str(&steading_signals::table());
     page
 }

@@ -1,25 +1,41 @@
 //! The side of the supervised process.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net;
 
-use rustix::process::{Signal, getpid, kill_process};
 use steading::ids::LeaseId;
 use steading::{Node, Tasks};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use steading_signals::Received;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{CHILD_VARIABLE, LEFT};
+use super::{CHILD_VARIABLE, LEFT, SIGNAL};
+
+/// Signals that wait until the process heeds them; more are dropped, since no more than two count.
+const SIGNALS_MAX: usize = 16;
+
+/// What the supervising process says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FromSupervisor {
+    /// It received a signal.
+    Signal(Received),
+    /// It has ended.
+    Gone,
+}
 
 /// The socket to the parent.
 #[derive(Debug)]
 pub(crate) struct Tether(UnixStream);
 
 impl Tether {
-    /// Returns the socket, if this process has a parent that supervises it.
+    /// Takes the socket from the standard input, if this process has a parent that supervises it.
+    /// Afterwards the standard input is empty, so that processes started here do not hold the
+    /// socket open or read from it.
     ///
     /// # Errors
     ///
@@ -31,24 +47,28 @@ impl Tether {
         let socket = net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         socket.local_addr()?; // Fails for everything but a socket.
         socket.set_nonblocking(true)?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         Ok(Some(Self(UnixStream::from_std(socket)?)))
     }
 
-    /// Tells the parent the lease of each life of `node`, and drains this process if the parent
-    /// dies. Both end with the tasks.
-    pub(crate) fn hold(self, node: &Node, tasks: &Tasks) {
+    /// Tells the parent the lease of each life of `node`, and returns what the parent says. Both
+    /// end with the tasks.
+    pub(crate) fn hold(self, node: &Node, tasks: &Tasks) -> mpsc::Receiver<FromSupervisor> {
         let (from_parent, to_parent) = self.0.into_split();
         let node = node.clone();
+        let (said, heard) = mpsc::channel(SIGNALS_MAX);
         tasks.spawn("tether", |shutdown| async move {
-            let telling = tell(&node, to_parent);
+            let talking = async {
+                tokio::join!(tell(&node, to_parent), listen(from_parent, said));
+            };
             tokio::select! {
                 biased; // That the node has left is told before the end.
-                () = telling => shutdown.cancelled().await,
+                () = talking => shutdown.cancelled().await,
                 () = shutdown.cancelled() => {}
-                () = parents_end(from_parent) => shutdown.cancelled().await,
             }
             Ok::<_, Infallible>(())
         });
+        heard
     }
 }
 
@@ -75,13 +95,20 @@ async fn tell(node: &Node, mut to_parent: OwnedWriteHalf) {
     }
 }
 
-/// Waits for the parent's end, and then asks this process to drain.
-async fn parents_end(mut from_parent: OwnedReadHalf) {
-    let mut nothing = [0];
-    // It never says anything: whatever ends the read is the end.
-    let _ = from_parent.read(&mut nothing).await;
-    warn!("the supervising process is gone: draining");
-    if let Err(error) = kill_process(getpid(), Signal::TERM) {
-        warn!(%error, "cannot ask this process to drain");
+/// Passes on what the parent says, at last that it is gone.
+async fn listen(from_parent: OwnedReadHalf, said: mpsc::Sender<FromSupervisor>) {
+    let mut lines = BufReader::new(from_parent).lines();
+    // Whatever ends the reading is the parent's end.
+    while let Ok(Some(line)) = lines.next_line().await {
+        let number = line.strip_prefix(SIGNAL).and_then(|n| n.parse().ok());
+        let Some(received) = number.and_then(Received::of) else {
+            warn!(%line, "the supervising process said what this version does not know");
+            continue;
+        };
+        // A full queue holds more signals than count.
+        drop(said.try_send(FromSupervisor::Signal(received)));
     }
+    warn!("the supervising process is gone: draining");
+    // An error means that nobody listens any more: the process ends already.
+    let _ = said.send(FromSupervisor::Gone).await;
 }

@@ -7,18 +7,20 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 use steading::coordination::store::{Store, StoreError};
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::LeaseId;
+use steading_signals::{Received, Signals};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Command;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::{CHILD_VARIABLE, LEFT};
+use super::{CHILD_VARIABLE, LEFT, SIGNAL};
 use crate::process::ProcessError;
 use crate::settings::{Role, Settings};
 
@@ -40,14 +42,14 @@ pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, Pro
     settings.check(role)?;
     let _log = settings.logs.start().map_err(ProcessError::Log)?;
     let etcd = settings.store.etcd_settings()?;
-    let mut signals = Signals::new().map_err(ProcessError::Signals)?;
-    let (child, words) = start().map_err(ProcessError::Supervise)?;
-    let status = watch(child, words, &mut signals, etcd).await;
+    let mut signals = Signals::listen().map_err(ProcessError::Signals)?;
+    let (child, socket) = start().map_err(ProcessError::Supervise)?;
+    let status = watch(child, socket, &mut signals, etcd).await;
     let status = status.map_err(ProcessError::Supervise)?;
     Ok(exit_code(status))
 }
 
-fn start() -> std::io::Result<(tokio::process::Child, Words)> {
+fn start() -> std::io::Result<(tokio::process::Child, UnixStream)> {
     let (ours, theirs) = net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = Command::new(std::env::current_exe()?)
@@ -55,18 +57,20 @@ fn start() -> std::io::Result<(tokio::process::Child, Words)> {
         .env(CHILD_VARIABLE, "1")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    Ok((child, Words::new(UnixStream::from_std(ours)?)))
+    Ok((child, UnixStream::from_std(ours)?))
 }
 
 /// Passes signals on until the child ends; then ends its lease, if it has not done so itself.
 async fn watch(
     mut child: tokio::process::Child,
-    mut words: Words,
+    socket: UnixStream,
     signals: &mut Signals,
     etcd: EtcdSettings,
 ) -> std::io::Result<ExitStatus> {
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     let id = id.and_then(Pid::from_raw).expect("it was started just now");
+    let (from_child, to_child) = socket.into_split();
+    let mut words = Words::new(from_child);
     // Connected ahead of time, so that the end of a lease waits for nothing but its own answer; and
     // beside everything else, for an etcd that does not answer must not keep signals waiting.
     let (mut store, mut connecting) = (None, None);
@@ -85,7 +89,7 @@ async fn watch(
             {
                 (store, connecting) = (connected, None);
             }
-            signal = signals.next() => pass_on(id, signal),
+            signal = signals.next() => pass_on(&to_child, signal),
             _ = orphans.recv() => reap_others(id),
         }
     };
@@ -132,9 +136,11 @@ async fn revoke(store: Option<EtcdStore>, etcd: &EtcdSettings, lease: LeaseId) {
     }
 }
 
-fn pass_on(child: Pid, signal: Signal) {
-    if let Err(error) = kill_process(child, signal) {
-        warn!(?signal, %error, "cannot pass the signal on");
+/// Tells the child of a signal, without waiting: a child that reads nothing has been told enough.
+fn pass_on(to_child: &OwnedWriteHalf, signal: Received) {
+    let line = format!("{SIGNAL}{}\n", signal.number);
+    if let Err(error) = to_child.try_write(line.as_bytes()) {
+        warn!(signal = signal.name, %error, "cannot pass the signal on");
     }
 }
 
@@ -161,16 +167,16 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 
 /// What the child says.
 struct Words {
-    lines: Lines<BufReader<UnixStream>>,
+    lines: Lines<BufReader<OwnedReadHalf>>,
     /// The lease of its present life; none before the first and after it has left.
     lease: Option<LeaseId>,
     are_over: bool,
 }
 
 impl Words {
-    fn new(socket: UnixStream) -> Self {
+    fn new(from_child: OwnedReadHalf) -> Self {
         Self {
-            lines: BufReader::new(socket).lines(),
+            lines: BufReader::new(from_child).lines(),
             lease: None,
             are_over: false,
         }
@@ -184,34 +190,5 @@ impl Words {
             Ok(None) | Err(_) => self.are_over = true,
         }
         self.lease.is_some()
-    }
-}
-
-/// The signals that are passed on.
-struct Signals([(unix::Signal, Signal); 6]);
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let passed = |kind, signal| Ok::<_, std::io::Error>((unix::signal(kind)?, signal));
-        Ok(Self([
-            passed(SignalKind::terminate(), Signal::TERM)?,
-            passed(SignalKind::interrupt(), Signal::INT)?,
-            passed(SignalKind::hangup(), Signal::HUP)?,
-            passed(SignalKind::quit(), Signal::QUIT)?,
-            passed(SignalKind::user_defined1(), Signal::USR1)?,
-            passed(SignalKind::user_defined2(), Signal::USR2)?,
-        ]))
-    }
-
-    /// Waits for a signal to pass on. Cancel safe.
-    async fn next(&mut self) -> Signal {
-        let waiting = self.0.iter_mut().map(|(received, signal)| {
-            let signal = *signal;
-            Box::pin(async move {
-                received.recv().await;
-                signal
-            })
-        });
-        futures::future::select_all(waiting).await.0
     }
 }

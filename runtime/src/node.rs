@@ -12,6 +12,7 @@ mod builder;
 mod cluster;
 mod drain;
 mod error;
+mod facts;
 mod follow;
 mod glue;
 mod health;
@@ -48,22 +49,21 @@ pub use query::{MethodInfo, QueryError, TypeInfo};
 pub use readiness::{Condition, ConditionState, Readiness};
 
 use crate::coordination::SharedView;
-use crate::coordination::membership::MembershipState;
-use crate::coordination::watcher::WatchState;
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey, ShardId};
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
-use crate::placement::planner::Loads;
-use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState, Spans};
+use crate::placement::planner::{Loads, PlanSettings};
+use crate::placement::{Arrival, ClusterView, Spans};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
 pub use crate::routing::{NodeLoad, NodeReport};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 use cluster::Way;
+use facts::LastShortfall;
 use join::Taking;
-use readiness::{Facts, Tracker};
+use readiness::Tracker;
 
 /// A running node. A cheap handle: clones are the same node.
 ///
@@ -93,6 +93,8 @@ struct Shared {
     /// The lease of the present life, once there is one and until the node has left.
     lease: watch::Sender<Option<LeaseId>>,
     readiness: Mutex<Tracker>,
+    shortfall: Mutex<LastShortfall>,
+    plan_settings: PlanSettings,
     /// What the process took in the last window of load.
     process: loads::ProcessLoad,
     /// Since when shards are on their way.
@@ -243,47 +245,6 @@ impl Node {
         }
     }
 
-    /// Returns whether the node can take traffic now, and what is missing if not.
-    pub fn readiness(&self) -> Readiness {
-        let waiting_for = match &*self.shared.progress.borrow() {
-            Progress::Waiting(what) => Some(what.clone()),
-            Progress::Joined => self.shared.taking.get().and_then(Taking::trouble),
-            Progress::Failed(error) => Some(error.to_string()),
-        };
-        self.shared
-            .readiness
-            .lock()
-            .observe(&self.facts(), waiting_for, Instant::now())
-    }
-
-    fn facts(&self) -> Facts {
-        let view = self.shared.view.current();
-        let record = view.nodes.get(&self.shared.id);
-        let mut facts = Facts {
-            gate: self.shared.gate,
-            fence_open: self.shared.fence.is_open(),
-            draining: *self.shared.stopping.borrow() != Stopping::No
-                || record.is_some_and(|record| record.state == NodeState::Draining),
-            ..Facts::default()
-        };
-        let Some(taking) = self.shared.taking.get() else {
-            return facts;
-        };
-        facts.store_connected = true;
-        facts.view_caught_up = *taking.watching.borrow() == WatchState::CaughtUp;
-        let MembershipState::Active(identity) = taking.membership.state() else {
-            return facts;
-        };
-        facts.lease_alive = true;
-        let registered = record.filter(|record| record.incarnation == identity.incarnation);
-        let progress = *taking.reconciler.progress().borrow();
-        facts.claimed = progress.owned as usize;
-        facts.targeted = progress.targeted as usize;
-        facts.planned = registered.is_some_and(|r| r.state == NodeState::Active)
-            && (progress.targeted > 0 || more_takers_than_shards(&view));
-        facts
-    }
-
     fn caller(&self) -> Caller {
         let remote: Arc<dyn RemoteCalls> = self.shared.router.clone();
         Caller {
@@ -291,11 +252,4 @@ impl Node {
             remote,
         }
     }
-}
-
-/// Whether some nodes are bound to have no shard.
-fn more_takers_than_shards(view: &ClusterView) -> bool {
-    let takes =
-        |record: &&NodeRecord| record.state == NodeState::Active && !record.weight.is_gate();
-    view.nodes.values().filter(takes).count() > view.meta.shard_count.get() as usize
 }

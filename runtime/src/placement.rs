@@ -9,12 +9,14 @@ pub mod checker;
 pub mod ownership;
 pub mod planner;
 mod shard_table;
+mod shortfall;
 mod spans;
 mod view;
 
 pub use arrival::Arrival;
 pub use balance::{Balance, Spread, spread};
 pub use shard_table::ShardTable;
+pub use shortfall::{Shortfall, Unclaimed};
 pub use spans::Spans;
 pub use view::{
     Cause, ClusterMeta, ClusterView, Leader, News, NodeRecord, NodeState, Orders, Owner,

@@ -82,6 +82,10 @@ fn show_shards(cluster: &Cluster) {
         let paused = painted("paused by an operator", Mood::Busy);
         output::line(format_args!("balancing {paused}"));
     }
+    for node in cluster.nodes.iter().filter(|node| node.cordoned) {
+        let cordoned = painted(format_args!("{} by an operator", node.id), Mood::Busy);
+        output::line(format_args!("cordoned  {cordoned}"));
+    }
 }
 
 fn show_objects(nodes: &[NodeInfo]) {

@@ -163,8 +163,13 @@ pub(super) async fn node(
             format!("{left} s more, since {}", excluded.why)
         })
         .collect();
-    if cordoned {
-        waits_for.push("an operator, who cordoned it".into());
+    match served.node.shortfall_of(&id) {
+        Some(shortfall) => waits_for.push(shortfall.to_string()),
+        None if cordoned => waits_for.push("an operator, who cordoned it".into()),
+        None => {}
+    }
+    if details.view.orders.paused {
+        waits_for.push("an operator, who paused balancing".into());
     }
     Ok(Json(NodeExplanation {
         next: next_of_node(&node),

@@ -25,7 +25,8 @@ pub struct Ready {
     pub claimed: usize,
     /// Shards that it should own.
     pub targeted: usize,
-    /// What it is waiting for, in words, while it has not joined.
+    /// What it waits for: to join; else what its first unmet condition waits for; else the
+    /// directive that leaves a ready node without shards.
     pub waiting_for: Option<String>,
 }
 
@@ -38,6 +39,9 @@ pub struct ConditionInfo {
     pub met: bool,
     /// Since when it is so (RFC 3339).
     pub since: String,
+    /// What it waits for, such as an operator's directive; a condition that is met may wait too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
 }
 
 impl Ready {
@@ -51,6 +55,7 @@ impl Ready {
             name: state.condition.as_str().into(),
             met: state.met,
             since: ago(state.since),
+            waiting_for: state.waiting_for.clone(),
         });
         Self {
             ready: readiness.is_ready(),

@@ -56,7 +56,7 @@ impl Node {
                 replace: builder.replace,
                 lock_dir: builder.lock_dir,
             },
-            plan_settings: builder.plan_settings,
+            plan_settings: builder.plan_settings.clone(),
         };
         let shared = Shared {
             id,
@@ -76,6 +76,8 @@ impl Node {
             taking: OnceLock::new(),
             lease: watch::Sender::new(None),
             readiness: Mutex::new(Tracker::new(Instant::now())),
+            shortfall: Mutex::default(),
+            plan_settings: builder.plan_settings,
             process: ProcessLoad::new(),
             spans: Mutex::default(),
             reports: Mutex::default(),

@@ -1,5 +1,6 @@
 //! Whether a node can take traffic, and what is missing if not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,9 +19,11 @@ pub enum Condition {
     NotFenced,
     /// The view has caught up with the store.
     ViewCaughtUp,
-    /// The newest plan knows this life of the node.
+    /// The newest plan knows this incarnation of the node, or leaves it without shards on purpose:
+    /// it is cordoned, balancing is paused, or rules leave it none.
     Planned,
-    /// At least 99 % of the shards targeted at the node are claimed.
+    /// At least 99 % of the shards targeted at the node are claimed. Quarantined shards do not
+    /// count, nor pinned ones that another live node still owns.
     ShardsClaimed,
     /// The node is not giving its shards up.
     NotDraining,
@@ -65,9 +68,17 @@ pub(super) struct Facts {
     pub(super) gate: bool,
     pub(super) claimed: usize,
     pub(super) targeted: usize,
+    /// What a condition waits for. One that is met may wait too: a paused cluster's new node is
+    /// ready, and gets shards once an operator resumes.
+    pub(super) waits: BTreeMap<Condition, String>,
 }
 
 impl Facts {
+    /// Notes what a condition waits for.
+    pub(super) fn waits(&mut self, condition: Condition, what: String) {
+        self.waits.insert(condition, what);
+    }
+
     /// Whether a condition holds. A gate owns nothing, so no plan need know it.
     pub(super) fn met(&self, condition: Condition) -> bool {
         match condition {
@@ -85,7 +96,7 @@ impl Facts {
 }
 
 /// The state of one condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionState {
     /// Which.
     pub condition: Condition,
@@ -93,6 +104,8 @@ pub struct ConditionState {
     pub met: bool,
     /// How long it has been so.
     pub since: Duration,
+    /// What it waits for, such as an operator's directive; a condition that is met may wait too.
+    pub waiting_for: Option<String>,
 }
 
 /// Whether a node can take traffic now.
@@ -104,7 +117,8 @@ pub struct Readiness {
     pub claimed: usize,
     /// How many shards it should own.
     pub targeted: usize,
-    /// What the node is waiting for, in words, while it has not joined.
+    /// What the node waits for: to join; else what its first unmet condition waits for; else the
+    /// directive that leaves a ready node without shards.
     pub waiting_for: Option<String>,
 }
 
@@ -145,9 +159,15 @@ impl Tracker {
                 condition,
                 met,
                 since: now - since.1,
+                waiting_for: facts.waits.get(&condition).cloned(),
             }
         });
-        let conditions = conditions.collect();
+        let conditions: Vec<ConditionState> = conditions.collect();
+        let mut unmet = conditions.iter().filter(|state| !state.met);
+        let of_unmet = unmet.find_map(|state| state.waiting_for.clone());
+        let is_ready = conditions.iter().all(|state| state.met);
+        let of_met = || facts.waits.values().next().cloned().filter(|_| is_ready);
+        let waiting_for = waiting_for.or(of_unmet).or_else(of_met);
         let Facts {
             claimed, targeted, ..
         } = *facts;
@@ -175,6 +195,7 @@ mod tests {
             gate: false,
             claimed: 99,
             targeted: 100,
+            waits: BTreeMap::new(),
         }
     }
 
@@ -211,6 +232,24 @@ mod tests {
             claimed: 0,
             ..serving()
         }));
+    }
+
+    #[tokio::test]
+    async fn the_first_unmet_condition_is_waited_for() {
+        let mut facts = serving();
+        facts.waits(Condition::NotDraining, "the end of the drain".into());
+        facts.waits(Condition::Planned, "an operator".into());
+        let waits = |facts: &Facts, trouble: Option<&str>| {
+            let mut tracker = Tracker::new(Instant::now());
+            let trouble = trouble.map(str::to_owned);
+            tracker.observe(facts, trouble, Instant::now()).waiting_for
+        };
+        assert_eq!(waits(&facts, None).as_deref(), Some("an operator"));
+        facts.draining = true;
+        assert_eq!(waits(&facts, None).as_deref(), Some("the end of the drain"));
+        facts.planned = false;
+        assert_eq!(waits(&facts, None).as_deref(), Some("an operator"));
+        assert_eq!(waits(&facts, Some("etcd")).as_deref(), Some("etcd"));
     }
 
     #[tokio::test(start_paused = true)]

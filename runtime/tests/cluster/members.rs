@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use steading::Node;
 use steading::coordination::Cut;
 use steading::coordination::membership::Replace;
 use steading::ids::ShardCount;
-use steading::placement::NodeState;
-use tokio::time::{Instant, sleep};
+use steading::node::Condition;
+use steading::placement::{ClusterView, NodeState};
+use steading::testing::WAIT_MAX;
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::world::{Counter, TTL, cluster, finish, id, id_on, owned_by};
+
+/// How often readiness is asked for even if the view does not change.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[tokio::test(start_paused = true)]
 async fn m1_m2_nodes_that_join_are_seen_by_all() {
@@ -83,6 +89,90 @@ async fn v2_a_node_is_ready_once_it_serves_and_no_more_when_it_stops() {
     node.stop().await;
     assert!(!node.readiness().is_ready());
     finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordoned_node_that_restarts_becomes_ready() {
+    let mut cluster = cluster(3).await;
+    let operator = cluster.node("n1").cluster();
+    operator.cordon(id("n3")).await.expect("carried out");
+    cluster.stop("n3").await; // Its shards go to the others.
+    cluster.add("n3").await;
+    let node = cluster.node("n3");
+    ready(node).await;
+    let readiness = node.readiness();
+    assert_eq!((readiness.claimed, readiness.targeted), (0, 0));
+    let waiting_for = readiness.waiting_for.expect("the directive is named");
+    assert!(
+        waiting_for.contains("steading uncordon n3"),
+        "{waiting_for}"
+    );
+    finish(cluster).await;
+}
+
+/// A rolling update of a paused cluster: each node leaves, comes back, and becomes ready.
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_proceeds_while_balancing_is_paused() {
+    let mut cluster = cluster(3).await;
+    let operator = cluster.node("n1").cluster();
+    operator.pause().await.expect("carried out");
+    for name in ["n3", "n2", "n1"] {
+        cluster.stop(name).await;
+        cluster.settled().await;
+        cluster.add(name).await;
+        ready(cluster.node(name)).await;
+    }
+    cluster.add("n4").await;
+    let node = cluster.node("n4");
+    ready(node).await;
+    let readiness = node.readiness();
+    let waiting_for = readiness
+        .waiting_for
+        .clone()
+        .expect("the directive is named");
+    assert!(waiting_for.contains("steading resume"), "{waiting_for}");
+    let planned = readiness
+        .conditions
+        .iter()
+        .find(|state| state.condition == Condition::Planned);
+    assert_eq!(
+        planned.and_then(|state| state.waiting_for.as_ref()),
+        Some(&waiting_for)
+    );
+    let resumed = node.cluster().resume().await;
+    resumed.expect("carried out");
+    cluster
+        .wait_until("n4 owns its share", |view| owned_by(view, "n4") == 16)
+        .await;
+    assert_eq!(cluster.node("n4").readiness().waiting_for, None);
+    finish(cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_node_names_the_drain() {
+    let mut cluster = cluster(2).await;
+    let node = cluster.node("n2").clone();
+    node.cluster().drain(&id("n2")).await.expect("carried out");
+    let mut views = node.subscribe();
+    let drains = |view: &ClusterView| view.nodes[&id("n2")].state == NodeState::Draining;
+    views.wait_for(|view| drains(view)).await.expect("it runs");
+    let readiness = node.readiness();
+    assert!(!readiness.is_ready());
+    let waiting_for = readiness.waiting_for.expect("the directive is named");
+    assert!(waiting_for.contains("steading undrain n2"), "{waiting_for}");
+    finish(cluster).await;
+}
+
+/// Waits until a node is ready, for as long as a cluster may take to settle.
+async fn ready(node: &Node) {
+    let is_ready = async {
+        let mut views = node.subscribe();
+        while !node.readiness().is_ready() {
+            let _ = timeout(LOOK_AGAIN, views.changed()).await;
+        }
+    };
+    let reached = timeout(WAIT_MAX, is_ready).await.is_ok();
+    assert!(reached, "never ready: {:?}", node.readiness());
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,14 +89,28 @@ pub(super) fn peers(facts: &Facts) -> Vec<Finding> {
 
 pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "nodes_ready";
-    let unready = facts.told().filter(|(_, told)| !told.ready.ready);
-    let found = unready.map(|(node, told)| not_ready(node, told));
+    let found = facts.told().filter_map(|(node, told)| {
+        if !told.ready.ready {
+            return Some(not_ready(node, told));
+        }
+        let mut conditions = told.ready.conditions.iter();
+        let what = conditions.find_map(|condition| condition.waiting_for.as_deref());
+        what.map(|what| ready_without_shards(node, what))
+    });
     let answering = facts.told().count();
     or_ok(
         found.collect(),
         CHECK,
         format!("all {answering} nodes that answer are ready"),
     )
+}
+
+/// Reports a node that is as ready as a directive or a rule lets it be.
+fn ready_without_shards(node: &NodeFacts, what: &str) -> Finding {
+    let found = format!("{} is ready, but gets no shards", node.name);
+    Finding::warn("nodes_ready", Runbook("node-not-ready"), found)
+        .because(format!("It waits for {what}."))
+        .then(format!("steading explain node {}", node.name))
 }
 
 fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
@@ -120,7 +134,7 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
         .ready
         .waiting_for
         .as_deref()
-        .map(|what| format!(" It says: {what}."));
+        .map(|what| format!(" It waits for {what}."));
     let (runbook, why) = match names.first() {
         Some(&("store_connected" | "lease_alive" | "not_fenced")) => (
             Runbook("etcd-down"),
@@ -140,7 +154,8 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
         ),
         Some(&"not_draining") => {
             let draining = Finding::warn(CHECK, Runbook("stuck-roll-out"), what);
-            return draining.because("It hands its shards over, then leaves.");
+            let why = "It hands its shards over, then leaves.";
+            return draining.because(format!("{why}{}", waits.unwrap_or_default()));
         }
         Some(_) | None => (
             Runbook("node-not-ready"),

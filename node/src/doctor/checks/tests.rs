@@ -286,6 +286,21 @@ fn an_unready_node_is_named_with_the_condition_and_the_page_for_it() {
 }
 
 #[test]
+fn a_directive_that_withholds_shards_is_named() {
+    let mut facts = well();
+    let told = facts.nodes[1].told.as_mut().expect("it answers");
+    told.ready.conditions[4].waiting_for = Some("`steading resume`".into());
+    let finding = the(&facts, "nodes_ready");
+    assert_eq!(finding.level, Level::Warn, "it is ready");
+    assert!(
+        finding
+            .why
+            .as_deref()
+            .is_some_and(|why| why.contains("steading resume"))
+    );
+}
+
+#[test]
 fn versions_and_types_that_differ_are_told() {
     let mut facts = well();
     facts.nodes[1].info.as_mut().expect("known").version = "2.0.0".into();

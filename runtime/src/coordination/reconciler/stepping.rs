@@ -85,7 +85,9 @@ impl Reconciler {
         stance: Stance,
         now: Instant,
     ) -> Option<Step> {
-        let targeted = self.seen.targets.get(shard).node.as_ref() == Some(&me.node);
+        let target = self.seen.targets.get(shard);
+        // Nobody claims a quarantined shard, so nobody is behind with it either.
+        let targeted = target.node.as_ref() == Some(&me.node) && !target.quarantined;
         loop {
             let facts = self.facts(shard, me, stance);
             self.shards.count(shard, facts.newest, targeted);

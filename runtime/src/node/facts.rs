@@ -1,0 +1,129 @@
+//! What a node knows about its own readiness, and what each unmet condition waits for.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::join::Taking;
+use super::readiness::{Condition, Facts, Readiness};
+use super::{Node, Progress, Stopping};
+use crate::coordination::membership::MembershipState;
+use crate::coordination::watcher::WatchState;
+use crate::ids::NodeId;
+use crate::placement::{ClusterView, NodeState, Shortfall, Unclaimed};
+
+/// The last answer about missing shards, and the view that it was made of: `/ready` is asked far
+/// more often than the view of a settled cluster changes, and an answer costs a plan.
+pub(super) type LastShortfall = Option<(Arc<ClusterView>, Shortfall)>;
+
+impl Node {
+    /// Returns whether the node can take traffic now, and what is missing if not.
+    pub fn readiness(&self) -> Readiness {
+        let waiting_for = match &*self.shared.progress.borrow() {
+            Progress::Waiting(what) => Some(what.clone()),
+            Progress::Joined => self.shared.taking.get().and_then(Taking::trouble),
+            Progress::Failed(error) => Some(error.to_string()),
+        };
+        self.shared
+            .readiness
+            .lock()
+            .observe(&self.facts(), waiting_for, Instant::now())
+    }
+
+    /// Returns why no shard is targeted at a node; `None` if some are, or if the node is not there,
+    /// not active or a gate. Judges by this node's view and settings; costs one plan.
+    pub fn shortfall_of(&self, node: &NodeId) -> Option<Shortfall> {
+        let view = self.view();
+        let record = view.nodes.get(node)?;
+        let takes = record.state == NodeState::Active && !record.weight.is_gate();
+        let mut targets = view.targets.iter();
+        let has_any = targets.any(|(_, target)| target.node.as_ref() == Some(node));
+        let is_short = takes && !has_any;
+        is_short.then(|| Shortfall::of(&view, &self.shared.plan_settings, node))
+    }
+
+    fn facts(&self) -> Facts {
+        let view = self.shared.view.current();
+        let record = view.nodes.get(&self.shared.id);
+        let mut facts = Facts {
+            gate: self.shared.gate,
+            fence_open: self.shared.fence.is_open(),
+            draining: *self.shared.stopping.borrow() != Stopping::No
+                || record.is_some_and(|record| record.state == NodeState::Draining),
+            ..Facts::default()
+        };
+        if facts.draining {
+            facts.waits(Condition::NotDraining, self.why_draining());
+        }
+        let Some(taking) = self.shared.taking.get() else {
+            return facts;
+        };
+        facts.store_connected = true;
+        facts.view_caught_up = *taking.watching.borrow() == WatchState::CaughtUp;
+        let MembershipState::Active(identity) = taking.membership.state() else {
+            return facts;
+        };
+        facts.lease_alive = true;
+        let registered = record.filter(|record| record.incarnation == identity.incarnation);
+        let is_active = registered.is_some_and(|record| record.state == NodeState::Active);
+        let progress = *taking.reconciler.progress().borrow();
+        facts.claimed = progress.owned as usize;
+        facts.targeted = progress.targeted as usize;
+        self.judge_plan(&mut facts, &view, is_active);
+        self.judge_claims(&mut facts, &view);
+        facts
+    }
+
+    /// Decides whether the newest plan knows this node. One that has no shards is known if it is
+    /// meant to have none: else an operator's pause or cordon would stop every rolling update.
+    fn judge_plan(&self, facts: &mut Facts, view: &Arc<ClusterView>, is_active: bool) {
+        facts.planned = is_active && facts.targeted > 0;
+        if facts.planned || facts.gate {
+            return;
+        }
+        if !is_active && facts.draining {
+            return; // The drain says more.
+        }
+        if !is_active {
+            let what = "the registration of this node as active";
+            return facts.waits(Condition::Planned, what.into());
+        }
+        let shortfall = self.shortfall(view);
+        facts.planned = shortfall.is_meant();
+        facts.waits(Condition::Planned, shortfall.to_string());
+    }
+
+    /// Leaves out the shards that this node cannot claim whatever it does, and names the first of
+    /// those that it should claim and has not.
+    fn judge_claims(&self, facts: &mut Facts, view: &ClusterView) {
+        if facts.met(Condition::ShardsClaimed) {
+            return;
+        }
+        let unclaimed = Unclaimed::of(view, &self.shared.id);
+        facts.targeted = facts.targeted.saturating_sub(unclaimed.held_elsewhere);
+        if let Some(what) = unclaimed.first {
+            facts.waits(Condition::ShardsClaimed, what);
+        }
+    }
+
+    fn shortfall(&self, view: &Arc<ClusterView>) -> Shortfall {
+        let mut last = self.shared.shortfall.lock();
+        if let Some((seen, shortfall)) = &*last
+            && Arc::ptr_eq(seen, view)
+        {
+            return shortfall.clone();
+        }
+        let shortfall = Shortfall::of(view, &self.shared.plan_settings, &self.shared.id);
+        *last = Some((view.clone(), shortfall.clone()));
+        shortfall
+    }
+
+    fn why_draining(&self) -> String {
+        let id = &self.shared.id;
+        if self.shared.draining.borrow().is_some() {
+            format!("`steading undrain {id}`: an operator drains this node")
+        } else {
+            "nothing: this node is leaving".to_owned()
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub(crate) struct Local {
     /// What was sent here, and whether it is the newest.
     pub(crate) staged: Option<(Parcel, bool)>,
     /// The last attempt to send it from here. Two numbers are enough, for no older one matters.
-    pub(crate) attempt: u64,
+    pub(crate) attempt: u128,
 }
 
 impl World {

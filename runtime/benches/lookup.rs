@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use steading::Tasks;
 use steading::clock::Clock;
-use steading::coordination::SharedView;
+use steading::coordination::{OwnerChecks, SharedView};
 use steading::fence::Fence;
 use steading::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount};
 use steading::object::{Host, HostSettings, PAYLOAD_LEN_MAX, Registry};
@@ -81,7 +81,7 @@ fn router(view: ClusterView) -> Arc<Router> {
         node: node("a"),
         host,
         view: shared.subscribe(),
-        news: shared,
+        claims: Arc::new(OwnerChecks::new(shared, metrics.clone())),
         network: Arc::new(TcpNetwork),
         tasks,
         metrics,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steading::clock::Clock;
-use steading::coordination::SharedView;
+use steading::coordination::{OwnerChecks, SharedView};
 use steading::fence::Fence;
 use steading::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount, Token};
 use steading::object::{
@@ -293,7 +293,7 @@ fn node(name: &str, view: &ClusterView, tasks: &Tasks) -> (Arc<Router>, Arc<Host
         node: id,
         host: host.clone(),
         view: shared.subscribe(),
-        news: shared,
+        claims: Arc::new(OwnerChecks::new(shared, metrics.clone())),
         network: Arc::new(TcpNetwork),
         tasks: tasks.clone(),
         metrics,

@@ -48,7 +48,7 @@ pub use observer::{ObserveError, ObservedStore, Observer, ObserverSettings, Plan
 pub use query::{MethodInfo, QueryError, TypeInfo};
 pub use readiness::{Condition, ConditionState, Readiness};
 
-use crate::coordination::SharedView;
+use crate::coordination::{OwnerChecks, SharedView};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey, ShardId};
@@ -84,6 +84,8 @@ struct Shared {
     router: Arc<Router>,
     network: Arc<dyn Network>,
     view: Arc<SharedView>,
+    /// Checks in the store what other nodes claim about owners.
+    owner_checks: Arc<OwnerChecks>,
     fence: Arc<Fence>,
     metrics: Arc<Metrics>,
     tasks: Tasks,

@@ -35,7 +35,7 @@ mod transfer;
 mod transfer_service;
 
 pub(crate) use channel::why;
-pub use news::OwnerNews;
+pub use news::OwnerClaims;
 pub use report::{NodeLoad, NodeReport, Reports};
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};

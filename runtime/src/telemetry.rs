@@ -33,8 +33,8 @@ use prometheus_client::registry::Registry;
 
 pub use certificates::{CertificateLabels, CertificateMetrics, HandshakeLabels, ReloadLabels};
 pub use coordination::{
-    BatchLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels, PlanEndLabels,
-    PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
+    BatchLabels, ClaimLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels,
+    PlanEndLabels, PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
 };
 pub use exports::{ExportLabels, ExportMetrics};
 pub use health::{HealthMetrics, ProbeLabels};

@@ -40,6 +40,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -97,6 +98,9 @@ pub struct ReconcilerParts {
     pub tasks: Tasks,
     /// Where to count.
     pub metrics: Arc<Metrics>,
+    /// Names what is sent ahead of shards. Nobody may guess the names, so it must be seeded by the
+    /// system.
+    pub rng: StdRng,
     /// How long a shard's closing waits for running turns. The node's default is 25 s.
     pub drain_timeout: Duration,
 }

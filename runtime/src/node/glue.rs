@@ -6,14 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::query::PeerAdmin;
-use crate::coordination::SharedView;
+use crate::coordination::OwnerChecks;
 use crate::coordination::membership::NodePort;
 use crate::coordination::reconciler::{Closing, SendError, Sent, ShardHost};
-use crate::ids::{NodeId, ShardId, Token};
+use crate::ids::{NodeId, Revision, ShardId, Token};
 use crate::object::{self, Host, StateError};
-use crate::placement::{News, Owner, OwnerRecord, Parcel};
+use crate::placement::{Owner, Parcel};
 use crate::routing::network::Network;
-use crate::routing::{OwnerNews, Router, TransferError, Transferred};
+use crate::routing::{OwnerClaims, Router, TransferError, Transferred};
 
 /// How long a predecessor with the same node ID may take to answer. A wrong "no" only costs the
 /// time until its lease ends.
@@ -88,10 +88,10 @@ fn send_error(error: TransferError) -> SendError {
     }
 }
 
-/// Where routing's owner news goes: the same copy of the cluster that the watch writes.
-impl OwnerNews for SharedView {
-    fn learn_owner(&self, shard: ShardId, record: OwnerRecord) {
-        self.learn([News::Owner(shard, record)]);
+/// What other nodes claim about owners is checked in the store.
+impl OwnerClaims for OwnerChecks {
+    fn claimed(&self, shard: ShardId, revision: Revision) {
+        self.claim(shard, revision);
     }
 }
 

@@ -193,6 +193,7 @@ impl Node {
             view,
             fence,
             metrics,
+            owner_checks,
             ..
         } = &*self.shared;
         let keys = joining.keys;
@@ -229,6 +230,7 @@ impl Node {
             host: Arc::new(self.hosted_shards()),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
+            rng: rand::make_rng(),
             drain_timeout: self.shared.drain_timeout,
         });
         let (lives, member) = (membership.subscribe(), membership.clone());
@@ -246,6 +248,12 @@ impl Node {
             member.run(surroundings, shutdown).await
         });
         tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));
+        let (checks, store, keys) = (
+            owner_checks.clone(),
+            taking.store.clone(),
+            taking.keys.clone(),
+        );
+        tasks.spawn("owner checks", |shutdown| checks.run(store, keys, shutdown));
         self.follow(lives);
         Ok(taking)
     }

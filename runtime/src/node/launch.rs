@@ -16,9 +16,9 @@ use super::readiness::Tracker;
 use super::report::Reporter;
 use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, probing, zeros};
 use crate::clock::Clock;
-use crate::coordination::SharedView;
 use crate::coordination::keys::Keys;
 use crate::coordination::membership::{MembershipSettings, Registration};
+use crate::coordination::{OwnerChecks, SharedView};
 use crate::fence::Fence;
 use crate::ids::{Layout, NodeId};
 use crate::object::{Host, HostSettings, RemoteCalls};
@@ -46,7 +46,8 @@ impl Node {
         zeros::begin_at_zero(&metrics);
         let view = first_view(&builder);
         follow_certificates(&tasks, &metrics, builder.tls.clone(), &builder.store);
-        let (host, router) = serving(&builder, &id, &fence, &view, &network, &tasks, &metrics);
+        let (host, router, owner_checks) =
+            serving(&builder, &id, &fence, &view, &network, &tasks, &metrics);
         let joining = Joining {
             registration: registration(&builder, id.clone(), grpc, &host),
             store: builder.store,
@@ -69,6 +70,7 @@ impl Node {
             router,
             network,
             view,
+            owner_checks,
             fence,
             metrics,
             tasks,
@@ -144,7 +146,8 @@ fn serving(
     network: &Arc<dyn Network>,
     tasks: &Tasks,
     metrics: &Arc<Metrics>,
-) -> (Arc<Host>, Arc<Router>) {
+) -> (Arc<Host>, Arc<Router>, Arc<OwnerChecks>) {
+    let owner_checks = Arc::new(OwnerChecks::new(view.clone(), metrics.clone()));
     let host = Host::new(HostSettings {
         node: node.clone(),
         layout: Layout::new(builder.shard_count, builder.regions.clone()),
@@ -159,7 +162,7 @@ fn serving(
         node: node.clone(),
         host: host.clone(),
         view: view.subscribe(),
-        news: view.clone(),
+        claims: owner_checks.clone(),
         network: network.clone(),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
@@ -167,7 +170,7 @@ fn serving(
     });
     let remote: Arc<dyn RemoteCalls> = router.clone();
     host.connect(&remote);
-    (host, router)
+    (host, router, owner_checks)
 }
 
 /// Returns what the node says of itself in the store.

@@ -1,15 +1,16 @@
 //! Shows each metric with all its label values from the beginning, so that a first event is a rise
 //! from zero. Here, since the values are named where they belong, and metrics know no other part.
 
+use crate::coordination::CLAIM_OUTCOMES;
 use crate::coordination::plans::MovePhase;
 use crate::coordination::reconciler::Stage;
 use crate::error::CallError;
 use crate::object::TICK_OUTCOMES;
 use crate::placement::planner::Reason;
 use crate::telemetry::{
-    BatchLabels, CallLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, HandshakeLabels,
-    Metrics, MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, ProbeLabels, ReloadLabels,
-    SendFailureLabels, SkipLabels, StuckLabels, TickLabels,
+    BatchLabels, CallLabels, ClaimLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels,
+    HandshakeLabels, Metrics, MoveLabels, PhaseLabels, PlanEndLabels, PlanLabels, ProbeLabels,
+    ReloadLabels, SendFailureLabels, SkipLabels, StuckLabels, TickLabels,
 };
 use crate::tls;
 
@@ -29,6 +30,10 @@ const PLAN_ENDS: [&str; 4] = ["done", "aborted", "superseded", "failed"];
 /// Shows every family whose label values are known beforehand.
 pub(super) fn begin_at_zero(metrics: &Metrics) {
     coordination(&metrics.coordination);
+    for outcome in CLAIM_OUTCOMES {
+        let claims = &metrics.coordination.owner_claims;
+        drop(claims.get_or_create(&ClaimLabels { outcome }));
+    }
     for outcome in tls::RELOAD_OUTCOMES {
         let reloads = &metrics.certificates.reloads;
         drop(reloads.get_or_create(&ReloadLabels { outcome }));

@@ -7,13 +7,15 @@
 //! - The receiver reads each state as it comes, so that one which it cannot read is found before
 //!   the shard changes hands, and the object stays where it can be read.
 //! - What is staged is taken in only under the parcel that the owner key names. Anything else of
-//!   that shard is older, or of an attempt that failed, and is dropped when the shard opens.
+//!   that shard is older, of an attempt that failed, or of a stranger, and is dropped when the shard
+//!   opens. Nothing that is staged replaces anything else.
 //! - Everything is bounded: what is under way by the stream's window, what is staged by
 //!   [`STAGED_BYTES_MAX`] and [`STAGED_FOR_MAX`].
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ use tokio::time::Instant;
 use super::activation::Live;
 use super::host::Host;
 use super::timers::{Kept, PackedTimer};
-use crate::ids::{ObjectKey, ShardId};
+use crate::ids::{ObjectKey, Revision, ShardId};
 use crate::placement::Parcel;
 
 /// The most bytes of state that a node keeps staged.
@@ -36,6 +38,10 @@ pub const STAGED_BYTES_MAX: usize = 256 << 20;
 
 /// The largest state of one object that travels, in bytes.
 pub const STATE_BYTES_MAX: usize = 64 << 20;
+
+/// Most attempts of one ownership of a shard that are staged. The owner pauses after each, so that
+/// more can only be a stranger's.
+const STAGED_ATTEMPTS_MAX: usize = 8;
 
 /// How long state stays staged if its shard does not come.
 pub const STAGED_FOR_MAX: Duration = Duration::from_mins(1);
@@ -233,7 +239,7 @@ pub(super) struct Staging(Mutex<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    shards: BTreeMap<ShardId, Staged>,
+    parcels: BTreeMap<(ShardId, Parcel), Staged>,
     /// Of what is staged, and of what is arriving.
     bytes: usize,
 }
@@ -241,7 +247,6 @@ struct Shelf {
 /// The state of one shard.
 #[derive(Debug)]
 struct Staged {
-    parcel: Parcel,
     /// What the sender counted.
     sent: ParcelSum,
     objects: Vec<(ObjectKey, Dormant)>,
@@ -258,16 +263,18 @@ impl Staging {
         parcel: Option<Parcel>,
     ) -> Option<(ParcelSum, Vec<(ObjectKey, Dormant)>)> {
         let mut shelf = self.0.lock();
-        let staged = shelf.shards.remove(&shard)?;
-        shelf.bytes -= staged.bytes;
+        let all = shelf.parcels.extract_if(of_shard(shard), |_, _| true);
+        let mut all: BTreeMap<_, _> = all.collect();
+        shelf.bytes -= all.values().map(|staged| staged.bytes).sum::<usize>();
         drop(shelf); // Dropping state runs code of users.
-        (Some(staged.parcel) == parcel).then_some((staged.sent, staged.objects))
+        let staged = all.remove(&(shard, parcel?))?;
+        Some((staged.sent, staged.objects))
     }
 
     /// Drops everything: the life that it was sent to is over.
     pub(super) fn clear(&self) {
         let mut shelf = self.0.lock();
-        let staged = std::mem::take(&mut shelf.shards);
+        let staged = std::mem::take(&mut shelf.parcels);
         shelf.bytes -= staged.values().map(|staged| staged.bytes).sum::<usize>();
         drop(shelf);
     }
@@ -276,7 +283,7 @@ impl Staging {
     fn expire(&self, now: Instant) {
         let mut shelf = self.0.lock();
         let late = shelf
-            .shards
+            .parcels
             .extract_if(.., |_, staged| now - staged.since > STAGED_FOR_MAX);
         let late: Vec<_> = late.collect();
         shelf.bytes -= late.iter().map(|(_, staged)| staged.bytes).sum::<usize>();
@@ -291,6 +298,15 @@ impl Staging {
     }
 }
 
+/// Every name that something of this shard can be staged under.
+fn of_shard(shard: ShardId) -> RangeInclusive<(ShardId, Parcel)> {
+    let all = |revision, attempt| {
+        let revision = Revision::new(revision);
+        (shard, Parcel { revision, attempt })
+    };
+    all(0, 0)..=all(u64::MAX, u128::MAX)
+}
+
 /// Why a parcel was not staged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -301,6 +317,12 @@ pub enum StageError {
     /// Too much is staged already.
     #[error("{STAGED_BYTES_MAX} bytes are staged already")]
     Full,
+    /// State of the same name is staged already.
+    #[error("state of this name is staged already")]
+    Repeated,
+    /// Too many attempts of one ownership are staged.
+    #[error("{STAGED_ATTEMPTS_MAX} attempts to send this shard are staged already")]
+    TooMany,
     /// Something was lost or changed on the way.
     #[error("{sent:?} was sent, {came:?} came")]
     Differs {
@@ -351,28 +373,48 @@ impl Arriving {
         Ok(())
     }
 
-    /// Stages the parcel, in place of any earlier one of its shard.
+    /// Stages the parcel. What earlier ownerships of its shard sent is dropped.
     ///
     /// # Errors
     ///
-    /// [`StageError::Differs`] unless all of it came as it was sent.
+    /// [`StageError::Differs`] unless all of it came as it was sent; [`StageError::Repeated`] and
+    /// [`StageError::TooMany`] if it would have to replace what is staged.
     pub fn finish(mut self, sent: ParcelSum) -> Result<ParcelSum, StageError> {
         let came = self.summing.sum();
         if came != sent {
             return Err(StageError::Differs { sent, came });
         }
+        let staging = self.host.clone();
+        let mut shelf = staging.staging().0.lock();
+        let mut earlier = Vec::new();
+        let mut attempts = 0;
+        for (name, staged) in shelf.parcels.range(of_shard(self.shard)) {
+            if name.1 == self.parcel {
+                return Err(StageError::Repeated);
+            }
+            if name.1.revision < self.parcel.revision {
+                earlier.push((*name, staged.bytes));
+            } else {
+                attempts += 1;
+            }
+        }
+        if attempts >= STAGED_ATTEMPTS_MAX {
+            return Err(StageError::TooMany);
+        }
         let staged = Staged {
-            parcel: self.parcel,
             sent,
             objects: std::mem::take(&mut self.objects),
             bytes: std::mem::take(&mut self.bytes),
             since: Instant::now(),
         };
-        let mut shelf = self.host.staging().0.lock();
-        let earlier = shelf.shards.insert(self.shard, staged);
-        shelf.bytes -= earlier.as_ref().map_or(0, |earlier| earlier.bytes);
+        let dropped: Vec<_> = earlier
+            .iter()
+            .map(|(name, _)| shelf.parcels.remove(name))
+            .collect();
+        shelf.bytes -= earlier.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        shelf.parcels.insert((self.shard, self.parcel), staged);
         drop(shelf);
-        drop(earlier);
+        drop(dropped); // Dropping state runs code of users.
         Ok(came)
     }
 }

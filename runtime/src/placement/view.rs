@@ -164,15 +164,17 @@ pub struct OwnerRecord {
 ///
 /// The receiver stages what it is sent under this name, and takes it in only if the owner key
 /// repeats the name; so state of an attempt that came to nothing is never taken for the newest.
-/// Attempts count from one. Zero is an empty parcel, of which nothing is staged anywhere: it only
-/// says over which ownership the owner key was written, and so that the owner did it.
+/// Attempts are random, so that only the sender and the receiver know the name until the owner key
+/// repeats it: a third node cannot have its own bytes taken in. Zero is an empty parcel, of which
+/// nothing is staged anywhere: it only says over which ownership the owner key was written, and so
+/// that the owner did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Parcel {
     /// The revision of the sender's ownership, which no other ownership of any shard shares
     /// unless one transaction wrote both.
     pub revision: Revision,
-    /// Counts the sender's attempts.
-    pub attempt: u64,
+    /// Tells the attempt from every other, and cannot be guessed.
+    pub attempt: u128,
 }
 
 impl Parcel {

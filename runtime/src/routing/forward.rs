@@ -1,7 +1,7 @@
 //! The last hop of calls that waited here for their shard, which went elsewhere (ADR-0011).
 //!
-//! They go on to the new owner in their order and name the new ownership, so that it can serve
-//! before its own watch tells it. One hop only: whoever gets a forwarded call answers it, or says
+//! They go on to the new owner in their order and name the new ownership, so that it asks the store
+//! if its own watch has not brought that yet. One hop only: whoever gets a forwarded call answers it, or says
 //! who should. What cannot be sent goes back to the caller, who tries itself.
 
 use opentelemetry::KeyValue;
@@ -29,9 +29,9 @@ impl Inner {
         entry: Entry,
         baton: &mut Option<Baton>,
     ) -> Attempt {
-        let news = self.ownership(place);
-        let news = news.filter(|news| news.token.revision() == entry.revision());
-        if news.is_none() {
+        let claim = self.ownership(place);
+        let claim = claim.filter(|claim| claim.token.revision() == entry.revision());
+        if claim.is_none() {
             // The table is about to follow the view.
             return Attempt::Again(call, self.not_here(place, Some(entry)));
         }
@@ -39,7 +39,7 @@ impl Inner {
         let outbound = OutboundCall {
             call: &call,
             known: entry.revision(),
-            news,
+            claim,
             forwarded: true,
         };
         let node = || vec![KeyValue::new(attribute::NODE, peer.node().to_string())];
@@ -48,9 +48,7 @@ impl Inner {
         let failed = |error| Attempt::Ended(Answer::Failed(error));
         match fate {
             Fate::Answered(answer) => {
-                if let Answer::Moved(news) = &answer {
-                    self.learn(place, news);
-                }
+                self.check_answer(place, &answer);
                 Attempt::Ended(answer)
             }
             Fate::Unsent(Unsent::Down(..) | Unsent::Gone | Unsent::Full) => {
@@ -74,7 +72,7 @@ impl Inner {
             return Attempt::Again(call, self.not_here(place, Some(entry)));
         }
         Attempt::Ended(match self.ownership(place) {
-            Some(news) => Answer::Moved(Box::new(news)),
+            Some(claim) => Answer::Moved(Box::new(claim)),
             None => Answer::NotOwner(entry.revision()),
         })
     }

@@ -48,7 +48,7 @@ pub(super) struct OutboundCall<'a> {
     /// The newest revision of the shard's owner key that is known here.
     pub(super) known: Revision,
     /// Who owns the shard, for a receiver that may not know yet.
-    pub(super) news: Option<Ownership>,
+    pub(super) claim: Option<Ownership>,
     /// It came from another node, so the receiver must not pass it on.
     pub(super) forwarded: bool,
 }
@@ -60,8 +60,8 @@ pub(super) struct InboundCall {
     pub(super) call: EncodedCall,
     /// The newest revision of the shard's owner key that the caller knows.
     pub(super) known: Revision,
-    /// Who owns the shard, as the sender knows.
-    pub(super) news: Option<Box<Ownership>>,
+    /// Who owns the shard, as the sender claims.
+    pub(super) claim: Option<Box<Ownership>>,
     /// Its sender has it from a third node.
     pub(super) forwarded: bool,
 }
@@ -134,7 +134,7 @@ pub(super) fn put_call(batch: &mut Vec<u8>, id: u64, outbound: &OutboundCall<'_>
             deadline_ms: u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX),
             known: outbound.known.get(),
             path: path.iter().map(|k| (k.object_type(), k.id())).collect(),
-            news: outbound.news.as_ref().map(Into::into),
+            claim: outbound.claim.as_ref().map(Into::into),
             forwarded: outbound.forwarded,
             trace: trace.map(|trace| trace.parent.as_str()),
             trace_state: trace
@@ -151,16 +151,16 @@ pub(super) fn put_answer(batch: &mut Vec<u8>, id: u64, answer: &Answer) {
             let (code, detail) = (error.code(), error.detail());
             put(batch, kind::FAILED, &FailedBody { id, code, detail });
         }
-        Answer::Moved(news) => put_not_owner(batch, id, news.token.revision(), Some(&**news)),
+        Answer::Moved(claim) => put_not_owner(batch, id, claim.token.revision(), Some(&**claim)),
         Answer::NotOwner(revision) => put_not_owner(batch, id, *revision, None),
     }
 }
 
-fn put_not_owner(batch: &mut Vec<u8>, id: u64, revision: Revision, news: Option<&Ownership>) {
+fn put_not_owner(batch: &mut Vec<u8>, id: u64, revision: Revision, claim: Option<&Ownership>) {
     let body = NotOwnerBody {
         id,
         revision: revision.get(),
-        news: news.map(Into::into),
+        claim: claim.map(Into::into),
     };
     put(batch, kind::NOT_OWNER, &body);
 }
@@ -242,8 +242,8 @@ fn read(
         }
         kind::NOT_OWNER => {
             let body: NotOwnerBody<'_> = rmp_serde::from_slice(body)?;
-            let answer = match body.news.and_then(|news| news.read()) {
-                Some(news) => Answer::Moved(news),
+            let answer = match body.claim.and_then(|claim| claim.read()) {
+                Some(claim) => Answer::Moved(claim),
                 None => Answer::NotOwner(Revision::new(body.revision)),
             };
             Frame::Answer(body.id, answer)
@@ -282,7 +282,7 @@ fn inbound_call(
             }),
         },
         known: Revision::new(body.known),
-        news: body.news.as_ref().and_then(OwnershipBody::read),
+        claim: body.claim.as_ref().and_then(OwnershipBody::read),
         forwarded: body.forwarded,
     })
 }

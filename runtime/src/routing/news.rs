@@ -1,22 +1,25 @@
-//! Owner news that calls and answers bring along, ahead of the watch.
+//! What calls and answers claim about owners, ahead of the watch.
 //!
-//! It goes to the one copy of the cluster that the process has, under the one rule for owner news,
-//! and comes back as any other change of the view. Routing itself believes only its table.
+//! A claim is never knowledge: without TLS anybody can send one. It makes the process read the owner
+//! key in the store, and what the store has reaches routing as any other change of the view. Only
+//! the call that was answered with a claim may follow it, once; nothing here remembers claims
+//! (ADR-0033).
 
 use std::fmt;
 
+use super::frame::Answer;
 use super::router::Inner;
-use crate::ids::{Place, ShardId, Token};
-use crate::placement::{ClusterView, Owner, OwnerRecord, Parcel};
+use crate::ids::{Place, Revision, ShardId, Token};
+use crate::placement::{ClusterView, Owner};
 
-/// Where news of owners goes: the process's copy of the cluster.
-pub trait OwnerNews: fmt::Debug + Send + Sync + 'static {
-    /// Takes news of a shard's owner in, if it is strictly newer than what is known. Must not
-    /// block.
-    fn learn_owner(&self, shard: ShardId, record: OwnerRecord);
+/// Where routing reports what other nodes claim about owners.
+pub trait OwnerClaims: fmt::Debug + Send + Sync + 'static {
+    /// Another node claims that a shard's owner key was written or deleted at `revision`, which the
+    /// view does not have. It may be false. Must not block.
+    fn claimed(&self, shard: ShardId, revision: Revision);
 }
 
-/// Who owns a shard, as one node tells another.
+/// Who owns a shard, as one node claims to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ownership {
     /// The number of the shard, as the sender counts.
@@ -25,9 +28,6 @@ pub(super) struct Ownership {
     pub(super) owner: Owner,
     /// The token of the ownership.
     pub(super) token: Token,
-    /// The state that came with the shard. Never left out: the owner itself may learn it here
-    /// first, and what the watch says of the same revision later does not count any more.
-    pub(super) parcel: Option<Parcel>,
 }
 
 impl Ownership {
@@ -38,7 +38,6 @@ impl Ownership {
             shard: shard.get(),
             owner: record.owner.clone()?,
             token: view.token(shard),
-            parcel: record.parcel,
         })
     }
 }
@@ -66,24 +65,44 @@ impl Inner {
         }
     }
 
-    /// Takes in what another node said of the shard at a place. Old news costs no copy of the view.
-    pub(super) fn learn(&self, place: &Place, news: &Ownership) {
+    /// Has the store asked about what another node claims of the shard at a place. Returns whether
+    /// the claim may be true: it is about that shard, and newer than the view.
+    pub(super) fn check(&self, place: &Place, claim: &Ownership) -> bool {
         let Place::Shard(shard) = place else {
-            return;
+            return false;
         };
-        let view = self.settings.view.borrow();
-        let comparable =
-            news.shard == shard.get() && news.token.generation() == view.meta.restore_generation;
-        let newer = news.token.revision() > view.owners.get(*shard).revision;
-        drop(view); // Whoever learns it writes the view.
-        if comparable && newer {
-            self.settings.metrics.routing.links.owner_news.inc();
-            let record = OwnerRecord {
-                revision: news.token.revision(),
-                owner: Some(news.owner.clone()),
-                parcel: news.parcel,
-            };
-            self.settings.news.learn_owner(*shard, record);
+        let generation = self.settings.view.borrow().meta.restore_generation;
+        let comparable = claim.shard == shard.get() && claim.token.generation() == generation;
+        comparable && self.check_revision(place, claim.token.revision())
+    }
+
+    /// Has the store asked about the shard at a place if the view does not have this revision of its
+    /// owner key; returns whether that is so.
+    pub(super) fn check_revision(&self, place: &Place, claimed: Revision) -> bool {
+        let Place::Shard(shard) = place else {
+            return false;
+        };
+        let known = self.settings.view.borrow().owners.get(*shard).revision;
+        let newer = claimed > known;
+        if newer {
+            self.settings.claims.claimed(*shard, claimed);
+        }
+        newer
+    }
+
+    /// Has the store asked about what an answer claims. Returns the claim if a call may follow it.
+    pub(super) fn check_answer<'a>(
+        &self,
+        place: &Place,
+        answer: &'a Answer,
+    ) -> Option<&'a Ownership> {
+        match answer {
+            Answer::Moved(claim) => self.check(place, claim).then_some(&**claim),
+            Answer::NotOwner(revision) => {
+                self.check_revision(place, *revision);
+                None
+            }
+            Answer::Reply(_) | Answer::Failed(_) => None,
         }
     }
 }

@@ -290,7 +290,7 @@ mod tests {
         OutboundCall {
             call,
             known: Revision::default(),
-            news: None,
+            claim: None,
             forwarded: false,
         }
     }

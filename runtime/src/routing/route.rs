@@ -66,6 +66,8 @@ struct Turn {
     baton: Option<Baton>,
     /// It waited here, be it only behind others.
     waited: bool,
+    /// Until when it waits for this node to know as much as its caller claims to.
+    behind_until: Option<Instant>,
 }
 
 impl Inner {
@@ -77,7 +79,7 @@ impl Inner {
         let result = match self.bring(call, Origin::Here).await {
             Answer::Reply(value) => Ok(value),
             Answer::Failed(error) => Err(error),
-            Answer::Moved(news) => Err(CallError::NoOwner(format!("{} has it", news.owner.node))),
+            Answer::Moved(claim) => Err(CallError::NoOwner(format!("{} has it", claim.owner.node))),
             Answer::NotOwner(revision) => Err(CallError::NoOwner(format!("as of {revision}"))),
         };
         metrics.end(began, code(&result));
@@ -103,10 +105,10 @@ impl Inner {
 
     /// Serves a call that another node sent here.
     pub(super) async fn serve(self: Arc<Self>, mut inbound: InboundCall) -> Answer {
-        if let Some(news) = &inbound.news
+        if let Some(claim) = &inbound.claim
             && let Ok(place) = inbound.call.key.place(self.settings.host.layout())
         {
-            self.learn(&place, news);
+            self.check(&place, claim);
         }
         let origin = Origin::There {
             known: inbound.known,
@@ -144,13 +146,12 @@ impl Inner {
             if let Some(obstacle) = obstacle {
                 let parked = || vec![KeyValue::new(attribute::REASON, obstacle.error.code())];
                 call.trace.event("steading.parked", parked);
-                match self.park(&place, obstacle, call.deadline, turn.baton).await {
+                let baton = turn.baton.take();
+                match self.park(&place, obstacle, call.deadline, baton).await {
                     Ok(called) => {
                         call.trace.event("steading.called", Vec::new);
-                        turn = Turn {
-                            baton: Some(called),
-                            waited: true,
-                        }
+                        turn.baton = Some(called);
+                        turn.waited = true;
                     }
                     Err(error) => return Answer::Failed(error),
                 }
@@ -227,7 +228,9 @@ impl Inner {
                 match destination {
                     // Opening, closing or fenced; or news is on its way here.
                     Destination::Here => Attempt::Again(call, self.not_here(place, Some(entry))),
-                    Destination::There(_) | Destination::Nobody if entry.revision() < known => {
+                    Destination::There(_) | Destination::Nobody
+                        if entry.revision() < known && self.may_catch_up(place, known, turn) =>
+                    {
                         Attempt::Again(call, self.not_here(place, Some(entry)))
                     }
                     Destination::There(peer) if turn.waited && !forwarded => {
@@ -240,6 +243,14 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Whether a call waits here because its caller claims to know a newer revision than this node.
+    /// For a while only: the claim may be false, and then no view ever has that revision.
+    fn may_catch_up(&self, place: &Place, known: Revision, turn: &mut Turn) -> bool {
+        self.check_revision(place, known);
+        let now = Instant::now();
+        now < *turn.behind_until.get_or_insert(now + RECHECK)
     }
 
     /// Gives a call to the host; `Err`: it comes back.
@@ -274,40 +285,83 @@ impl Inner {
         entry: Option<Entry>,
         turn: &mut Turn,
     ) -> Attempt {
-        self.settings.metrics.routing.links.calls.inc();
-        let known = entry.map(Entry::revision).unwrap_or_default();
         let outbound = OutboundCall {
             call: &call,
-            known,
+            known: entry.map(Entry::revision).unwrap_or_default(),
             // Whoever had to wait for the owner may know of it before the owner does.
-            news: if turn.waited {
+            claim: if turn.waited {
                 self.ownership(place)
             } else {
                 None
             },
             forwarded: false,
         };
-        let of_node = || vec![KeyValue::new(attribute::NODE, peer.node().to_string())];
-        call.trace.event("steading.sent", of_node);
-        let fate = peer.call(place, &outbound, &mut turn.baton).await;
-        match fate {
+        match self.send_to(peer, place, &outbound, &mut turn.baton).await {
             Fate::Answered(answer) if answer.is_last() => Attempt::Ended(answer),
             fate @ (Fate::Answered(_) | Fate::Expired | Fate::Lost(_) | Fate::Unsent(_)) => {
-                self.astray(call, place, peer.node(), entry, fate)
+                self.follow_or_wait(call, place, peer, entry, fate).await
+            }
+        }
+    }
+
+    async fn send_to(
+        &self,
+        peer: &Peer,
+        place: &Place,
+        outbound: &OutboundCall<'_>,
+        baton: &mut Option<Baton>,
+    ) -> Fate {
+        self.settings.metrics.routing.links.calls.inc();
+        let of_node = || vec![KeyValue::new(attribute::NODE, peer.node().to_string())];
+        outbound.call.trace.event("steading.sent", of_node);
+        peer.call(place, outbound, baton).await
+    }
+
+    /// Sends a call that was redirected to the node that the redirect names; decides what becomes of
+    /// any other that was not served, and of this one if that node does not serve it either.
+    ///
+    /// A redirect is followed once, by the call that got it, so that calls do not wait for a watch
+    /// that lags or a store that is away, and a false redirect harms only calls to its sender.
+    #[cold]
+    async fn follow_or_wait(
+        &self,
+        call: EncodedCall,
+        place: &Place,
+        from: &Peer,
+        seen: Option<Entry>,
+        fate: Fate,
+    ) -> Attempt {
+        let claim = match &fate {
+            Fate::Answered(answer) => self.check_answer(place, answer),
+            Fate::Expired | Fate::Lost(_) | Fate::Unsent(_) => None,
+        };
+        let named = claim.and_then(|claim| Some((claim.clone(), self.table.peer(&claim.owner)?)));
+        let Some((claim, to)) = named.filter(|(_, to)| to.node() != from.node()) else {
+            return self.astray(call, from.node(), seen, fate);
+        };
+        self.settings.metrics.routing.links.moved.inc();
+        let of = || vec![KeyValue::new(attribute::NODE, to.node().to_string())];
+        call.trace.event("steading.moved", of);
+        let outbound = OutboundCall {
+            call: &call,
+            known: claim.token.revision(),
+            claim: Some(claim),
+            forwarded: false,
+        };
+        match self.send_to(&to, place, &outbound, &mut None).await {
+            Fate::Answered(answer) if answer.is_last() => Attempt::Ended(answer),
+            fate @ (Fate::Answered(_) | Fate::Expired | Fate::Lost(_) | Fate::Unsent(_)) => {
+                if let Fate::Answered(answer) = &fate {
+                    self.check_answer(place, answer);
+                }
+                self.astray(call, to.node(), seen, fate)
             }
         }
     }
 
     /// Decides what becomes of a call that has not brought back what its method said.
     #[cold]
-    fn astray(
-        &self,
-        call: EncodedCall,
-        place: &Place,
-        node: &NodeId,
-        seen: Option<Entry>,
-        fate: Fate,
-    ) -> Attempt {
+    fn astray(&self, call: EncodedCall, node: &NodeId, seen: Option<Entry>, fate: Fate) -> Attempt {
         let links = &self.settings.metrics.routing.links;
         let failed = |error| Attempt::Ended(Answer::Failed(error));
         let again = |call, pause, error| {
@@ -323,11 +377,10 @@ impl Inner {
         };
         let of = |node: &NodeId| vec![KeyValue::new(attribute::NODE, node.to_string())];
         match fate {
-            Fate::Answered(Answer::Moved(news)) => {
+            Fate::Answered(Answer::Moved(claim)) => {
                 links.moved.inc();
-                self.learn(place, &news);
-                call.trace.event("steading.moved", || of(&news.owner.node));
-                let text = format!("{node} says that {} has it", news.owner.node);
+                call.trace.event("steading.moved", || of(&claim.owner.node));
+                let text = format!("{node} says that {} has it", claim.owner.node);
                 again(call, NOT_OWNER_PAUSE, CallError::NoOwner(text))
             }
             Fate::Answered(Answer::NotOwner(revision)) => {

@@ -11,7 +11,7 @@ use super::connection::Way;
 use super::handshake::{Greeting, Identity};
 use super::heavy::Heavy;
 use super::network::Network;
-use super::news::OwnerNews;
+use super::news::OwnerClaims;
 use super::parking::{Line, Parking};
 use super::peer::Peer;
 use super::report::Reports;
@@ -34,8 +34,8 @@ pub struct RouterSettings {
     pub host: Arc<Host>,
     /// The cluster, as far as this process knows.
     pub view: watch::Receiver<Arc<ClusterView>>,
-    /// Who takes in owner news that calls and answers bring; it comes back through the view.
-    pub news: Arc<dyn OwnerNews>,
+    /// Checks what other nodes claim about owners; what the store has comes back through the view.
+    pub claims: Arc<dyn OwnerClaims>,
     /// The way to the other nodes.
     pub network: Arc<dyn Network>,
     /// Where its background tasks run.

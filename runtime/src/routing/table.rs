@@ -77,9 +77,12 @@ const FIRST_PEER: u16 = 2;
 
 const REVISION_BITS: u32 = 48;
 
+const REVISION_MASK: u64 = (1 << REVISION_BITS) - 1;
+
 impl Entry {
     fn new(index: u16, revision: Revision) -> Self {
-        Self(u64::from(index) << REVISION_BITS | revision.get())
+        // A revision of more bits would name another node.
+        Self(u64::from(index) << REVISION_BITS | (revision.get() & REVISION_MASK))
     }
 
     fn index(self) -> u16 {
@@ -88,7 +91,7 @@ impl Entry {
 
     /// Returns the newest known revision of the shard's owner key.
     pub(super) fn revision(self) -> Revision {
-        Revision::new(self.0 & ((1 << REVISION_BITS) - 1))
+        Revision::new(self.0 & REVISION_MASK)
     }
 
     /// Whether this node is the owner.
@@ -148,6 +151,14 @@ impl<P: Clone> Table<P> {
             Some(Some(life)) => Destination::There(life.peer.clone()),
             Some(None) | None => Destination::Nobody,
         }
+    }
+
+    /// Returns a live peer, if the table has this very life of it.
+    pub(super) fn peer(&self, owner: &Owner) -> Option<P> {
+        let nodes = self.nodes.load();
+        let index = nodes.by_name.get(&owner.node)?;
+        let life = nodes.by_index.get(usize::from(*index))?.as_ref()?;
+        (life.incarnation == owner.incarnation).then(|| life.peer.clone())
     }
 
     /// Returns the live owner of a shard and the token of its ownership.

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::service::Routes;
 
 use super::network::MemoryNetwork;
-use super::{OwnerNews, Router, RouterSettings, serve};
+use super::{OwnerClaims, Router, RouterSettings, serve};
 use crate::Tasks;
 use crate::clock::Clock;
 use crate::error::CallError;
@@ -38,6 +40,8 @@ pub(super) fn shard(number: u32) -> ShardId {
 #[derive(Debug)]
 pub(super) struct ViewBuilder {
     view: ClusterView,
+    /// What a read of the store finds: the same view, unless the store is away.
+    store: Arc<Mutex<Option<ClusterView>>>,
 }
 
 impl ViewBuilder {
@@ -47,7 +51,8 @@ impl ViewBuilder {
             ShardCount::new(shard_count).expect("a power of two"),
         );
         let view = ClusterView::empty(meta);
-        Self { view }
+        let store = Arc::new(Mutex::new(Some(view.clone())));
+        Self { view, store }
     }
 
     pub(super) fn count(&self) -> ShardCount {
@@ -120,7 +125,15 @@ impl ViewBuilder {
     fn step(&mut self, news: News) -> &mut Self {
         self.view.revision = Revision::new(self.view.revision.get() + 1);
         self.view.apply(news);
+        if let Some(store) = &mut *self.store.lock() {
+            store.clone_from(&self.view);
+        }
         self
+    }
+
+    /// From now on nothing can be read from the store.
+    pub(super) fn take_store_away(&self) {
+        *self.store.lock() = None;
     }
 }
 
@@ -210,16 +223,24 @@ pub(super) struct TestNode {
     view: Arc<TestView>,
 }
 
-/// A node's copy of the cluster, which a test writes, and routing where it has news.
+/// A node's copy of the cluster, which a test writes. It reads the store when another node claims
+/// something.
 #[derive(Debug)]
-struct TestView(watch::Sender<Arc<ClusterView>>);
+struct TestView {
+    view: watch::Sender<Arc<ClusterView>>,
+    store: Arc<Mutex<Option<ClusterView>>>,
+    claims: AtomicU64,
+}
 
-impl OwnerNews for TestView {
-    fn learn_owner(&self, shard: ShardId, record: OwnerRecord) {
-        self.0.send_if_modified(|view| {
-            let news = News::Owner(shard, record);
-            Arc::make_mut(view).apply(news)
-        });
+impl OwnerClaims for TestView {
+    fn claimed(&self, shard: ShardId, _revision: Revision) {
+        self.claims.fetch_add(1, Ordering::Relaxed);
+        let store = self.store.lock();
+        let Some(record) = store.as_ref().map(|store| store.owners.get(shard).clone()) else {
+            return;
+        };
+        self.view
+            .send_if_modified(|view| Arc::make_mut(view).apply(News::Owner(shard, record)));
     }
 }
 
@@ -296,12 +317,16 @@ impl TestNode {
             tasks: tasks.clone(),
             metrics: metrics.clone(),
         });
-        let view = Arc::new(TestView(watch::Sender::new(Arc::new(view.clone()))));
+        let view = Arc::new(TestView {
+            view: watch::Sender::new(Arc::new(view.clone())),
+            store: world.view.store.clone(),
+            claims: AtomicU64::new(0),
+        });
         let router = Router::start(RouterSettings {
             node: node(name),
             host: host.clone(),
-            view: view.0.subscribe(),
-            news: view.clone(),
+            view: view.view.subscribe(),
+            claims: view.clone(),
             network: network.port(name),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
@@ -332,18 +357,23 @@ impl TestNode {
 
     /// Lets the node know a view.
     pub(super) async fn show(&self, view: &ClusterView) {
-        self.view.0.send_replace(Arc::new(view.clone()));
+        self.view.view.send_replace(Arc::new(view.clone()));
         settle().await;
     }
 
     /// Returns the node's copy of the cluster, as of now and later.
     pub(super) fn views(&self) -> watch::Receiver<Arc<ClusterView>> {
-        self.view.0.subscribe()
+        self.view.view.subscribe()
     }
 
     /// Returns what the node knows of a shard's owner.
     pub(super) fn owner(&self, number: u32) -> OwnerRecord {
-        self.view.0.borrow().owners.get(shard(number)).clone()
+        self.view.view.borrow().owners.get(shard(number)).clone()
+    }
+
+    /// Returns how often other nodes claimed something that the node did not know.
+    pub(super) fn claims(&self) -> u64 {
+        self.view.claims.load(Ordering::Relaxed)
     }
 
     /// Opens a shard, as the reconciler does.

@@ -183,7 +183,7 @@ impl Pieces {
             return Some(Content::Name(ParcelName {
                 shard: shard.get(),
                 revision: parcel.revision.get(),
-                attempt: parcel.attempt,
+                attempt: parcel.attempt.to_be_bytes().to_vec().into(),
             }));
         }
         if self.over {

@@ -8,14 +8,18 @@ use steading_proto::v1::piece::Piece as Content;
 use steading_proto::v1::receipt::Receipt as Said;
 use steading_proto::v1::transfer_server::Transfer;
 use steading_proto::v1::{ObjectState, ParcelName, Piece, Receipt, Refusal, TimerState};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Router;
 use super::handshake::Greeting;
 use super::transfer::{read_sum, wire_sum};
-use crate::ids::{ObjectKey, Revision, ShardId};
+use crate::ids::{NodeId, ObjectKey, Revision, ShardId};
 use crate::object::{Arriving, Packed, PackedTimer, StageError};
 use crate::placement::{NodeState, Parcel};
+
+/// How long a sender is waited for that owns a shard by a revision which this node does not have yet.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Takes in what other nodes send ahead.
 #[derive(Debug)]
@@ -24,10 +28,8 @@ pub(super) struct TransferService(pub(super) Arc<Router>);
 #[tonic::async_trait]
 impl Transfer for TransferService {
     async fn send(&self, request: Request<Streaming<Piece>>) -> Result<Response<Receipt>, Status> {
-        let inner = &self.0.inner;
-        inner
-            .identity()
-            .check(&Greeting::read(request.metadata())?)?;
+        let greeting = Greeting::read(request.metadata())?;
+        self.0.inner.identity().check(&greeting)?;
         if let Some(why) = self.refuses() {
             return Ok(Response::new(refusal(None, why)));
         }
@@ -38,7 +40,11 @@ impl Transfer for TransferService {
                 return Err(Status::invalid_argument("a parcel begins with its name"));
             }
         };
-        let mut arriving = self.begin(&name)?;
+        let (shard, parcel) = self.read_name(&name)?;
+        if let Err(why) = self.check_sender(&greeting.from, shard, parcel).await {
+            return Ok(Response::new(refusal(None, why)));
+        }
+        let mut arriving = self.0.inner.settings.host.arriving(shard, parcel);
         loop {
             let taken = match next(&mut pieces).await? {
                 Content::States(states) => take(&mut arriving, states.objects)?,
@@ -74,15 +80,45 @@ impl TransferService {
         }
     }
 
-    fn begin(&self, name: &ParcelName) -> Result<Arriving, Status> {
-        let inner = &self.0.inner;
-        let shard = ShardId::new(name.shard, inner.table.count())
+    fn read_name(&self, name: &ParcelName) -> Result<(ShardId, Parcel), Status> {
+        let shard = ShardId::new(name.shard, self.0.inner.table.count())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let attempt = <[u8; 16]>::try_from(&name.attempt[..])
+            .map_err(|_| Status::invalid_argument("the name of an attempt has 16 bytes"))?;
         let parcel = Parcel {
             revision: Revision::new(name.revision),
-            attempt: name.attempt,
+            attempt: u128::from_be_bytes(attempt),
         };
-        Ok(inner.settings.host.arriving(shard, parcel))
+        Ok((shard, parcel))
+    }
+
+    /// Checks that the sender owns the shard at the parcel's revision, as the store has it.
+    ///
+    /// Only that node can write the owner key that names the parcel, so state of any other would
+    /// take up room for nothing. A view that lags is waited for.
+    async fn check_sender(
+        &self,
+        from: &NodeId,
+        shard: ShardId,
+        parcel: Parcel,
+    ) -> Result<(), String> {
+        let mut views = self.0.inner.settings.view.clone();
+        let knows = views.wait_for(|view| {
+            let owner = view.owners.get(shard).revision;
+            view.revision.max(owner) >= parcel.revision
+        });
+        // Whether it is reached or not, what is known then counts.
+        let _ = timeout(CATCH_UP_MAX, knows).await;
+        let view = views.borrow();
+        let record = view.owners.get(shard);
+        let owns = view.live_owner(shard).is_some_and(|it| it.node == *from);
+        if owns && record.revision == parcel.revision {
+            return Ok(());
+        }
+        Err(format!(
+            "{from} does not own shard {shard} at revision {}",
+            parcel.revision
+        ))
     }
 }
 
@@ -125,7 +161,10 @@ fn packed_timer(timer: TimerState) -> PackedTimer {
 fn refused(error: &StageError) -> Receipt {
     match error {
         StageError::State(error) => refusal(Some(error.object.to_string()), error.reason.clone()),
-        StageError::Full | StageError::Differs { .. } => refusal(None, error.to_string()),
+        StageError::Full
+        | StageError::Repeated
+        | StageError::TooMany
+        | StageError::Differs { .. } => refusal(None, error.to_string()),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct CoordinationMetrics {
     pub view_mismatches: Counter,
     /// Keys of the store that could not be read and were skipped.
     pub bad_entries: Counter,
+    /// Owners that other nodes claimed, by what the store said of them.
+    pub owner_claims: Family<ClaimLabels, Counter>,
 
     /// 1 while this node leads.
     pub leading: Gauge,
@@ -73,6 +75,14 @@ pub struct CoordinationMetrics {
 pub struct GivenUpLabels {
     /// Who did not act: the owner (`leaving`) or the target (`claiming`).
     pub phase: &'static str,
+}
+
+/// The labels of [`CoordinationMetrics::owner_claims`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClaimLabels {
+    /// `confirmed`, `watched` (the watch brought it first), `false` or `failed` (the store did not
+    /// answer).
+    pub outcome: &'static str,
 }
 
 /// The labels of [`CoordinationMetrics::plans`].
@@ -151,6 +161,7 @@ impl CoordinationMetrics {
             watch_relists: Counter::default(),
             view_mismatches: Counter::default(),
             bad_entries: Counter::default(),
+            owner_claims: Family::default(),
             leading: Gauge::default(),
             plans: Family::default(),
             plans_ended: Family::default(),
@@ -184,6 +195,7 @@ impl CoordinationMetrics {
             watch_relists "Lists after the first",
             view_mismatches "Checks that found the view to differ from the store",
             bad_entries "Unreadable keys of the store that were skipped",
+            owner_claims "Owners that other nodes claimed, by what the store said",
             leading "1 while this node leads",
             plans "Plans by reason and outcome",
             plans_ended "Plans that ended by reason and outcome",

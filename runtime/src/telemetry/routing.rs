@@ -122,8 +122,6 @@ pub struct LinkMetrics {
     pub moved: Counter,
     /// Calls of other nodes that waited here and were passed on to their shard's new owner.
     pub forwarded: Counter,
-    /// News of an owner that a call or an answer brought before the watch did.
-    pub owner_news: Counter,
     /// Calls that came in.
     pub inbound_calls: Counter,
     /// Calls that came in and whose answer is not sent yet.
@@ -176,8 +174,6 @@ impl LinkMetrics {
         registry.register("moved_answers", help, self.moved.clone());
         let help = "Calls that waited here and were passed on to their shard's new owner";
         registry.register("forwarded_calls", help, self.forwarded.clone());
-        let help = "News of an owner that a call or an answer brought before the watch did";
-        registry.register("owner_news_ahead", help, self.owner_news.clone());
         let help = "Calls that came from other nodes";
         registry.register("inbound_calls", help, self.inbound_calls.clone());
         let help = "Calls from other nodes that are not answered yet";

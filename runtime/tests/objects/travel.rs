@@ -313,6 +313,37 @@ async fn a_move_that_comes_to_nothing_loses_nothing() {
     assert!(text.contains("steading_parcels_missing_total 1"), "{text}");
 }
 
+/// A stranger that knows the owner's revision can have state staged, but not replace any.
+#[tokio::test(start_paused = true)]
+async fn forged_state_neither_enters_nor_replaces_any() {
+    let pair = Pair::new();
+    let counter = pair.old.object::<Counter>("shard#3/c");
+    counter.add(5).await.expect("a good call");
+    pair.send().await.expect("it is staged");
+    let forged = Packed {
+        key: "Counter/shard#3/c".parse().expect("a good key"),
+        state: rmp_serde::to_vec_named(&serde_json::json!({ "total": 666 }))
+            .expect("plain values")
+            .into(),
+        idle: Duration::ZERO,
+        timers: Vec::new(),
+    };
+    let mut sum = Summing::default();
+    sum.add(&forged);
+    let forge = |parcel: Parcel| {
+        let mut arriving = pair.new.host.arriving(shard(3), parcel);
+        arriving.take(&forged).expect("there is room");
+        arriving.finish(sum.sum())
+    };
+    assert_eq!(forge(PARCEL), Err(StageError::Repeated));
+    let guesses = (0..100).map(|attempt| forge(Parcel { attempt, ..PARCEL }));
+    let guesses: Vec<_> = guesses.collect();
+    assert_eq!(guesses.iter().filter(|guess| guess.is_ok()).count(), 7);
+    assert_eq!(guesses.last(), Some(&Err(StageError::TooMany)));
+    pair.new.host.open_with(shard(3), token(9), Some(PARCEL));
+    assert_eq!(pair.new.object::<Counter>("shard#3/c").total().await, Ok(5));
+}
+
 #[tokio::test(start_paused = true)]
 async fn state_that_was_never_woken_travels_on() {
     let storage = Faulty::default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::coordination::keys::{self, ABSENT, BadEntry, Keys};
-use crate::coordination::store::{Compare, Entry, Op, StoreError, TXN_OPS_MAX, Txn, TxnReply};
+use crate::coordination::store::{Compare, Op, StoreError, TXN_OPS_MAX, Txn, TxnReply};
 use crate::ids::{Incarnation, NodeId, Revision, ShardId};
 use crate::placement::ownership::{Ending, Step};
 use crate::placement::{ClusterView, News, Owner, OwnerRecord, Parcel};
@@ -223,7 +223,8 @@ impl Batch {
             }
             Ok(reply) => {
                 for ((shard, _), read) in self.shards.iter().zip(&reply.reads) {
-                    match shown(*shard, read.as_ref(), reply.revision, view) {
+                    let known = view.owners.get(*shard);
+                    match keys::owner_news(*shard, read.as_ref(), reply.revision, known) {
                         Ok(shown) => news.extend(shown),
                         Err(error) => bad.push(error),
                     }
@@ -252,25 +253,4 @@ impl Batch {
         };
         News::Owner(shard, record)
     }
-}
-
-/// Returns what a read of a shard's owner key tells, if that is news.
-fn shown(
-    shard: ShardId,
-    read: Option<&Entry>,
-    revision: Revision,
-    view: &ClusterView,
-) -> Result<Option<News>, BadEntry> {
-    let known = view.owners.get(shard);
-    let record = match read {
-        Some(entry) => keys::decode_owner(entry)?,
-        // That nobody still owns it is no news, though it is later.
-        None if known.owner.is_none() => return Ok(None),
-        None => OwnerRecord {
-            revision,
-            owner: None,
-            parcel: None,
-        },
-    };
-    Ok((record.revision > known.revision).then_some(News::Owner(shard, record)))
 }

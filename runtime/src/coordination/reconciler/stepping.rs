@@ -4,6 +4,7 @@ use std::mem;
 use std::time::SystemTime;
 
 use futures::FutureExt;
+use rand::RngExt;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -228,7 +229,7 @@ impl Reconciler {
         let number = self.shards.begin(shard, Step::SendAhead(at, life), now);
         let parcel = Parcel {
             revision: at,
-            attempt: number, // No two are the same while this life lasts.
+            attempt: self.parts.rng.random_range(1..=u128::MAX),
         };
         self.work.send_ahead(shard, number, to, parcel);
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::sync::watch;
 
 use super::host::FakeHost;
@@ -169,6 +171,7 @@ impl Common {
             host,
             tasks,
             metrics: self.metrics.clone(),
+            rng: StdRng::seed_from_u64(0),
             drain_timeout: DRAIN_TIMEOUT,
         }
     }

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::ids::{Incarnation, NodeId, Revision, Token};
-use crate::placement::{Owner, Parcel};
+use crate::ids::{Incarnation, NodeId, Token};
+use crate::placement::Owner;
 use crate::routing::news::Ownership;
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(super) struct CallBody<'a> {
     #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
     pub(super) path: Vec<(&'a str, &'a str)>,
     #[serde(borrow, rename = "n", default, skip_serializing_if = "Option::is_none")]
-    pub(super) news: Option<OwnershipBody<'a>>,
+    pub(super) claim: Option<OwnershipBody<'a>>,
     #[serde(rename = "w", default, skip_serializing_if = "is_false")]
     pub(super) forwarded: bool,
     /// W3C `traceparent` of a call that is sampled …
@@ -54,9 +54,6 @@ pub(super) struct OwnershipBody<'a> {
     pub(super) incarnation: u64,
     #[serde(rename = "k")]
     pub(super) token: u64,
-    /// Revision and attempt.
-    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
-    pub(super) parcel: Option<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,23 +83,22 @@ pub(super) struct NotOwnerBody<'a> {
     #[serde(rename = "r")]
     pub(super) revision: u64,
     #[serde(borrow, rename = "n", default, skip_serializing_if = "Option::is_none")]
-    pub(super) news: Option<OwnershipBody<'a>>,
+    pub(super) claim: Option<OwnershipBody<'a>>,
 }
 
 impl<'a> From<&'a Ownership> for OwnershipBody<'a> {
-    fn from(news: &'a Ownership) -> Self {
+    fn from(claim: &'a Ownership) -> Self {
         Self {
-            shard: news.shard,
-            node: news.owner.node.as_str(),
-            incarnation: news.owner.incarnation.get(),
-            token: news.token.get(),
-            parcel: news.parcel.map(|p| (p.revision.get(), p.attempt)),
+            shard: claim.shard,
+            node: claim.owner.node.as_str(),
+            incarnation: claim.owner.incarnation.get(),
+            token: claim.token.get(),
         }
     }
 }
 
 impl OwnershipBody<'_> {
-    /// News of a node that cannot exist is no news.
+    /// A claim about a node that cannot exist is none.
     pub(super) fn read(&self) -> Option<Box<Ownership>> {
         let owner = Owner {
             node: NodeId::new(self.node).ok()?,
@@ -112,10 +108,6 @@ impl OwnershipBody<'_> {
             shard: self.shard,
             owner,
             token: Token::from_raw(self.token),
-            parcel: self.parcel.map(|(revision, attempt)| Parcel {
-                revision: Revision::new(revision),
-                attempt,
-            }),
         }))
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::ids::{Incarnation, NodeId, Token};
-use crate::placement::{Owner, Parcel};
+use crate::placement::Owner;
 
 fn call(now: Instant) -> EncodedCall {
     EncodedCall {
@@ -23,12 +23,12 @@ fn outbound(call: &EncodedCall, known: u64) -> OutboundCall<'_> {
     OutboundCall {
         call,
         known: Revision::new(known),
-        news: None,
+        claim: None,
         forwarded: false,
     }
 }
 
-fn ownership(parcel: Option<Parcel>) -> Ownership {
+fn ownership() -> Ownership {
     Ownership {
         shard: 3,
         owner: Owner {
@@ -36,7 +36,6 @@ fn ownership(parcel: Option<Parcel>) -> Ownership {
             incarnation: Incarnation::new(8),
         },
         token: Token::of(2, Revision::new(11)),
-        parcel,
     }
 }
 
@@ -118,10 +117,10 @@ fn a_call_comes_through_whole() {
     let InboundCall {
         call,
         known,
-        news,
+        claim,
         forwarded,
     } = inbound;
-    assert_eq!((news, *forwarded), (&None, false));
+    assert_eq!((claim, *forwarded), (&None, false));
     assert_eq!(
         (&call.key, &call.method, &call.args),
         (&sent.key, &sent.method, &sent.args)
@@ -136,15 +135,11 @@ fn a_call_comes_through_whole() {
 }
 
 #[test]
-fn n1_a_forwarded_call_names_the_new_ownership_with_its_parcel() {
+fn n1_a_forwarded_call_names_the_new_ownership() {
     let (now, mut batch) = (Instant::now(), Vec::new());
-    let parcel = Parcel {
-        revision: Revision::new(9),
-        attempt: 4,
-    };
     let call = call(now);
     let forwarded = OutboundCall {
-        news: Some(ownership(Some(parcel))),
+        claim: Some(ownership()),
         forwarded: true,
         ..outbound(&call, 11)
     };
@@ -154,18 +149,18 @@ fn n1_a_forwarded_call_names_the_new_ownership_with_its_parcel() {
         panic!("{frames:?}");
     };
     assert!(inbound.forwarded);
-    assert_eq!(inbound.news.as_deref(), Some(&ownership(Some(parcel))));
+    assert_eq!(inbound.claim.as_deref(), Some(&ownership()));
 }
 
 #[test]
-fn news_of_a_node_that_cannot_exist_is_no_news() {
-    let news = ownership(None);
+fn claims_about_impossible_nodes_are_none() {
+    let claim = ownership();
     let body = NotOwnerBody {
         id: 5,
         revision: 11,
-        news: Some(OwnershipBody {
+        claim: Some(OwnershipBody {
             node: "no node/",
-            ..(&news).into()
+            ..(&claim).into()
         }),
     };
     let mut batch = Vec::new();
@@ -183,7 +178,7 @@ fn answers_of_every_kind_come_through() {
         Answer::Reply(Bytes::from_static(b"12")),
         Answer::Failed(CallError::Panicked("why".into())),
         Answer::NotOwner(Revision::new(3)),
-        Answer::Moved(Box::new(ownership(None))),
+        Answer::Moved(Box::new(ownership())),
     ];
     let mut batch = Vec::new();
     for (id, answer) in (0..).zip(&answers) {
@@ -255,7 +250,7 @@ fn p19_a_call_with_a_bad_id_still_tells_whom_to_answer() {
         deadline_ms: u64::MAX,
         known: 0,
         path: vec![],
-        news: None,
+        claim: None,
         forwarded: false,
         trace: None,
         trace_state: None,

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep};
 use super::super::Router;
 use super::super::news::Ownership;
 use super::super::parking::PARKED_LINE_MAX;
-use super::super::testing::{TestNode, World, begin, call, node, settle, shard};
+use super::super::testing::{SHARDS, TestNode, World, begin, call, node, settle, shard};
 use crate::error::{CallError, Outcome};
 use crate::ids::{Incarnation, Place, Revision, Token};
-use crate::placement::{Owner, Parcel};
+use crate::placement::{Owner, OwnerRecord, Parcel};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -34,7 +34,7 @@ async fn closed() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn n1_calls_that_waited_are_forwarded_in_order_and_tell_the_new_owner() {
+async fn n1_waiting_calls_are_forwarded_in_order() {
     let mut world = closed().await;
     let mut calls: Vec<_> = (0..100).map(|n| world.at("a").note(ID, n)).collect();
     calls.iter_mut().for_each(begin);
@@ -94,7 +94,7 @@ async fn p18_who_comes_after_the_move_is_told_the_owner_and_needs_no_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_told_it_is_the_owner_gets_to_know_its_parcel_too() {
+async fn a_claimed_owner_reads_its_parcel_from_the_store() {
     let mut world = closed().await;
     world.view.given(3, "c", 1, Some(PARCEL));
     world.publish_to("b").await;
@@ -152,35 +152,113 @@ async fn a_forwarded_call_that_had_to_wait_again_still_makes_one_hop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn news_that_is_not_newer_or_not_of_this_shard_changes_nothing() {
-    let mut world = World::owned(&["a", "c", "b"]).await;
+async fn claims_that_cannot_be_newer_ask_no_store() {
+    let world = World::owned(&["a", "c", "b"]).await;
     let known = world.at("a").owner(3);
     let inner = &world.at("a").router.inner;
     let place = Place::Shard(shard(3));
-    let news = |number: u32, generation: u16, revision: u64| Ownership {
+    let now = known.revision.get();
+    for (number, generation, revision) in [
+        (3, 0, now - 1),
+        (3, 0, now),
+        (3, 1, now + 1),
+        (4, 0, now + 1),
+    ] {
+        let stale = claim(number, generation, revision);
+        assert!(!inner.check(&place, &stale), "{stale:?}");
+    }
+    assert_eq!(world.at("a").claims(), 0);
+    assert!(inner.check(&place, &claim(3, 0, now + 1)));
+    assert_eq!(world.at("a").claims(), 1);
+    assert_eq!(world.at("a").owner(3), known, "the store has nothing newer");
+}
+
+/// On a link without TLS anybody can claim anything with the highest revision there is.
+#[tokio::test(start_paused = true)]
+async fn false_claims_never_change_who_serves() {
+    let mut world = World::owned(&["a", "c", "b"]).await;
+    let highest = (1 << 48) - 1;
+    let truth: Vec<_> = (0..SHARDS).map(|n| world.at("b").owner(n)).collect();
+    for name in ["a", "b", "c"] {
+        let router = &world.at(name).router;
+        for number in 0..SHARDS {
+            let place = Place::Shard(shard(number));
+            router.inner.check(&place, &claim(number, 0, highest));
+            router.inner.check_revision(&place, Revision::new(u64::MAX));
+        }
+        settle().await;
+        let owners: Vec<_> = (0..SHARDS).map(|n| world.at(name).owner(n)).collect();
+        assert_eq!(owners, truth, "{name}");
+    }
+    let start = Instant::now();
+    assert_eq!(world.at("a").note(ID, 1).await, Ok(json!(1)));
+    assert!(start.elapsed() < SECOND / 10, "{:?}", start.elapsed());
+    assert_eq!(world.at("b").notes(ID).await, [1], "its owner ran it");
+    world.view.owner(3, "c", 1);
+    world.publish().await;
+    assert_eq!(
+        world.at("a").owner(3),
+        world.at("c").owner(3),
+        "true news counts"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn false_redirects_harm_only_the_calls_they_answer() {
+    let mut world = World::owned(&["a", "c", "b"]).await;
+    let known = world.at("a").owner(3);
+    world.at("b").close(3).await; // It cannot serve, and redirects falsely.
+    let mut lie = world.view.view().clone();
+    lie.owners.set(
+        shard(3),
+        OwnerRecord {
+            revision: Revision::new((1 << 48) - 1),
+            owner: Some(claim(3, 0, 1).owner),
+            parcel: None,
+        },
+    );
+    world.at("b").show(&lie).await;
+    let mut calling = world.at("a").note(ID, 1);
+    begin(&mut calling);
+    sleep(3 * SECOND).await;
+    begin(&mut calling);
+    assert_eq!(world.at("a").owner(3), known);
+    assert_eq!(world.at("c").owner(3), known);
+    world.at("b").show(world.view.view()).await;
+    world.at("b").open(3);
+    let start = Instant::now();
+    assert_eq!(calling.await, Ok(json!(1)));
+    assert!(start.elapsed() <= 2 * SECOND, "{:?}", start.elapsed());
+    world.view.owner(3, "c", 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_follow_redirects_while_the_store_is_away() {
+    let mut world = closed().await;
+    world.open(3, "c");
+    world.publish_to("b").await;
+    world.publish_to("c").await;
+    world.view.take_store_away();
+    let known = world.at("a").owner(3);
+    let start = Instant::now();
+    for n in 1..4 {
+        assert_eq!(world.at("a").note(ID, n).await, Ok(json!(n)));
+    }
+    assert!(start.elapsed() < SECOND / 20, "{:?}", start.elapsed());
+    assert_eq!(world.at("a").owner(3), known, "nothing was learned");
+    assert_eq!(world.at("a").metrics.routing.links.moved.get(), 3);
+}
+
+/// The claim that `c` owns a shard.
+fn claim(number: u32, generation: u16, revision: u64) -> Ownership {
+    Ownership {
         shard: number,
         owner: Owner {
             node: node("c"),
             incarnation: Incarnation::new(1),
         },
         token: Token::of(generation, Revision::new(revision)),
-        parcel: None,
-    };
-    let now = known.revision.get();
-    for stale in [
-        news(3, 0, now - 1),
-        news(3, 0, now),
-        news(3, 1, now + 1),
-        news(4, 0, now + 1),
-    ] {
-        inner.learn(&place, &stale);
-        assert_eq!(world.at("a").owner(3), known, "{stale:?}");
     }
-    assert_eq!(world.at("a").metrics.routing.links.owner_news.get(), 0);
-    inner.learn(&place, &news(3, 0, now + 1));
-    assert_eq!(world.at("a").owner(3).revision.get(), now + 1);
-    world.view.owner(3, "b", 1);
-    assert_eq!(world.at("a").metrics.routing.links.owner_news.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,7 +58,7 @@ async fn a_call_that_is_told_who_has_the_shard_tells_that_it_moved() {
     world.publish_to("c").await;
     let call = world.at("a").note_traced(ID, 1, Recorder::caller());
     assert_eq!(call.await, Ok(json!(1)));
-    let events = ["sent", "moved", "parked", "called", "sent"];
+    let events = ["sent", "moved", "sent"];
     let expected = [
         span("a", SpanKind::Client, &events),
         span("b", SpanKind::Server, &[]),

@@ -1,5 +1,5 @@
 //! What the HTTP servers of nodes and of the Inspector have in common: how problems are told, what
-//! operators order, how plans are shown, and their end of TLS.
+//! operators order, how plans are shown, and the server itself with its limits and TLS.
 
 #![allow(
     clippy::result_large_err,
@@ -7,13 +7,13 @@
 )]
 
 mod commands;
-mod https;
 mod plans;
 mod problem;
+mod serve;
 
 pub use commands::{
     Abort, Answer, MoveTo, Moves, NewPlan, Whereto, node_named, plan_named, read, shard_named,
 };
-pub use https::{Client, HttpsListener};
 pub use plans::{EventInfo, MoveInfo, PlanCounts, PlanInfo, time};
 pub use problem::{PROBLEM_JSON, Problem};
+pub use serve::{Client, Server, body_problem, overloaded};

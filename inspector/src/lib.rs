@@ -30,20 +30,16 @@ mod spread;
 #[cfg(test)]
 mod testing;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use steading::Tasks;
+use steading::connections::{ConnectionLimits, Connections};
 use steading::node::ObserverSettings;
 use steading::telemetry::CertificateMetrics;
 use steading::tls::{Clients, ServerTls, follow_server};
-use steading_http::{Client, HttpsListener};
+use steading_http::Server;
 use tokio::net::TcpListener;
 
 pub use guard::Access;
@@ -61,6 +57,19 @@ pub struct Inspector {
     tasks: Tasks,
 }
 
+/// What an Inspector is served with.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where pages connect.
+    pub listener: TcpListener,
+    /// The connections of the listener.
+    pub connections: Connections,
+    /// Their limits.
+    pub limits: ConnectionLimits,
+    /// The certificate, and its metrics; without, the server speaks no TLS.
+    pub tls: Option<(ServerTls, CertificateMetrics)>,
+}
+
 impl Inspector {
     /// Begins to look, however long the store is away. Must be called inside a tokio runtime.
     pub fn start(observed: ObserverSettings, access: Access) -> Self {
@@ -76,45 +85,30 @@ impl Inspector {
         api::router(self.board.clone())
     }
 
-    /// Serves the routes at a listener, over TLS if there is a certificate; that of a new file is used for new
-    /// connections. Only a failure of the system ends it, or dropping it: pages keep their connection as long as
-    /// they are open.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        tls: Option<(ServerTls, CertificateMetrics)>,
-    ) -> io::Result<()> {
-        let Some((tls, metrics)) = tls else {
-            let routes = self.router();
-            let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-            return axum::serve(listener, routes).await;
-        };
-        let clients = Clients::Anybody(tls.clone());
-        let listener = HttpsListener::new(listener, clients, metrics.clone());
-        self.tasks.spawn("certificate", |shutdown| {
-            follow_server(tls, metrics, shutdown)
+    /// Serves the routes at a listener; the certificate of a new file is used for new connections.
+    /// Does not end by itself: dropping the future closes the listener, and [`Inspector::stop`] ends
+    /// the connections that are open.
+    pub async fn serve(&self, listening: Listening) {
+        let tls = listening.tls.map(|(tls, metrics)| {
+            let (followed, counted) = (tls.clone(), metrics.clone());
+            self.tasks.spawn("certificate", |shutdown| {
+                follow_server(followed, counted, shutdown)
+            });
+            (Clients::Anybody(tls), metrics)
         });
-        let routes = self.router().layer(from_fn(tell_address));
-        let routes = routes.into_make_service_with_connect_info::<Client>();
-        axum::serve(listener, routes).await
+        let server = Server {
+            listener: listening.listener,
+            connections: listening.connections,
+            limits: listening.limits,
+            tls,
+        };
+        // Pages keep their connection as long as they are open: nothing waits for them.
+        let never = std::future::pending();
+        server.serve(self.router(), &self.tasks, never).await;
     }
 
     /// Stops looking. Pages that are open see that it went.
     pub async fn stop(&self) {
         self.tasks.stop(STOP_TIMEOUT).await;
     }
-}
-
-/// Tells routes where a client comes from as they are told without TLS.
-async fn tell_address(
-    ConnectInfo(client): ConnectInfo<Client>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    request.extensions_mut().insert(ConnectInfo(client.address));
-    next.run(request).await
 }

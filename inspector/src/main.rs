@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use steading::connections::{Accepting, Connections};
 use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
 use steading::routing::network::listen;
 use steading::telemetry::Metrics;
-use steading_inspector::{Inspector, Program};
+use steading_inspector::{Inspector, Listening, Program};
 use steading_settings::{
     FileError, RuntimeError, SettingsError, UnknownVariable, check_variables, not_utf8,
-    start_runtime, with_file,
+    raise_descriptors, start_runtime, with_file,
 };
 use steading_signals::Signals;
 use steading_telemetry::{OtlpSettings, Telemetry};
@@ -37,8 +38,6 @@ enum Failure {
     Output(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-    #[error("cannot serve")]
-    Serve(#[source] std::io::Error),
 }
 
 impl Failure {
@@ -53,8 +52,7 @@ impl Failure {
             | Self::Log(_)
             | Self::Output(_)
             | Self::Runtime(RuntimeError::OpenFiles { .. } | RuntimeError::System(_))
-            | Self::Signals(_)
-            | Self::Serve(_) => ExitCode::from(4),
+            | Self::Signals(_) => ExitCode::from(4),
         }
     }
 }
@@ -127,6 +125,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         .start_with(telemetry.log_layer("inspector"), None)
         .map_err(Failure::Log)?;
     let mut signals = Signals::listen().map_err(Failure::Signals)?;
+    let descriptors = raise_descriptors();
     // Whatever is wrong with settings or files is said before the address is taken.
     let tls = settings.inspector.tls()?;
     let observer = ObserverSettings {
@@ -145,18 +144,28 @@ async fn run(program: Program) -> Result<(), Failure> {
     }
     let inspector = Inspector::start(observer, access);
     announce(bound, encrypted, program.json).map_err(Failure::Output)?;
-    let tls = tls.map(|tls| (tls, Metrics::new().certificates.clone()));
-    // Pages keep their connection as long as they are open: nobody waits for them.
-    let served = tokio::select! {
-        served = inspector.serve(listener, tls) => served,
+    let metrics = Metrics::new();
+    let limits = settings.limits.of(descriptors, 1);
+    let listening = Listening {
+        listener,
+        connections: Connections::new(
+            "inspector",
+            limits,
+            metrics.connections.clone(),
+            Accepting::default(),
+        ),
+        limits,
+        tls: tls.map(|tls| (tls, metrics.certificates.clone())),
+    };
+    tokio::select! {
+        () = inspector.serve(listening) => {}
         received = signals.next() => {
             tracing::info!(signal = received.name, "stopping");
-            Ok(())
         }
     };
     inspector.stop().await;
     telemetry.stop().await;
-    served.map_err(Failure::Serve)
+    Ok(())
 }
 
 /// Prints the address. A reader that has gone is fine; a full disk is not.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use steading::tls::{ServerTls, TlsFiles};
 use steading_settings::{
-    Address, LogSettings, Secret, SecretNames, SettingsError, StoreSettings, TlsSettings,
+    Address, LimitSettings, LogSettings, Secret, SecretNames, SettingsError, StoreSettings,
+    TlsSettings,
 };
 
 use crate::guard::Access;
@@ -165,6 +166,9 @@ pub struct ProgramSettings {
     /// What is served.
     #[command(flatten)]
     pub inspector: InspectorSettings,
+    /// How many connections are kept.
+    #[command(flatten)]
+    pub limits: LimitSettings,
     /// What to log.
     #[command(flatten)]
     pub logs: LogSettings,
@@ -186,6 +190,7 @@ impl ProgramSettings {
         self.store.check()?;
         self.tls.files()?;
         self.inspector.tls_files()?;
+        self.limits.check()?;
         self.logs.check()?;
         self.inspector.access()
     }

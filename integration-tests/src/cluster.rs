@@ -2,6 +2,7 @@
 
 mod node;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Cluster {
     /// What nodes run; `None`: the stock program, which is built when it is first needed.
     program: Option<PathBuf>,
     variables: Vec<(String, String)>,
+    /// How many files a node may open; `None`: as many as this process.
+    descriptors: Option<u32>,
     client: Client,
 }
 
@@ -49,6 +52,7 @@ impl Cluster {
             lease_ttl: Duration::from_secs(2),
             program: None,
             variables: Vec::new(),
+            descriptors: None,
             client: Client::plain(PATIENCE),
         }
     }
@@ -95,6 +99,15 @@ impl Cluster {
             .map(|(name, value)| (name.into(), value.into()));
         let variables = self.variables.into_iter().chain(more).collect();
         Self { variables, ..self }
+    }
+
+    /// Sets how many files each node may open, as its hard limit too.
+    #[must_use]
+    pub fn descriptors(self, descriptors: u32) -> Self {
+        Self {
+            descriptors: Some(descriptors),
+            ..self
+        }
     }
 
     /// Returns how long a lease lasts.
@@ -156,7 +169,15 @@ impl Cluster {
         }
         args.extend(more);
         let program = self.program.as_deref().unwrap_or_else(|| steading());
-        let process = Process::start_with(id, program, args, &self.variables);
+        let process = match self.descriptors {
+            None => Process::start_with(id, program, args, &self.variables),
+            Some(descriptors) => {
+                let limit = format!("--nofile={descriptors}:{descriptors}");
+                let limited = [OsStr::new(&limit), program.as_os_str()];
+                let args = limited.into_iter().chain(args.iter().map(OsStr::new));
+                Process::start_with(id, "prlimit", args, &self.variables)
+            }
+        };
         Node::new(id, process, self.client.clone())
     }
 

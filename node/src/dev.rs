@@ -14,6 +14,7 @@ use crate::process::{
     open_storage, warn_if_open,
 };
 use crate::settings::{Address, Role, Settings, SettingsError};
+use steading_settings::raise_descriptors;
 use steading_telemetry::{OtlpSettings, Telemetry};
 
 /// Runs the nodes until a signal. Without etcd they share a store in memory.
@@ -35,6 +36,8 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
     let address = inspector_address(args);
     let (inspector_listener, inspector) = bind("inspector_listen", &address).await?;
 
+    let listeners = 2 * usize::from(args.nodes) + 1;
+    let limits = args.settings.limits.of(raise_descriptors(), listeners);
     let (mut nodes, server) = (Vec::new(), Server::new());
     for number in 0..args.nodes {
         let settings = numbered(args, number)?;
@@ -46,6 +49,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
             .id(id.clone())
             .http_address(http.to_string())
             .grpc_routes(extras.routes())
+            .connection_limits(limits)
             .storage(storage.clone());
         if settings.store.etcd.is_empty() {
             node = node.store(store.clone());
@@ -53,7 +57,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         let node = launch(app.types_into(node)).await?;
         telemetry.measure(id.as_str(), node.metrics());
         warn_if_open(&settings);
-        server.add(&node, listener, extras, tls.as_ref());
+        server.add(&node, listener, extras, limits, tls.as_ref());
         nodes.push((node, http));
     }
     let observed_store = if args.settings.store.etcd.is_empty() {
@@ -62,12 +66,13 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         ObservedStore::Etcd(args.settings.store.etcd_settings()?)
     };
     let access = args.settings.inspector.access()?;
-    let metrics = nodes[0].0.metrics().certificates.clone();
     server.inspector(
+        &nodes[0].0,
         observed(&args.settings, observed_store, tls.clone()),
         access,
         inspector_listener,
-        page_tls.map(|tls| (tls, metrics)),
+        limits,
+        page_tls,
     );
     for (node, http) in &nodes {
         let inspector = inspector.to_string();

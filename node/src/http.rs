@@ -12,7 +12,6 @@ mod calls;
 mod certified;
 mod cluster;
 mod explain;
-mod guest;
 mod handlers;
 mod health;
 mod objects;
@@ -27,7 +26,6 @@ pub use cluster::{
     Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,
 };
 pub use explain::{Because, NodeExplanation, ObjectExplanation, ShardExplanation};
-pub(crate) use guest::Guest;
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::exit::Exit;
 use crate::settings::{Replace, Role, Settings, SettingsError, StorageChoice};
 use crate::supervise::Tether;
+use steading_settings::raise_descriptors;
 use steading_telemetry::{OtlpSettings, Telemetry};
 
 pub(crate) use console::console;
@@ -99,7 +100,9 @@ pub(crate) async fn run(
     let access = settings.inspector.access()?;
     let tls = settings.tls.load()?;
     let page_tls = settings.inspector.tls()?;
-    let builder = builder(settings, role, tls.as_ref())?;
+    let listeners = 2 + usize::from(settings.inspector.inspector_listen.is_some());
+    let limits = settings.limits.of(raise_descriptors(), listeners);
+    let builder = builder(settings, role, tls.as_ref())?.connection_limits(limits);
     let (listener, http) = bind("http_listen", &settings.http_listen).await?;
     let inspector = match &settings.inspector.inspector_listen {
         Some(address) => Some(bind("inspector_listen", address).await?),
@@ -126,11 +129,10 @@ pub(crate) async fn run(
     if let Some(tether) = tether {
         signals.follow(tether.hold(&node, server.tasks()));
     }
-    server.add(&node, listener, extras, tls.as_ref());
+    server.add(&node, listener, extras, limits, tls.as_ref());
     let page_encrypted = page_tls.is_some();
     let inspector = inspector.map(|(listener, address)| {
-        let page_tls = page_tls.map(|tls| (tls, node.metrics().certificates.clone()));
-        server.inspector(observed, access, listener, page_tls);
+        server.inspector(&node, observed, access, listener, limits, page_tls);
         address.to_string()
     });
     Listening {

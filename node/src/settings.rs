@@ -20,8 +20,8 @@ use steading_inspector::InspectorSettings;
 pub use docs::configuration_page;
 pub use planner::PlannerSettings;
 pub use steading_settings::{
-    Address, Endpoint, FileError, LogFormat, LogSettings, Prefix, Secret, SettingsError,
-    StoreSettings, TlsSettings, UnknownVariable, check_variables, with_file,
+    Address, Endpoint, FileError, LimitSettings, LogFormat, LogSettings, Prefix, Secret,
+    SettingsError, StoreSettings, TlsSettings, UnknownVariable, check_variables, with_file,
 };
 pub use values::{Label, Replace, StorageChoice};
 pub(crate) use values::{region, shard_count, weight};
@@ -186,6 +186,10 @@ pub struct Settings {
     )]
     pub replace: Replace,
 
+    /// How many connections each listener keeps.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+
     /// What to log.
     #[command(flatten)]
     pub logs: LogSettings,
@@ -248,6 +252,7 @@ impl Settings {
         self.checked_regions()?;
         let storage = self.storage.as_ref().map_or(Ok(()), StorageChoice::check);
         storage.map_err(|why| refused("storage", why))?;
+        self.limits.check()?;
         self.logs.check()
     }
 

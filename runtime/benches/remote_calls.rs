@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steading::clock::Clock;
+use steading::connections::Connections;
 use steading::coordination::{OwnerChecks, SharedView};
 use steading::fence::Fence;
 use steading::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount, Token};
@@ -74,7 +75,9 @@ fn main() -> Result<(), Failure> {
 
 /// Hosts the objects, and the unary echo, until the input ends.
 async fn host() -> Result<(), Failure> {
-    let (tasks, listener) = (Tasks::new(), TcpNetwork.listen("127.0.0.1:0").await?);
+    let connections = Connections::for_tests();
+    let listener = TcpNetwork.listen("127.0.0.1:0", &connections).await?;
+    let tasks = Tasks::new();
     let address = listener.address.to_string();
     let (router, host) = node("b", &view(&address), &tasks);
     for shard in ShardCount::DEFAULT.shards() {
@@ -84,9 +87,10 @@ async fn host() -> Result<(), Failure> {
         router,
         listener,
         Routes::default(),
+        Duration::from_secs(20),
         std::future::pending(),
     ));
-    let plain = TcpNetwork.listen("127.0.0.1:0").await?;
+    let plain = TcpNetwork.listen("127.0.0.1:0", &connections).await?;
     let plain_address = plain.address;
     let server = Server::builder().add_service(ObjectsServer::new(Unary));
     tasks.spawn_work(server.serve_with_incoming(plain.incoming));

@@ -49,6 +49,7 @@
 #[doc(hidden)]
 pub mod __private;
 pub mod clock;
+pub mod connections;
 pub mod coordination;
 mod error;
 pub mod fence;

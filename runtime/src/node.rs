@@ -48,6 +48,7 @@ pub use observer::{ObserveError, ObservedStore, Observer, ObserverSettings, Plan
 pub use query::{MethodInfo, QueryError, TypeInfo};
 pub use readiness::{Condition, ConditionState, Readiness};
 
+use crate::connections::Accepting;
 use crate::coordination::{OwnerChecks, SharedView};
 use crate::error::CallError;
 use crate::fence::Fence;
@@ -116,6 +117,8 @@ struct Shared {
     stopping: watch::Sender<Stopping>,
     /// Since when an operator has had the node drain.
     draining: watch::Sender<Option<Instant>>,
+    /// Whether the listeners of the process take connections.
+    accepting: Accepting,
     /// Cancelled when a stop must not take its time.
     hurry: CancellationToken,
 }
@@ -193,6 +196,12 @@ impl Node {
         Cluster {
             way: Way::Node(self.clone()),
         }
+    }
+
+    /// Returns where listeners report whether they take connections: one that cannot makes the
+    /// node not ready. Servers of the process share it with the node's own.
+    pub fn accepting(&self) -> &Accepting {
+        &self.shared.accepting
     }
 
     /// Returns the node's metrics.

@@ -4,6 +4,7 @@
 //! global. Spans go to whoever the node was given, or nowhere. Names begin with `steading_`, units are base units, labels have few values.
 
 mod certificates;
+mod connections;
 mod coordination;
 mod exports;
 mod health;
@@ -32,6 +33,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use certificates::{CertificateLabels, CertificateMetrics, HandshakeLabels, ReloadLabels};
+pub use connections::{ClosedLabels, ConnectionMetrics, LISTENERS, ListenerLabels};
 pub use coordination::{
     BatchLabels, ClaimLabels, CoordinationMetrics, GivenUpLabels, HandoverLabels, MoveLabels,
     PlanEndLabels, PlanLabels, SendFailureLabels, SkipLabels, StuckLabels,
@@ -68,6 +70,8 @@ pub struct Metrics {
     pub store_request_seconds: Family<StoreRequest, Histogram, fn() -> Histogram>,
     /// Certificates and handshakes with them.
     pub certificates: CertificateMetrics,
+    /// Connections of clients and other nodes.
+    pub connections: ConnectionMetrics,
     /// The node's own life in the store.
     pub membership: MembershipMetrics,
     /// How other nodes answer this one's probes.
@@ -134,6 +138,7 @@ impl Metrics {
         Self {
             health: HealthMetrics::register(&mut registry),
             certificates: CertificateMetrics::register(&mut registry),
+            connections: ConnectionMetrics::register(&mut registry),
             membership: MembershipMetrics::register(&mut registry),
             placement: PlacementMetrics::register(&mut registry),
             storage: StorageMetrics::register(&mut registry),

@@ -7,6 +7,7 @@
 mod docs;
 mod error;
 mod file;
+mod limits;
 mod log_writer;
 mod logs;
 mod marked;
@@ -20,6 +21,7 @@ mod variables;
 pub use docs::table;
 pub use error::SettingsError;
 pub use file::{FileError, with_file};
+pub use limits::{LimitSettings, raise_descriptors};
 pub use log_writer::LogGuard;
 pub use logs::{LogLayer, LogSettings};
 pub use runtime::{OPEN_FILES_MIN, RuntimeError, start_runtime};

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use rustix::process::{Resource, getrlimit};
+use steading::connections::raise_descriptor_limit;
 use tokio::runtime::{Builder, Runtime};
 
 /// The lowest limit of open files (`ulimit -n`) with which a program starts. The runtime, the log
@@ -62,6 +63,8 @@ pub fn start_runtime() -> Result<Runtime, RuntimeError> {
     let number = |name, range| number(name, std::env::var_os(name).as_deref(), range);
     number(STACK_SIZE, STACK_SIZE_RANGE)?;
     let threads = number(WORKER_THREADS, WORKER_THREADS_RANGE)?;
+    // The soft limit is often far below what the system allows. A refusal leaves it, and the check decides.
+    let _ = raise_descriptor_limit();
     check_open_files(getrlimit(Resource::Nofile).current)?;
     let one_per_core = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut builder = Builder::new_multi_thread();

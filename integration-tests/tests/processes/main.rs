@@ -6,6 +6,7 @@
 mod bench;
 mod commands;
 mod failover;
+mod limits;
 mod membership;
 mod outage;
 mod signals;

@@ -16,7 +16,7 @@ use steading::CallError;
 use steading::ids::ObjectKey;
 use steading::object::{CALL_TIMEOUT_DEFAULT, CallPath, EncodedCall, Format};
 use steading::telemetry::{Trace, TraceContext};
-use steading_http::Problem;
+use steading_http::{Problem, body_problem};
 use tokio::time::Instant;
 
 use super::router::Served;
@@ -141,7 +141,7 @@ pub(super) fn key(object_type: String, id: String) -> Result<ObjectKey, Problem>
 fn arguments(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
     let body = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => CallError::TooLarge("see the payload limit".into()).into(),
-        _ => Problem::bad_request(error.body_text()),
+        _ => body_problem(&error).unwrap_or_else(|| Problem::bad_request(error.body_text())),
     })?;
     let bad = |why: String| Problem::from(CallError::BadArguments(why));
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {

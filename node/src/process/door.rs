@@ -4,25 +4,18 @@
 //! client cannot know whether that was read, and fails. So clients are told beforehand, by `Connection: close` in whatever
 //! they are answered, and connections are closed only once there was time to tell.
 
-use std::fmt::Debug;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::serve::{IncomingStream, Listener};
-use steading_http::Client;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use steading::connections::Connections;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-
-use crate::http::Guest;
 
 /// How long clients are told before connections are closed on which nothing is asked: who asks at least this often
 /// loses nothing, however a stop goes.
@@ -35,19 +28,17 @@ pub(crate) struct Door {
     closing: Arc<OnceLock<Instant>>,
     /// Cancelled once nobody is let in any more.
     closed: CancellationToken,
-    connections: TaskTracker,
+    /// Those of each server.
+    connections: Arc<Mutex<Vec<Connections>>>,
 }
 
 impl Door {
     /// Begins open, with nobody inside.
     pub(crate) fn new() -> Self {
-        let connections = TaskTracker::new();
-        // It tells when none is left; tokens are given out all the same.
-        connections.close();
         Self {
             closing: Arc::default(),
             closed: CancellationToken::new(),
-            connections,
+            connections: Arc::default(),
         }
     }
 
@@ -56,14 +47,17 @@ impl Door {
         self.closing.get_or_init(Instant::now);
     }
 
-    /// Lets nobody in any more, once those inside have had time to hear of it, and waits until all have their answer
-    /// and are gone. That may take as long as a request, so whoever waits needs a limit.
+    /// Takes no more connections once the clients had time to hear of it, and waits until all are closed. Those
+    /// without a complete request are cut: a client that sends half of one cannot hold up the stop. That may take as
+    /// long as a request, so callers need a limit.
     pub(crate) async fn close(&self) {
         let began = *self.closing.get_or_init(Instant::now);
-        // An error means that somebody has nothing to ask: nothing is lost by closing then.
-        let _ = timeout_at(began + TELLING, self.connections.wait()).await;
+        let connections = self.connections.lock().clone();
+        let gone = join_all(connections.iter().map(Connections::closed));
+        // An error means that a connection is idle or sends half a request: it is cut below.
+        let _ = timeout_at(began + TELLING, gone).await;
         self.closed.cancel();
-        self.connections.wait().await;
+        join_all(connections.iter().map(Connections::close)).await;
     }
 
     /// Waits until nobody is let in any more.
@@ -71,12 +65,9 @@ impl Door {
         self.closed.clone().cancelled_owned()
     }
 
-    /// Counts the connections of a listener.
-    pub(crate) fn count<L: Listener>(&self, listener: L) -> Counted<L> {
-        Counted {
-            listener,
-            connections: self.connections.clone(),
-        }
+    /// Closes the connections of a server with the others.
+    pub(crate) fn add(&self, connections: Connections) {
+        self.connections.lock().push(connections);
     }
 }
 
@@ -95,74 +86,31 @@ pub(crate) async fn say_if_closing(
     response
 }
 
-/// A listener whose connections are counted as long as they are open.
-#[derive(Debug)]
-pub(crate) struct Counted<L> {
-    listener: L,
-    connections: TaskTracker,
-}
-
-/// Where a connection comes from, and its part in the count.
-#[derive(Debug)]
-pub(crate) struct Arrived<A> {
-    address: A,
-    open: TaskTrackerToken,
-}
-
-/// What an address tells beside itself.
-pub(crate) trait Origin: Debug {
-    /// Whether whoever came from there has shown a certificate of the cluster.
-    fn certified(&self) -> bool;
-}
-
-impl Origin for SocketAddr {
-    fn certified(&self) -> bool {
-        false
-    }
-}
-
-impl Origin for Client {
-    fn certified(&self) -> bool {
-        self.certified
-    }
-}
-
-impl<L: Listener> Listener for Counted<L> {
-    type Io = L::Io;
-    type Addr = Arrived<L::Addr>;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (io, address) = self.listener.accept().await;
-        let open = self.connections.token();
-        (io, Arrived { address, open })
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        let address = self.listener.local_addr()?;
-        let open = self.connections.token();
-        Ok(Arrived { address, open })
-    }
-}
-
-impl<L> Connected<IncomingStream<'_, Counted<L>>> for Guest
-where
-    L: Listener,
-    L::Addr: Origin,
-{
-    fn connect_info(stream: IncomingStream<'_, Counted<L>>) -> Self {
-        let arrived = stream.remote_addr();
-        Self::new(arrived.address.certified(), arrived.open.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use steading::connections::{Accepting, ConnectionLimits, Slot};
+    use steading::telemetry::Metrics;
+
     use super::*;
+
+    /// Returns a door with one open connection.
+    fn door_with_a_connection() -> (Door, Slot) {
+        let (limits, metrics) = (
+            ConnectionLimits::default(),
+            Metrics::new().connections.clone(),
+        );
+        let connections = Connections::new("http", limits, metrics, Accepting::default());
+        let slot = connections.admit(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let door = Door::new();
+        door.add(connections);
+        (door, slot.expect("there is room"))
+    }
 
     #[tokio::test(start_paused = true)]
     async fn clients_have_time_to_hear_and_who_asks_has_time_for_the_answer() {
-        let door = Door::new();
-        let guest = door.connections.token();
+        let (door, slot) = door_with_a_connection();
         let closed = door.closed();
         let closing = door.close();
         tokio::pin!(closed, closing);
@@ -178,7 +126,7 @@ mod tests {
                 .is_err()
         );
         closed.await;
-        drop(guest);
+        drop(slot);
         closing.await;
     }
 
@@ -192,8 +140,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_to_hear_begins_with_the_telling() {
-        let door = Door::new();
-        let _guest = door.connections.token();
+        let (door, _slot) = door_with_a_connection();
         door.begin_to_close();
         tokio::time::advance(TELLING).await;
         let since = Instant::now();

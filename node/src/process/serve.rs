@@ -1,21 +1,20 @@
 //! The HTTP servers of a process.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::serve::Listener;
+use steading::connections::{ConnectionLimits, Connections};
 use steading::node::ObserverSettings;
-use steading::telemetry::CertificateMetrics;
 use steading::tls::{Clients, ServerTls, Tls};
 use steading::{Node, Tasks};
-use steading_http::HttpsListener;
-use steading_inspector::{Access, Inspector};
+use steading_inspector::{Access, Inspector, Listening};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::GrpcExtras;
-use super::door::{Door, Origin, say_if_closing};
-use crate::http::{self, Guest};
+use super::door::{Door, say_if_closing};
+use crate::http;
 
 /// How long open HTTP connections may take to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,68 +52,74 @@ impl Server {
         node: &Node,
         listener: TcpListener,
         extras: GrpcExtras,
+        limits: ConnectionLimits,
         tls: Option<&Tls>,
     ) {
         extras.follow(node.clone(), &self.tasks);
-        let routes = http::router(node.clone(), &self.tasks);
-        match tls {
-            None => self.serve("http", listener, routes),
-            Some(tls) => {
-                let metrics = node.metrics().certificates.clone();
-                let listener = HttpsListener::new(listener, Clients::All(tls.clone()), metrics);
-                let routes = routes.layer(from_fn(http::certified_only));
-                self.serve("https", listener, routes);
-            }
+        let mut routes = http::router(node.clone(), &self.tasks);
+        if tls.is_some() {
+            routes = routes.layer(from_fn(http::certified_only));
         }
-    }
-
-    /// Serves the Inspector, which looks at the cluster as one from outside would. Pages keep their
-    /// connection as long as they are open, so nobody waits for them at the end.
-    pub(crate) fn inspector(
-        &self,
-        observed: ObserverSettings,
-        access: Access,
-        listener: TcpListener,
-        tls: Option<(ServerTls, CertificateMetrics)>,
-    ) {
-        let inspector = Inspector::start(observed, access);
-        self.tasks.spawn("inspector", |shutdown| async move {
-            let serving = inspector.serve(listener, tls);
-            let served = shutdown.run_until_cancelled(serving).await;
-            inspector.stop().await;
-            served.unwrap_or(Ok(()))
+        let routes = routes.layer(from_fn_with_state(self.door.clone(), say_if_closing));
+        let connections = connections("http", limits, node);
+        self.door.add(connections.clone());
+        let server = steading_http::Server {
+            listener,
+            connections,
+            limits,
+            tls: tls.map(|tls| {
+                let metrics = node.metrics().certificates.clone();
+                (Clients::All(tls.clone()), metrics)
+            }),
+        };
+        let (closed, tasks) = (self.door.closed(), self.tasks.clone());
+        self.tasks.spawn("http", |shutdown| async move {
+            server.serve(routes, &tasks, closed).await;
+            // The end of one task ends all, and the others are wanted until the node has left.
+            shutdown.cancelled().await;
+            Ok::<_, Infallible>(())
         });
     }
 
-    fn serve<L>(&self, name: &'static str, listener: L, routes: Router)
-    where
-        L: Listener,
-        L::Addr: Origin,
-    {
-        let listener = self.door.count(listener);
-        let routes = routes
-            .layer(from_fn_with_state(self.door.clone(), say_if_closing))
-            .into_make_service_with_connect_info::<Guest>();
-        let closed = self.door.closed();
-        self.tasks.spawn(name, |shutdown| async move {
-            let ends = shutdown.clone();
-            let end = async move {
-                tokio::select! {
-                    () = closed => {}
-                    () = ends.cancelled_owned() => {}
-                }
-            };
-            axum::serve(listener, routes)
-                .with_graceful_shutdown(end)
-                .await?;
-            // The end of one task ends all, and the others are wanted until the node has left.
-            shutdown.cancelled().await;
-            Ok::<_, std::io::Error>(())
+    /// Serves the Inspector of a node's process, which looks at the cluster as one from outside would. Pages keep their
+    /// connection as long as they are open, so nobody waits for them at the end.
+    pub(crate) fn inspector(
+        &self,
+        node: &Node,
+        observed: ObserverSettings,
+        access: Access,
+        listener: TcpListener,
+        limits: ConnectionLimits,
+        tls: Option<ServerTls>,
+    ) {
+        let connections = connections("inspector", limits, node);
+        let tls = tls.map(|tls| (tls, node.metrics().certificates.clone()));
+        let listening = Listening {
+            listener,
+            connections,
+            limits,
+            tls,
+        };
+        let inspector = Inspector::start(observed, access);
+        self.tasks.spawn("inspector", |shutdown| async move {
+            let serving = inspector.serve(listening);
+            let served = shutdown.run_until_cancelled(serving).await;
+            inspector.stop().await;
+            let _ = served;
+            Ok::<_, Infallible>(())
         });
     }
 
     /// Stops serving. Answers that are under way get a moment to end.
     pub(crate) async fn stop(self) {
+        let closing = self.door.close();
+        // An error means that a response takes long: the node that could make it has left.
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
         self.tasks.stop(CLOSE_TIMEOUT).await;
     }
+}
+
+fn connections(listener: &'static str, limits: ConnectionLimits, node: &Node) -> Connections {
+    let metrics = node.metrics().connections.clone();
+    Connections::new(listener, limits, metrics, node.accepting().clone())
 }

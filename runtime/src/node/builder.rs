@@ -9,6 +9,7 @@ use tonic::service::Routes;
 
 use super::{HealthSettings, Node, StartError};
 use crate::clock::Clock;
+use crate::connections::ConnectionLimits;
 use crate::coordination::EtcdSettings;
 use crate::coordination::membership::{Replace, default_lock_dir};
 use crate::coordination::store::Store;
@@ -58,6 +59,7 @@ pub struct NodeBuilder {
     pub(super) tls: Option<Tls>,
     pub(super) clock: Clock,
     pub(super) payload_max: usize,
+    pub(super) connections: ConnectionLimits,
     pub(super) lock_dir: Option<PathBuf>,
     pub(super) routes: Routes,
     pub(super) traces: Traces,
@@ -89,6 +91,7 @@ impl NodeBuilder {
             tls: None,
             clock: Clock::Boot,
             payload_max: PAYLOAD_LEN_MAX,
+            connections: ConnectionLimits::default(),
             lock_dir: None,
             routes: Routes::default(),
             traces: Traces::default(),
@@ -267,6 +270,17 @@ impl NodeBuilder {
     /// this process.
     pub fn storage(self, storage: Arc<dyn Storage>) -> Self {
         Self { storage, ..self }
+    }
+
+    /// Sets how many connections the gRPC server keeps, and for how long without a request.
+    /// Default: [`ConnectionLimits::default`]; a process that may open few files needs less, see
+    /// [`connections_for`](crate::connections::connections_for). Idle HTTP/2 connections are kept
+    /// ten times the idle timeout, those of other nodes as long as they answer.
+    pub fn connection_limits(self, connections: ConnectionLimits) -> Self {
+        Self {
+            connections,
+            ..self
+        }
     }
 
     /// Sets how nodes reach each other. Default: TCP.

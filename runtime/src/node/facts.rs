@@ -48,6 +48,7 @@ impl Node {
         let mut facts = Facts {
             gate: self.shared.gate,
             fence_open: self.shared.fence.is_open(),
+            accepting: self.shared.accepting.stalled(Instant::now()).is_none(),
             draining: *self.shared.stopping.borrow() != Stopping::No
                 || record.is_some_and(|record| record.state == NodeState::Draining),
             ..Facts::default()

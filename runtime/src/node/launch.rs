@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use super::readiness::Tracker;
 use super::report::Reporter;
 use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, probing, zeros};
 use crate::clock::Clock;
+use crate::connections::{Accepting, Connections};
 use crate::coordination::keys::Keys;
 use crate::coordination::membership::{MembershipSettings, Registration};
 use crate::coordination::{OwnerChecks, SharedView};
@@ -29,6 +31,10 @@ use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 use crate::tls::{self, Tls};
 
+/// An idle gRPC connection is kept this many times as long as one of HTTP: clients keep a channel
+/// open between calls.
+const GRPC_IDLE_FACTOR: u32 = 10;
+
 impl Node {
     /// Listens, makes the parts, and begins to join in the background.
     pub(super) async fn launch(builder: NodeBuilder) -> Result<Self, StartError> {
@@ -40,7 +46,9 @@ impl Node {
         let metrics = Metrics::beside(builder.traces.clone(), &builder.exports);
         let (tasks, metrics) = (Tasks::new(), Arc::new(metrics));
         let network = network(&builder, &metrics);
-        let listener = listen(&*network, &builder.listen).await?;
+        let accepting = Accepting::default();
+        let connections = connections(&builder, &metrics, &accepting);
+        let listener = listen(&*network, &builder.listen, &connections).await?;
         let grpc_address = listener.address;
         let grpc = advertised(&builder, grpc_address)?;
         zeros::begin_at_zero(&metrics);
@@ -89,16 +97,35 @@ impl Node {
             health: Mutex::default(),
             stopping: watch::Sender::new(Stopping::No),
             draining: watch::Sender::new(None),
+            accepting,
             hurry: CancellationToken::new(),
         };
         let node = Self {
             shared: Arc::new(shared),
         };
-        node.begin(listener, builder.routes, joining);
+        let body_timeout = builder.connections.timeouts.body;
+        node.serve(listener, connections, builder.routes, body_timeout);
+        node.begin(joining);
         Ok(node)
     }
 
-    fn begin(&self, listener: Listener, routes: tonic::service::Routes, joining: Joining) {
+    fn serve(
+        &self,
+        listener: Listener,
+        connections: Connections,
+        routes: tonic::service::Routes,
+        body_timeout: Duration,
+    ) {
+        let Shared { tasks, router, .. } = &*self.shared;
+        let routes = operator::add_to(routes, Arc::downgrade(&self.shared));
+        tasks.spawn("grpc connections", |shutdown| connections.enforce(shutdown));
+        tasks.spawn("grpc server", |shutdown| {
+            let shutdown = shutdown.cancelled_owned();
+            serve(router.clone(), listener, routes, body_timeout, shutdown)
+        });
+    }
+
+    fn begin(&self, joining: Joining) {
         let Shared { tasks, router, .. } = &*self.shared;
         router.report_from(Arc::new(Reporter(Arc::downgrade(&self.shared))));
         self.shared
@@ -118,10 +145,6 @@ impl Node {
         let measured = self.clone();
         tasks.spawn("load windows", |shutdown| {
             loads::end_windows(measured, shutdown)
-        });
-        let routes = operator::add_to(routes, Arc::downgrade(&self.shared));
-        tasks.spawn("grpc server", |shutdown| {
-            serve(router.clone(), listener, routes, shutdown.cancelled_owned())
         });
         tasks.spawn("join", |shutdown| self.clone().join(joining, shutdown));
     }
@@ -206,8 +229,20 @@ fn network(builder: &NodeBuilder, metrics: &Metrics) -> Arc<dyn Network> {
     }
 }
 
-async fn listen(network: &dyn Network, address: &str) -> Result<Listener, StartError> {
-    let listener = network.listen(address).await;
+/// Returns what counts and limits the connections of the gRPC server.
+fn connections(builder: &NodeBuilder, metrics: &Metrics, accepting: &Accepting) -> Connections {
+    let mut limits = builder.connections;
+    limits.timeouts.idle *= GRPC_IDLE_FACTOR;
+    let metrics = metrics.connections.clone();
+    Connections::new("grpc", limits, metrics, accepting.clone())
+}
+
+async fn listen(
+    network: &dyn Network,
+    address: &str,
+    connections: &Connections,
+) -> Result<Listener, StartError> {
+    let listener = network.listen(address, connections).await;
     listener.map_err(|error| StartError::Listen {
         address: address.to_owned(),
         reason: error.to_string(),

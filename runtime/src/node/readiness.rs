@@ -25,19 +25,22 @@ pub enum Condition {
     /// At least 99 % of the shards targeted at the node are claimed. Quarantined shards do not
     /// count, nor pinned ones that another live node still owns.
     ShardsClaimed,
+    /// The node's listeners take connections.
+    Accepting,
     /// The node is not giving its shards up.
     NotDraining,
 }
 
 impl Condition {
     /// Every condition, in the order in which a node meets them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StoreConnected,
         Self::LeaseAlive,
         Self::NotFenced,
         Self::ViewCaughtUp,
         Self::Planned,
         Self::ShardsClaimed,
+        Self::Accepting,
         Self::NotDraining,
     ];
 
@@ -50,6 +53,7 @@ impl Condition {
             Self::ViewCaughtUp => "view_caught_up",
             Self::Planned => "planned",
             Self::ShardsClaimed => "shards_claimed",
+            Self::Accepting => "accepting",
             Self::NotDraining => "not_draining",
         }
     }
@@ -63,6 +67,7 @@ pub(super) struct Facts {
     pub(super) lease_alive: bool,
     pub(super) fence_open: bool,
     pub(super) view_caught_up: bool,
+    pub(super) accepting: bool,
     pub(super) planned: bool,
     pub(super) draining: bool,
     pub(super) gate: bool,
@@ -90,6 +95,7 @@ impl Facts {
             Condition::ShardsClaimed => {
                 self.gate || self.claimed * 100 >= self.targeted * CLAIMED_PERCENT_MIN
             }
+            Condition::Accepting => self.accepting,
             Condition::NotDraining => !self.draining,
         }
     }
@@ -190,6 +196,7 @@ mod tests {
             lease_alive: true,
             fence_open: true,
             view_caught_up: true,
+            accepting: true,
             planned: true,
             draining: false,
             gate: false,
@@ -208,7 +215,8 @@ mod tests {
     #[tokio::test]
     async fn v2_each_missing_condition_alone_makes_a_node_unready() {
         assert!(ready(&serving()));
-        let broken: [fn(&mut Facts); 7] = [
+        let broken: [fn(&mut Facts); 8] = [
+            |facts| facts.accepting = false,
             |facts| facts.store_connected = false,
             |facts| facts.lease_alive = false,
             |facts| facts.fence_open = false,

@@ -24,6 +24,7 @@ use super::heavy;
 use super::lanes::Lanes;
 use super::router::Inner;
 use super::running::{Begun, Running};
+use crate::connections::Slot;
 
 /// The service that other nodes connect to.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Peer for PeerService {
         let greeting = Greeting::read(request.metadata())?;
         let identity = self.inner.identity();
         identity.check(&greeting)?;
+        make_peer(&request);
         let mut response = Response::new(Answers {
             from: greeting.from.to_string(),
             calls: Some(request.into_inner()),
@@ -51,6 +53,13 @@ impl Peer for PeerService {
         });
         identity.write(response.metadata_mut());
         Ok(response)
+    }
+}
+
+/// Counts the connection of a request as another node's.
+pub(super) fn make_peer<T>(request: &Request<T>) {
+    if let Some(Some(slot)) = request.extensions().get::<Option<Slot>>() {
+        slot.make_peer();
     }
 }
 

@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
+use crate::connections::{Connections, Guarded, Slot};
 use crate::write_through::write_through;
 
 pub use memory::MemoryNetwork;
@@ -32,12 +33,13 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     /// Whatever the system says: nobody listens, no such host, no way to it.
     async fn connect(&self, address: &str) -> io::Result<Io>;
 
-    /// Listens on `address`, written `host:port`; port 0 stands for any free one.
+    /// Listens on `address`, written `host:port`; port 0 stands for any free one. Takes no more
+    /// connections than `connections` admits.
     ///
     /// # Errors
     ///
     /// Whatever the system says: the port is in use, the address is not of this machine.
-    async fn listen(&self, address: &str) -> io::Result<Listener>;
+    async fn listen(&self, address: &str, connections: &Connections) -> io::Result<Listener>;
 
     /// Whether the settings of two nodes can keep them from talking, so that a node should ask
     /// others whether it can before it joins them. Default: no.
@@ -61,7 +63,28 @@ impl fmt::Debug for Listener {
 }
 
 /// One connection: bytes both ways.
-pub struct Io(Box<dyn ReadWrite>);
+pub struct Io {
+    io: Box<dyn ReadWrite>,
+    origin: Origin,
+}
+
+/// Where a connection comes from. Both are unknown on the client's side, and in memory.
+#[derive(Clone, Default)]
+pub struct Origin {
+    /// The client's address.
+    pub address: Option<SocketAddr>,
+    /// The connection's place at its listener.
+    pub slot: Option<Slot>,
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => f.write_str("an unknown address"),
+        }
+    }
+}
 
 trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -70,7 +93,32 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 impl Io {
     /// Takes anything that bytes go through both ways.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Box::new(io))
+        Self {
+            io: Box::new(io),
+            origin: Origin::default(),
+        }
+    }
+
+    /// Takes note of where it comes from.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Returns where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Has its listener cut it when it passes a limit.
+    pub(super) fn guarded(self) -> Self {
+        match &self.origin.slot {
+            None => self,
+            Some(slot) => {
+                let io = Box::new(Guarded::new(self.io, slot.clone()));
+                Self { io, ..self }
+            }
+        }
     }
 }
 
@@ -86,14 +134,16 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-write_through!(impl for Io, 0);
+write_through!(impl for Io, io);
 
 impl Connected for Io {
-    type ConnectInfo = ();
+    type ConnectInfo = Option<Slot>;
 
-    fn connect_info(&self) -> Self::ConnectInfo {}
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.origin.slot.clone()
+    }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use steading_proto::v1::admin_server::AdminServer;
 use steading_proto::v1::objects_server::ObjectsServer;
 use steading_proto::v1::peer_server::PeerServer;
 use steading_proto::v1::transfer_server::TransferServer;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
@@ -17,10 +20,11 @@ use super::admin_service::AdminService;
 use super::channel::STREAM_WINDOW;
 use super::connection::BATCH_BYTES_MAX;
 use super::inbound::PeerService;
-use super::network::Listener;
+use super::network::{Io, Listener};
 use super::objects_service::ObjectsService;
 use super::transfer::PIECE_OVERHEAD;
 use super::transfer_service::TransferService;
+use crate::connections::{BodyRule, Rules, TrackLayer};
 use crate::object::STATE_BYTES_MAX;
 
 /// A client that was silent for this long is asked for a sign of life …
@@ -31,6 +35,16 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long calls that came before `shutdown` may still take.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The most requests in progress on one connection; a client makes more of them wait.
+const STREAMS_MAX: u32 = 1024;
+
+/// The most bytes of the headers of one request.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Streams that a client opened and reset, and that the server has not yet forgotten: one more ends
+/// the connection.
+const RESET_STREAMS_MAX: usize = 32;
 
 /// Room for what stands around a payload in a message.
 const MESSAGE_OVERHEAD: usize = 16 << 10;
@@ -43,7 +57,8 @@ pub struct ServeError(#[from] tonic::transport::Error);
 /// Serves other nodes, clients and operators until `shutdown`; then takes no more calls, answers
 /// those it has within a second, and ends.
 ///
-/// `more` is served beside our own services: health, reflection.
+/// `more` is served with our own services: health, reflection. The body of a request that is no
+/// stream may take `body_timeout`.
 ///
 /// # Errors
 ///
@@ -52,6 +67,7 @@ pub async fn serve(
     router: Arc<Router>,
     listener: Listener,
     more: Routes,
+    body_timeout: Duration,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let closing = CancellationToken::new();
@@ -62,11 +78,19 @@ pub async fn serve(
         closing: closing.clone(),
     };
     let objects = ObjectsServer::new(ObjectsService(router.clone()));
+    let track = TrackLayer {
+        rules: RULES,
+        body_timeout,
+    };
     let server = Server::builder()
+        .layer(track)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(2 * STREAM_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
         .add_routes(more)
         .add_service(PeerServer::new(peer).max_decoding_message_size(BATCH_BYTES_MAX))
         .add_service(objects.max_decoding_message_size(message_max))
@@ -76,7 +100,8 @@ pub async fn serve(
         )
         .add_service(AdminServer::new(AdminService(router)));
     let told = closing.clone();
-    let serving = server.serve_with_incoming_shutdown(listener.incoming, async move {
+    let incoming = listener.incoming.map(|io| io.map(Io::guarded));
+    let serving = server.serve_with_incoming_shutdown(incoming, async move {
         shutdown.await;
         told.cancel();
     });
@@ -89,3 +114,27 @@ pub async fn serve(
         () = overdue => Ok(()),
     }
 }
+
+/// How requests are treated.
+const RULES: Rules<Body> = Rules {
+    body: |path| {
+        if path.starts_with("/steading.v1.Peer/") {
+            BodyRule::Unlimited
+        } else if path.starts_with("/steading.v1.Transfer/")
+            || path.starts_with("/grpc.reflection.")
+        {
+            BodyRule::Progress
+        } else {
+            BodyRule::Whole
+        }
+    },
+    reserved: |path| {
+        path.starts_with("/steading.v1.Peer/")
+            || path.starts_with("/steading.v1.Transfer/")
+            || path == "/steading.v1.Admin/Probe"
+    },
+    refuse: |_| {
+        let why = "every connection of the node is in use: try another node";
+        Status::resource_exhausted(why).into_http()
+    },
+};

@@ -17,6 +17,7 @@ use super::network::MemoryNetwork;
 use super::{OwnerClaims, Router, RouterSettings, serve};
 use crate::Tasks;
 use crate::clock::Clock;
+use crate::connections::Connections;
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{Incarnation, NodeId, ObjectKey, Revision, ShardCount, ShardId, Token};
@@ -201,6 +202,9 @@ impl Ledger {
 /// How many shards the clusters of [`World`] have.
 pub(super) const SHARDS: u32 = 16;
 
+/// How long the body of a request may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Several routers over a network in memory, whose views are made by hand.
 #[derive(Debug)]
 pub(super) struct World {
@@ -336,13 +340,19 @@ impl TestNode {
         host.connect(&remote);
         let listener = network
             .port(name)
-            .listen("127.0.0.1:0")
+            .listen("127.0.0.1:0", &Connections::for_tests())
             .await
             .expect("any port is free");
         let address = listener.address.to_string();
         let (served, more) = (router.clone(), Routes::default());
         tasks.spawn("server", |shutdown| {
-            serve(served, listener, more, shutdown.cancelled_owned())
+            serve(
+                served,
+                listener,
+                more,
+                BODY_TIMEOUT,
+                shutdown.cancelled_owned(),
+            )
         });
         Self {
             router,

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Router;
 use super::handshake::Greeting;
+use super::inbound::make_peer;
 use super::transfer::{read_sum, wire_sum};
 use crate::ids::{NodeId, ObjectKey, Revision, ShardId};
 use crate::object::{Arriving, Packed, PackedTimer, StageError};
@@ -30,6 +31,7 @@ impl Transfer for TransferService {
     async fn send(&self, request: Request<Streaming<Piece>>) -> Result<Response<Receipt>, Status> {
         let greeting = Greeting::read(request.metadata())?;
         self.0.inner.identity().check(&greeting)?;
+        make_peer(&request);
         if let Some(why) = self.refuses() {
             return Ok(Response::new(refusal(None, why)));
         }

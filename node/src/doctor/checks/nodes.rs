@@ -152,6 +152,10 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
             Runbook("stuck-move"),
             "It has not claimed what it should own.",
         ),
+        Some(&"accepting") => (
+            Runbook("node-not-ready"),
+            "It cannot accept connections: it may open no more files.",
+        ),
         Some(&"not_draining") => {
             let draining = Finding::warn(CHECK, Runbook("stuck-roll-out"), what);
             let why = "It hands its shards over, then leaves.";

@@ -58,6 +58,7 @@ fn ready(node: &str, unmet: &[&str]) -> Ready {
         "view_caught_up",
         "planned",
         "shards_claimed",
+        "accepting",
         "not_draining",
     ];
     let conditions: Vec<_> = names

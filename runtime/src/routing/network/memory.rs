@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Io, Listener, Network};
+use crate::connections::Connections;
 
 /// Bytes under way in one direction of a connection.
 const BUFFER_LEN: usize = 256 * 1024;
@@ -167,7 +168,7 @@ impl Network for Port {
         Ok(there.1)
     }
 
-    async fn listen(&self, address: &str) -> io::Result<Listener> {
+    async fn listen(&self, address: &str, _: &Connections) -> io::Result<Listener> {
         let mut address: SocketAddr = address
             .parse()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -309,7 +310,11 @@ mod tests {
     /// A network, and a connection from `a` to a listener of `b`.
     async fn connected() -> (MemoryNetwork, Listener, Io, Io) {
         let network = MemoryNetwork::new();
-        let mut listener = network.port("b").listen("127.0.0.1:0").await.unwrap();
+        let mut listener = network
+            .port("b")
+            .listen("127.0.0.1:0", &Connections::for_tests())
+            .await
+            .unwrap();
         let address = listener.address.to_string();
         let here = network.port("a").connect(&address).await.unwrap();
         let there = listener.incoming.next().await.unwrap().unwrap();

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use futures::StreamExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio_stream::wrappers::TcpListenerStream;
 
-use super::{Io, Listener, Network};
+use super::{Io, Listener, Network, Origin};
+use crate::connections::{Acceptor, Connections};
 
 /// How many connections the system keeps that clients have made and a server has not yet taken. The
 /// system may allow fewer: on Linux `net.core.somaxconn`, 4096 by default.
@@ -58,13 +58,13 @@ impl Network for TcpNetwork {
         Ok(Io::new(stream))
     }
 
-    async fn listen(&self, address: &str) -> io::Result<Listener> {
+    async fn listen(&self, address: &str, connections: &Connections) -> io::Result<Listener> {
         let listener = listen(address).await?;
         let address = listener.local_addr()?;
-        let incoming = TcpListenerStream::new(listener).map(|accepted| {
-            let stream = accepted?;
-            stream.set_nodelay(true)?;
-            Ok(Io::new(stream))
+        let acceptor = Acceptor::new(listener, connections.clone());
+        let incoming = acceptor.into_stream().map(|(stream, address, slot)| {
+            let (address, slot) = (Some(address), Some(slot));
+            Ok(Io::new(stream).with_origin(Origin { address, slot }))
         });
         Ok(Listener {
             address,
@@ -87,7 +87,10 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_go_both_ways() {
-        let mut listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
+        let mut listener = TcpNetwork
+            .listen("127.0.0.1:0", &Connections::for_tests())
+            .await
+            .unwrap();
         let mut here = TcpNetwork
             .connect(&listener.address.to_string())
             .await
@@ -141,8 +144,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_refused() {
-        let first = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
-        let second = TcpNetwork.listen(&first.address.to_string()).await;
+        let first = TcpNetwork
+            .listen("127.0.0.1:0", &Connections::for_tests())
+            .await
+            .unwrap();
+        let second = TcpNetwork
+            .listen(&first.address.to_string(), &Connections::for_tests())
+            .await;
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

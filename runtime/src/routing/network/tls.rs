@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::{Io, Listener, Network};
+use crate::connections::Connections;
 use crate::telemetry::CertificateMetrics;
 use crate::tls::{self, Clients, Tls, mistrust_in};
 use crate::write_through::write_through;
@@ -54,12 +55,19 @@ impl Network for TlsNetwork {
         }
     }
 
-    async fn listen(&self, address: &str) -> io::Result<Listener> {
-        let Listener { address, incoming } = self.inner.listen(address).await?;
-        let incoming = incoming.map(|arrived| arrived.map(|io| (io, ())));
+    async fn listen(&self, address: &str, connections: &Connections) -> io::Result<Listener> {
+        let Listener { address, incoming } = self.inner.listen(address, connections).await?;
+        let incoming = incoming.map(|arrived| {
+            let io = arrived?;
+            let origin = io.origin().clone();
+            Ok((io, origin))
+        });
         let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
         let accepted = tls::accept(incoming, Clients::Certified(tls), metrics);
-        let incoming = accepted.map(|accepted| accepted.map(|accepted| Io::new(accepted.io)));
+        let incoming = accepted.map(|accepted| {
+            let accepted = accepted?;
+            Ok(Io::new(accepted.io).with_origin(accepted.from))
+        });
         Ok(Listener {
             address,
             incoming: incoming.boxed(),

@@ -6,11 +6,13 @@
     reason = "a problem is rare, and goes straight into the answer"
 )]
 
+mod at_risk;
 mod commands;
 mod plans;
 mod problem;
 mod serve;
 
+pub use at_risk::{AtRisk, Facts};
 pub use commands::{
     Abort, Answer, MoveTo, Moves, NewPlan, Whereto, node_named, plan_named, read, shard_named,
 };

@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::assets;
-use crate::board::{Board, Figures, Point, now_ms};
+use crate::board::{Board, CAUGHT_UP, Figures, Point, now_ms};
 use crate::guard::may_look;
 use crate::health::Finding;
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -184,7 +184,7 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
 /// 200 while the cluster is seen and the view follows the store.
 async fn ready(State(board): State<Arc<Board>>) -> (StatusCode, Json<Value>) {
     let store = board.store_state();
-    let status = if store == "caught_up" {
+    let status = if store == CAUGHT_UP {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
@@ -220,9 +220,10 @@ struct NodeAndFigures {
     get, path = "/api/nodes", tag = "cluster", responses((status = 200, body = Vec<NodeAndFigures>))
 )]
 async fn nodes(State(board): State<Arc<Board>>) -> Answer<Vec<NodeAndFigures>> {
+    board.freshen().await;
     let view = board.view()?;
     let mut figures = board.figures().into_nodes();
-    let nodes = NodeInfo::all(&view).into_iter().map(|node| {
+    let nodes = NodeInfo::all(&view).into_iter().map(|mut node| {
         let owned = |shard| {
             view.live_owner(shard)
                 .is_some_and(|owner| owner.node.as_str() == node.id)
@@ -233,9 +234,13 @@ async fn nodes(State(board): State<Arc<Board>>) -> Answer<Vec<NodeAndFigures>> {
             .shards()
             .filter(|shard| owned(*shard))
             .count();
+        let figures = figures.remove(&node.id);
+        if let Some(figures) = &figures {
+            node.state = figures.state;
+        }
         NodeAndFigures {
             shards_owned: u32::try_from(count).unwrap_or(u32::MAX),
-            figures: figures.remove(&node.id),
+            figures,
             node,
         }
     });
@@ -248,6 +253,7 @@ async fn nodes(State(board): State<Arc<Board>>) -> Answer<Vec<NodeAndFigures>> {
 )]
 async fn figures(State(board): State<Arc<Board>>) -> Answer<Figures> {
     board.observer()?;
+    board.freshen().await;
     Ok(Json(board.figures()))
 }
 
@@ -265,6 +271,7 @@ async fn points(State(board): State<Arc<Board>>) -> Answer<Vec<Point>> {
     get, path = "/api/health", tag = "cluster", responses((status = 200, body = Vec<Finding>))
 )]
 async fn health(State(board): State<Arc<Board>>) -> Answer<Vec<Finding>> {
+    board.freshen().await;
     let view = board.view()?;
     Ok(Json(board.findings(&view)))
 }

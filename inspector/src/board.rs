@@ -8,23 +8,33 @@ use axum::http::StatusCode;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use steading::coordination::watcher::WatchState;
-use steading::ids::NodeId;
-use steading::node::Observer;
-use steading::placement::ClusterView;
+use steading::ids::{Incarnation, NodeId};
+use steading::node::{Contact, FIGURES_MAX_AGE, Observer};
+use steading::placement::{ClusterView, is_balanced};
 use steading_http::Problem;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 
 use crate::feed::{Feed, FeedCounts, json};
-use crate::figures::{ClusterFigures, Latencies, Look, NodeFigures};
+use crate::figures::{ClusterFigures, Known, Latencies, Look, NodeFigures};
 use crate::guard::Access;
-use crate::health::{Finding, Known, findings};
+use crate::health::{self, Finding, findings};
 use crate::history::{Event, History};
 use crate::rates::Rates;
 use crate::spread::Spread;
 
-/// A node that has told nothing for this long is shown as stale.
-pub(crate) const STALE_AFTER: Duration = Duration::from_secs(6);
+/// How long nodes go on being asked often after somebody asked for their figures.
+const WANTED_FOR: Duration = Duration::from_secs(10);
+
+/// How often the cluster's figures are kept.
+const POINT_EVERY_MS: u64 = 1_900;
+
+/// How often it is looked whether nodes that were asked have turned out to be silent.
+const SETTLED_EVERY: Duration = Duration::from_millis(100);
+
+/// The store's state while the view follows it.
+pub(crate) const CAUGHT_UP: &str = "caught_up";
 
 /// Bad news is among the findings for this long, in milliseconds.
 const BAD_NEWS_MS: u64 = 60_000;
@@ -45,16 +55,21 @@ pub(crate) struct Board {
     pub rates: Mutex<Rates>,
     observer: RwLock<Result<Observer, String>>,
     looks: Mutex<BTreeMap<NodeId, NodeLooks>>,
+    /// Counts the answers and failures that were taken in.
+    heard: watch::Sender<u64>,
+    /// Until when nodes are asked often, apart from open pages.
+    wanted_until: Mutex<Option<Instant>>,
     points: Mutex<std::collections::VecDeque<Point>>,
 }
 
 /// What is known of one node.
 #[derive(Clone, Debug, Default)]
 struct NodeLooks {
+    incarnation: Option<Incarnation>,
+    contact: Contact,
     now: Option<Look>,
     before: Option<Look>,
     error: Option<String>,
-    since: Option<Instant>,
 }
 
 /// The cluster's figures at one moment.
@@ -80,8 +95,8 @@ pub(crate) struct Figures {
     store: &'static str,
     /// The sums.
     cluster: ClusterFigures,
-    /// How objects are spread over the shards.
-    objects_per_shard: Spread,
+    /// How objects are spread over the shards; none if no node answers.
+    objects_per_shard: Option<Spread>,
     /// Each node's own.
     nodes: BTreeMap<String, NodeFigures>,
     /// How pages fare.
@@ -98,6 +113,8 @@ impl Board {
             rates: Mutex::default(),
             observer: RwLock::new(Err("it has not been reached yet".into())),
             looks: Mutex::default(),
+            heard: watch::Sender::default(),
+            wanted_until: Mutex::default(),
             points: Mutex::default(),
         }
     }
@@ -130,7 +147,7 @@ impl Board {
     pub(crate) fn store_state(&self) -> &'static str {
         match &*self.observer.read() {
             Ok(observer) => match *observer.watching().borrow() {
-                WatchState::CaughtUp => "caught_up",
+                WatchState::CaughtUp => CAUGHT_UP,
                 WatchState::Listing => "listing",
                 WatchState::Disconnected => "disconnected",
             },
@@ -138,18 +155,81 @@ impl Board {
         }
     }
 
-    /// Takes in what a node told.
-    pub(crate) fn looked(&self, node: &NodeId, look: Result<Look, String>) {
+    /// Notes that an incarnation of a node is asked. What was known of an earlier one is dropped.
+    pub(crate) fn ask(&self, node: &NodeId, incarnation: Incarnation) {
         let mut looks = self.looks.lock();
         let known = looks.entry(node.clone()).or_default();
-        known.since.get_or_insert_with(Instant::now);
+        if known.incarnation != Some(incarnation) {
+            *known = NodeLooks {
+                incarnation: Some(incarnation),
+                ..NodeLooks::default()
+            };
+        }
+        known.contact.ask(Instant::now());
+    }
+
+    /// Takes in what a node answered, or why it did not. An answer about an incarnation that is no
+    /// longer asked about changes nothing.
+    pub(crate) fn looked(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        look: Result<Look, String>,
+    ) {
+        let mut looks = self.looks.lock();
+        let known = looks.get_mut(node);
+        let known = known.filter(|known| known.incarnation == Some(incarnation));
+        let Some(known) = known else {
+            return;
+        };
         match look {
             Ok(look) => {
+                let left = look.report().fence_left;
+                known.contact.answer(Instant::now(), left);
                 known.before = known.now.replace(look);
                 known.error = None;
             }
-            Err(error) => known.error = Some(error),
+            Err(error) => {
+                known.contact.fail(Instant::now());
+                known.error = Some(error);
+            }
         }
+        drop(looks);
+        self.heard.send_modify(|count| *count += 1);
+    }
+
+    /// Returns whether somebody wants to know how nodes are: then they are asked often.
+    pub(crate) fn is_wanted(&self, now: Instant) -> bool {
+        self.feed.is_heard() || self.wanted_until.lock().is_some_and(|until| now < until)
+    }
+
+    /// Has nodes asked often for a while, and waits until each has answered lately or is known not
+    /// to: for two seconds at most, and not at all while pages are open.
+    pub(crate) async fn freshen(&self) {
+        *self.wanted_until.lock() = Some(Instant::now() + WANTED_FOR);
+        let mut heard = self.heard.subscribe();
+        let settled = async {
+            while !self.is_settled(Instant::now()) {
+                // A node that hangs answers nothing, so the time that passes counts too.
+                let more = timeout(SETTLED_EVERY, heard.changed()).await;
+                if matches!(more, Ok(Err(_))) {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(FIGURES_MAX_AGE, settled).await;
+    }
+
+    fn is_settled(&self, now: Instant) -> bool {
+        let Ok(view) = self.view() else {
+            return true;
+        };
+        let looks = self.looks.lock();
+        let settled = |node: &NodeId| {
+            let contact = looks.get(node).map(|known| known.contact);
+            contact.is_some_and(|contact| contact.is_fresh(now) || contact.is_silent(now))
+        };
+        view.nodes.keys().all(settled)
     }
 
     /// Forgets nodes that are not in the view.
@@ -159,27 +239,43 @@ impl Board {
             .retain(|node, _| view.nodes.contains_key(node));
     }
 
-    /// Returns the newest look at each node.
+    /// Returns the newest look at each node that answered lately.
     pub(crate) fn looks(&self) -> BTreeMap<NodeId, Look> {
-        let looks = self.looks.lock();
-        let told = looks
+        let (now, looks) = (Instant::now(), self.looks.lock());
+        let fresh = looks
             .iter()
-            .filter_map(|(node, known)| Some((node.clone(), known.now.clone()?)));
-        told.collect()
+            .filter(|(_, known)| known.contact.is_fresh(now));
+        let fresh = fresh.filter_map(|(node, known)| Some((node.clone(), known.now.clone()?)));
+        fresh.collect()
     }
 
+    /// Returns how each registered node is.
     fn node_figures(&self) -> Vec<(NodeId, NodeFigures, Latencies)> {
-        let (now, looks) = (Instant::now(), self.looks.lock());
-        let figures = looks.iter().map(|(node, known)| {
-            let (mut figures, latencies) = match &known.now {
-                Some(look) => NodeFigures::of(look, known.before.as_ref()),
-                None => Default::default(),
-            };
-            let told = known.now.as_ref().map(Look::at);
-            let silent_since = told.or(known.since).unwrap_or(now);
-            figures.age_ms = told.map(|told| millis(now - told));
-            figures.stale = now - silent_since > STALE_AFTER;
-            figures.error.clone_from(&known.error);
+        let Ok(view) = self.view() else {
+            return Vec::new();
+        };
+        let mut owned: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        for shard in view.meta.shard_count.shards() {
+            if let Some(owner) = view.live_owner(shard) {
+                *owned.entry(&owner.node).or_default() += 1;
+            }
+        }
+        let is_followed = self.store_state() == CAUGHT_UP;
+        let (now, looks, nobody) = (Instant::now(), self.looks.lock(), NodeLooks::default());
+        let figures = view.nodes.iter().map(|(node, record)| {
+            let known = looks.get(node);
+            let known = known.filter(|known| known.incarnation == Some(record.incarnation));
+            let known = known.unwrap_or(&nobody);
+            let (figures, latencies) = NodeFigures::of(&Known {
+                record,
+                contact: &known.contact,
+                looks: (known.now.as_ref(), known.before.as_ref()),
+                error: known.error.as_deref(),
+                shards: owned.get(node).copied().unwrap_or_default(),
+                is_balanced: is_balanced(&view, node),
+                is_followed,
+                now,
+            });
             (node.clone(), figures, latencies)
         });
         figures.collect()
@@ -205,20 +301,31 @@ impl Board {
         }
     }
 
-    fn spread(&self) -> Spread {
-        let Ok(view) = self.view() else {
-            return Spread::default();
-        };
+    fn spread(&self) -> Option<Spread> {
+        let view = self.view().ok()?;
         let mut objects = vec![0; view.meta.shard_count.get() as usize];
-        for known in self.looks.lock().values() {
-            let reports = known.now.as_ref().map(Look::report);
-            for (shard, count) in reports.into_iter().flat_map(|report| &report.by_shard) {
+        let (now, looks) = (Instant::now(), self.looks.lock());
+        let fresh = looks.values().filter(|known| known.contact.is_fresh(now));
+        let mut reports = fresh.filter_map(|known| known.now.as_ref().map(Look::report));
+        let first = reports.next()?;
+        for report in std::iter::once(first).chain(reports) {
+            for (shard, count) in &report.by_shard {
                 if let Some(sum) = objects.get_mut(shard.index()) {
                     *sum += count;
                 }
             }
         }
-        Spread::of(&objects)
+        Some(Spread::of(&objects))
+    }
+
+    /// Returns whether any node was asked lately. If not, that nothing is known of them is no news.
+    fn is_asking(&self) -> bool {
+        let (now, looks) = (Instant::now(), self.looks.lock());
+        let asked = |known: &NodeLooks| {
+            let contact = known.contact;
+            contact.is_fresh(now) || contact.unanswered_for(now).is_some()
+        };
+        looks.is_empty() || looks.values().any(asked)
     }
 
     /// Says what is wrong.
@@ -233,9 +340,9 @@ impl Board {
             .map(|(node, figures, _)| (node, figures))
             .collect();
         let bad_news = self.bad_news(now);
-        findings(Known {
+        findings(health::Known {
             view,
-            is_followed: self.store_state() == "caught_up",
+            is_followed: self.store_state() == CAUGHT_UP,
             nodes: &nodes,
             cluster: &cluster,
             bad_news: &bad_news,
@@ -254,7 +361,9 @@ impl Board {
     /// Tells pages the figures and what is wrong, and keeps a point of them.
     pub(crate) fn tell_figures(&self) {
         let figures = self.figures();
-        if let Ok(view) = self.view() {
+        if let Ok(view) = self.view()
+            && self.is_asking()
+        {
             self.keep(&view, figures.at, figures.cluster.clone());
         }
         self.feed.tell("figures", json(&figures));
@@ -283,6 +392,12 @@ impl Board {
             }
         }
         let mut points = self.points.lock();
+        if points
+            .back()
+            .is_some_and(|last| at < last.at + POINT_EVERY_MS)
+        {
+            return;
+        }
         if points.len() == POINTS_KEPT {
             points.pop_front();
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use steading::ids::NodeId;
+use steading::node::NodeStatus;
 use steading::placement::{ClusterView, NodeState};
 use utoipa::ToSchema;
 
@@ -71,8 +72,9 @@ const MEMORY_HIGH: f64 = 0.9;
 pub(crate) fn findings(known: Known<'_>) -> Vec<Finding> {
     let mut findings = Findings::default();
     store(known, &mut findings);
+    silent(known, &mut findings);
+    fenced(known, &mut findings);
     shards(known, &mut findings);
-    fences(known, &mut findings);
     states(known, &mut findings);
     figures(known, &mut findings);
     versions(known, &mut findings);
@@ -184,30 +186,71 @@ fn shards(known: Known<'_>, findings: &mut Findings) {
     }
 }
 
-/// Names the nodes that live, and say that they serve nothing.
-fn fences(known: Known<'_>, findings: &mut Findings) {
-    let fenced = known.nodes.iter().filter(|(id, figures)| {
-        let record = known.view.nodes.get(id);
-        let is_up = record.is_some_and(|record| record.state == NodeState::Active);
-        let has_passed = figures.fence_left_seconds.is_some_and(|left| left <= 0.0);
-        is_up && has_passed && !figures.stale
-    });
-    let fenced: Vec<_> = fenced.map(|(id, _)| id).collect();
-    let what = match fenced.as_slice() {
-        [] => return,
-        [one] => format!("{one} serves nothing: the store has not answered it in time"),
-        all => format!(
-            "{} nodes serve nothing: the store has not answered them in time",
-            all.len()
+/// Names the nodes that are registered and do not answer, with what that puts at risk.
+fn silent(known: Known<'_>, findings: &mut Findings) {
+    let silent = in_state(known, NodeStatus::Silent);
+    let Some((first, figures)) = silent.first() else {
+        return;
+    };
+    let risks = || {
+        silent
+            .iter()
+            .filter_map(|(_, figures)| figures.at_risk.as_ref())
+    };
+    let shards: usize = risks().map(|risk| risk.shards).sum();
+    let objects: u64 = risks().filter_map(|risk| risk.objects_last_seen).sum();
+    let severity = if shards > 0 {
+        Severity::Trouble
+    } else {
+        Severity::Warning
+    };
+    let what = match (shards, objects) {
+        (0, _) => "no shards at risk".into(),
+        (_, 0) => format!("{} may be unserved", several(shards)),
+        (_, _) => format!(
+            "{} may be unserved, {objects} objects last seen",
+            several(shards)
         ),
+    };
+    let next = risks().next().map_or("", |risk| risk.next.as_str());
+    let error = figures.error.as_deref().unwrap_or("no answer yet");
+    findings.add(
+        severity,
+        format!("{}: {what}", nodes(silent.len(), "silent")),
+        &format!("{first} ({error}): {next}."),
+        Some(format!("#/nodes/{first}")),
+    );
+}
+
+/// Names the nodes that answer, and say that they serve nothing.
+fn fenced(known: Known<'_>, findings: &mut Findings) {
+    let fenced = in_state(known, NodeStatus::Fenced);
+    let risks = fenced
+        .iter()
+        .filter_map(|(_, figures)| figures.at_risk.as_ref());
+    let shards: usize = risks.map(|risk| risk.shards).sum();
+    let link = match fenced.as_slice() {
+        [] => return,
+        [(one, _)] => format!("#/nodes/{one}"),
+        [..] => "#/nodes".into(),
     };
     findings.add(
         Severity::Trouble,
-        what,
+        format!(
+            "{}: {} unserved, etcd has not acknowledged keep-alives in time",
+            nodes(fenced.len(), "fenced"),
+            several(shards)
+        ),
         "Their calls wait. They go on by themselves once etcd answers, if their leases still live; \
          otherwise others take their shards over. See etcd, and the network between.",
-        Some("#/nodes".into()),
+        Some(link),
     );
+}
+
+fn in_state(known: Known<'_>, status: NodeStatus) -> Vec<&(NodeId, NodeFigures)> {
+    let nodes = known.nodes.iter();
+    let nodes = nodes.filter(|(_, figures)| figures.state == status.as_str());
+    nodes.collect()
 }
 
 /// Names the nodes that drain or are cordoned.
@@ -233,20 +276,10 @@ fn states(known: Known<'_>, findings: &mut Findings) {
     }
 }
 
-/// Names the nodes whose figures are old, or come near a limit.
+/// Names the nodes whose figures come near a limit.
 fn figures(known: Known<'_>, findings: &mut Findings) {
     for (id, figures) in known.nodes {
         let link = Some(format!("#/nodes/{id}"));
-        if let (true, Some(error)) = (figures.stale, &figures.error) {
-            findings.add(
-                Severity::Warning,
-                format!("{id} does not answer the Inspector: {error}"),
-                "Its figures are old. If it is dead, its lease ends by itself and others take its \
-                 shards over; if it is busy, see its CPU and log.",
-                link.clone(),
-            );
-            continue;
-        }
         if figures
             .fence_margin_seconds
             .is_some_and(|margin| margin < MARGIN_SHORT)
@@ -258,8 +291,8 @@ fn figures(known: Known<'_>, findings: &mut Findings) {
                 link.clone(),
             );
         }
-        let full = figures.memory_max_bytes / 10 * 9;
-        if full > 0 && figures.memory_bytes > full {
+        let full = figures.memory_max_bytes.unwrap_or_default() / 10 * 9;
+        if full > 0 && figures.memory_bytes.is_some_and(|bytes| bytes > full) {
             findings.add(
                 Severity::Warning,
                 format!(
@@ -344,13 +377,10 @@ fn listed(nodes: &BTreeMap<&str, &str>) -> String {
 
 fn calls(known: Known<'_>, findings: &mut Findings) {
     let cluster = known.cluster;
-    if cluster.parked > 0 {
+    if let Some(parked) = cluster.parked.filter(|parked| *parked > 0) {
         findings.add(
             Severity::Warning,
-            format!(
-                "{} calls wait for a shard to have somebody who serves it",
-                cluster.parked
-            ),
+            format!("{parked} calls wait for an owner of their shard"),
             "They go on by themselves when the shard is open again, or fail at their deadline.",
             Some("#/map".into()),
         );
@@ -386,6 +416,11 @@ fn calls(known: Known<'_>, findings: &mut Findings) {
             Some("#/plans".into()),
         );
     }
+}
+
+fn nodes(count: usize, state: &str) -> String {
+    let noun = if count == 1 { "node" } else { "nodes" };
+    format!("{count} {noun} {state}")
 }
 
 fn several(count: usize) -> String {

@@ -70,6 +70,7 @@ pub(crate) fn record() -> NodeRecord {
     NodeRecord {
         incarnation: Incarnation::new(1),
         lease: LeaseId::new(1),
+        lease_ttl: std::time::Duration::from_secs(5),
         grpc: "127.0.0.1:1".into(),
         http: None,
         zone: None,

@@ -46,7 +46,7 @@ export const ShardLink = ({ shard }) =>
 const STATES = {
   owned: "good", active: "good", done: "good",
   moving: "busy", joining: "busy", draining: "busy", running: "busy", superseded: "", aborted: "", cordoned: "busy",
-  unowned: "bad", quarantined: "bad", failed: "bad", stale: "bad",
+  unowned: "bad", quarantined: "bad", failed: "bad", silent: "bad", fenced: "bad",
 };
 
 export const Badge = ({ state }) => html`<span class="badge ${STATES[state] ?? ""}">${state}</span>`;

@@ -8,8 +8,11 @@ import { giveColours } from "./map/colours.js";
 export const PINNED = 1;
 export const QUARANTINED = 2;
 
-// Nothing heard for so long: what is shown is old.
-const STALE_MS = 7000;
+// Figures older than this are dropped, never shown on: the same limit as the Inspector has itself.
+const FIGURES_MAX_AGE_MS = 2000;
+
+// Nothing heard for so long, of messages that come each second: the Inspector does not answer.
+const STALE_MS = 3500;
 
 export const cluster = {
   connected: false,
@@ -110,6 +113,12 @@ export function counts() {
 
 export const figuresOf = (name) => cluster.figures?.nodes[name];
 
+// `joining`, `active`, `draining`, `fenced` or `silent`; as it registered while nothing else is known.
+export const stateOfNode = (node) => figuresOf(node.id)?.state ?? node.state;
+
+// Shards whose owner is silent or fenced.
+export const shardsAtRisk = () => cluster.figures?.cluster.shards_at_risk ?? 0;
+
 export const nodeOf = (name) => cluster.nodes.find((node) => node.id === name);
 
 export function setDryRun(plan) {
@@ -119,8 +128,12 @@ export function setDryRun(plan) {
 
 export const isStale = () => !cluster.connected || Date.now() - cluster.heardAt > STALE_MS;
 
-// Whether the Inspector or a node is silent: then what is shown grows older each second.
-const isSilent = () => isStale() || Object.values(cluster.figures?.nodes ?? {}).some((node) => node.error);
+// Forgets figures that are too old to be shown.
+function dropOldFigures() {
+  if (!cluster.figures || Date.now() - cluster.figuresHeardAt <= FIGURES_MAX_AGE_MS) return;
+  cluster.figures = null;
+  changed("figures");
+}
 
 function heard() {
   cluster.heardAt = Date.now();
@@ -210,10 +223,11 @@ export function connect() {
   clearInterval(connect.watch);
   let aged = false;
   connect.watch = setInterval(() => {
-    const ages = isSilent();
+    dropOldFigures();
+    const ages = isStale();
     if (ages || aged) changed("state");
     aged = ages;
-  }, 1000);
+  }, 500);
 }
 
 async function loadEvents() {

@@ -22,6 +22,7 @@ mod since;
 pub use calls::TIMEOUT_HEADER;
 pub(crate) use calls::TIMEOUT_MAX;
 pub(crate) use certified::certified_only;
+pub(crate) use cluster::Heard;
 pub use cluster::{
     Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,
 };
@@ -31,6 +32,6 @@ pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};
 pub use router::{openapi, router};
 pub use steading_http::{
-    Abort, Answer, EventInfo, MoveInfo, MoveTo, Moves, NewPlan, PROBLEM_JSON, PlanCounts, PlanInfo,
-    Problem, Whereto,
+    Abort, Answer, AtRisk, EventInfo, MoveInfo, MoveTo, Moves, NewPlan, PROBLEM_JSON, PlanCounts,
+    PlanInfo, Problem, Whereto,
 };

@@ -142,8 +142,8 @@ pub struct Settings {
     )]
     pub drain_timeout: Duration,
 
-    /// The pause between two probes of each other node, 1s to 10m. What they tell is shown, and
-    /// decides nothing: who owns shards is for leases to say.
+    /// The pause between two probes of each other node, 1s to 10m. The leader probes at least once a
+    /// second. Probes inform only; ownership depends on leases.
     #[arg(
         long,
         env = "STEADING_HEALTH_INTERVAL",

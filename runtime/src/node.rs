@@ -26,6 +26,7 @@ mod probing;
 mod query;
 mod readiness;
 mod report;
+mod status;
 mod weigh;
 mod zeros;
 
@@ -47,8 +48,10 @@ pub use health::{HealthSettings, LastFailure, NodeHealth};
 pub use observer::{ObserveError, ObservedStore, Observer, ObserverSettings, Plans};
 pub use query::{MethodInfo, QueryError, TypeInfo};
 pub use readiness::{Condition, ConditionState, Readiness};
+pub use status::{Contact, FIGURES_MAX_AGE, NodeStatus, Takeover};
 
 use crate::connections::Accepting;
+use crate::coordination::watcher::WatchState;
 use crate::coordination::{OwnerChecks, SharedView};
 use crate::error::CallError;
 use crate::fence::Fence;
@@ -184,6 +187,12 @@ impl Node {
     /// Returns the node's present copy of the cluster.
     pub fn view(&self) -> Arc<ClusterView> {
         self.shared.view.current()
+    }
+
+    /// Returns whether the node's copy of the cluster follows the store. If not, it is as it was.
+    pub fn is_followed(&self) -> bool {
+        let taking = self.shared.taking.get();
+        taking.is_some_and(|taking| *taking.watching.borrow() == WatchState::CaughtUp)
     }
 
     /// Returns a receiver that is woken by each change of the node's copy of the cluster.

@@ -14,7 +14,7 @@ mod spans;
 mod view;
 
 pub use arrival::Arrival;
-pub use balance::{Balance, Spread, spread};
+pub use balance::{Balance, Spread, is_balanced, owned_by, spread};
 pub use shard_table::ShardTable;
 pub use shortfall::{Shortfall, Unclaimed};
 pub use spans::Spans;

@@ -36,7 +36,7 @@ mod transfer_service;
 
 pub(crate) use channel::why;
 pub use news::OwnerClaims;
-pub use report::{NodeLoad, NodeReport, Reports};
+pub use report::{NodeLoad, NodeReport, Reports, Vitals};
 pub use router::{Location, Router, RouterSettings};
 pub use serve::{ServeError, serve};
 pub use transfer::{TransferError, Transferred};

@@ -124,6 +124,7 @@ pub(super) async fn story(
     Path(text): Path<String>,
 ) -> Answer<Story> {
     let observer = board.observer()?;
+    board.freshen().await;
     let view = observer.view();
     let shard = shard_named(&text, &view)?;
     let insight = observer.cluster().insight(Some(shard)).await.ok();
@@ -273,6 +274,7 @@ pub(super) async fn heat(
     State(board): State<Arc<Board>>,
     Query(By { by }): Query<By>,
 ) -> Answer<Heat> {
+    board.freshen().await;
     let view = board.view()?;
     let (unit, figure): (_, fn(&Load) -> f64) = match by.as_str() {
         "objects" => ("objects", |load| {

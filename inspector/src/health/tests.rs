@@ -3,8 +3,10 @@
 use super::*;
 use crate::testing::{id, owned_by, shard, view, with};
 use steading::ids::{PlanId, Revision};
+use steading::node::NodeStatus;
 use steading::placement::planner::Reason;
 use steading::placement::{Cause, OwnerRecord};
+use steading_http::AtRisk;
 
 fn told(
     view: &ClusterView,
@@ -74,35 +76,77 @@ fn s2_43_a_move_that_takes_long_is_named() {
     assert_eq!(first(&slow).1, "1 shard has been moving for more than 10 s");
 }
 
-#[test]
-fn a_silent_node_is_named_with_what_it_said_last() {
-    let figures = NodeFigures {
-        stale: true,
-        error: Some("no answer".into()),
-        ..NodeFigures::default()
+/// A node that is silent or fenced and owns so many shards.
+fn at_risk(state: NodeStatus, shards: usize) -> NodeFigures {
+    let at_risk = AtRisk {
+        shards,
+        objects_last_seen: Some(12),
+        silent_seconds: Some(3.0),
+        takeover_seconds: Some(3.0),
+        next: "others own its shards in at most 3 s".into(),
     };
-    let found = told(&view(1), &[(id("b"), figures)], &ClusterFigures::default());
-    assert_eq!(found[0].what, "b does not answer the Inspector: no answer");
-    assert_eq!(found[0].link.as_deref(), Some("#/nodes/b"));
+    NodeFigures {
+        state: state.as_str(),
+        at_risk: Some(at_risk),
+        error: Some("refused".into()),
+        ..NodeFigures::default()
+    }
+}
+
+fn active() -> NodeFigures {
+    NodeFigures {
+        state: NodeStatus::Active.as_str(),
+        ..NodeFigures::default()
+    }
 }
 
 #[test]
-fn a_node_whose_fence_has_passed_is_said_to_serve_nothing() {
-    let told_left = |left: f64| NodeFigures {
-        fence_left_seconds: Some(left),
-        ..NodeFigures::default()
+fn a_silent_node_is_trouble_while_it_owns_shards() {
+    let of = |figures: &[NodeFigures]| {
+        let ids = ["a", "b", "c"].map(id);
+        let nodes: Vec<_> = ids.into_iter().zip(figures.iter().cloned()).collect();
+        let found = told(&view(1), &nodes, &ClusterFigures::default());
+        let first = found.first().expect("something is wrong").clone();
+        (first.severity, first.what, first.advice)
     };
-    let said = |a: f64, b: f64| {
-        let nodes = [(id("a"), told_left(a)), (id("b"), told_left(b))];
+    let silent = |shards| at_risk(NodeStatus::Silent, shards);
+    let (severity, what, advice) = of(&[active(), silent(2731)]);
+    assert_eq!(severity, Severity::Trouble);
+    assert_eq!(
+        what,
+        "1 node silent: 2731 shards may be unserved, 12 objects last seen"
+    );
+    assert_eq!(advice, "b (refused): others own its shards in at most 3 s.");
+    let (_, what, _) = of(&[silent(7), silent(1)]);
+    assert_eq!(
+        what,
+        "2 nodes silent: 8 shards may be unserved, 24 objects last seen"
+    );
+    let (severity, what, _) = of(&[active(), silent(0)]);
+    assert_eq!(
+        (severity, what.as_str()),
+        (Severity::Warning, "1 node silent: no shards at risk")
+    );
+}
+
+#[test]
+fn a_fenced_node_is_trouble_whatever_it_registered() {
+    let said = |a: NodeFigures, b: NodeFigures| {
+        let nodes = [(id("a"), a), (id("b"), b)];
         let found = told(&view(1), &nodes, &ClusterFigures::default());
         found.first().map(|finding| finding.what.clone())
     };
-    let in_time = "the store has not answered";
-    assert_eq!(said(1.0, 0.1), None);
-    let one = format!("b serves nothing: {in_time} it in time");
-    assert_eq!(said(1.0, 0.0), Some(one));
-    let both = format!("2 nodes serve nothing: {in_time} them in time");
-    assert_eq!(said(0.0, 0.0), Some(both));
+    let fenced = |shards| at_risk(NodeStatus::Fenced, shards);
+    assert_eq!(said(active(), active()), None);
+    let late = "unserved, etcd has not acknowledged keep-alives in time";
+    assert_eq!(
+        said(active(), fenced(1)),
+        Some(format!("1 node fenced: 1 shard {late}"))
+    );
+    assert_eq!(
+        said(fenced(2), fenced(1)),
+        Some(format!("2 nodes fenced: 3 shards {late}"))
+    );
 }
 
 #[test]
@@ -141,7 +185,7 @@ fn nodes_that_went_are_told_together_and_apart_from_those_that_are_back() {
 #[test]
 fn parked_and_failing_calls_are_warned_of() {
     let cluster = ClusterFigures {
-        parked: 3,
+        parked: Some(3),
         failed_calls_per_second: Some(20.0),
         refusals_per_second: Some(2.0),
         imbalance: Some(0.5),

@@ -1,6 +1,6 @@
 // Nodes and zones: who calls whom, how busy each is, and what may be done with it.
 import { html, useEffect, useRef } from "../vendor/preact.js";
-import { cluster, counts, figuresOf, useCluster } from "../store.js";
+import { cluster, counts, figuresOf, stateOfNode, useCluster } from "../store.js";
 import { brief, bytes, number, percent, plural, rate, seconds, secondsOf } from "../format.js";
 import { Badge, Bar, Card, Empty, NodeLink, Stat, useNarrow } from "../parts.js";
 import { ask } from "../act.js";
@@ -94,13 +94,13 @@ function Topology() {
       ${nodes.map((node) => {
         const { x, y } = spots.get(node.id);
         const radius = size.thick * (node.weight > 0 ? 1 + 0.7 * Math.sqrt(totals.ownedBy(node.id) / shardsMost) : 0.8);
-        const stale = figuresOf(node.id)?.stale;
-        return html`<a key=${node.id} href="#/nodes/${encodeURIComponent(node.id)}" class="peer ${stale ? "stale" : ""}">
+        const state = stateOfNode(node);
+        return html`<a key=${node.id} href="#/nodes/${encodeURIComponent(node.id)}" class="peer ${state}">
           <circle cx=${x} cy=${y} r=${radius} style=${{ fill: node.weight > 0 ? colourOf(node.id) : "var(--card)", stroke: colourOf(node.id) }} />
           ${node.id === cluster.info.leader && html`<circle class="leads" cx=${x} cy=${y} r=${radius + 5} />`}
           <text x=${x} y=${y + 4} class="count">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</text>
           <text x=${x} y=${y + radius + 17}>${brief(node.id, NAME_MAX)}</text><title>${node.id}</title>
-          ${size.zones && html`<text x=${x} y=${y + radius + 31} class="small">${[node.zone && brief(node.zone, NAME_MAX), node.state === "active" ? "" : node.state, stale ? "stale" : ""].filter(Boolean).join(" · ")}</text>`}
+          ${size.zones && html`<text x=${x} y=${y + radius + 31} class="small">${[node.zone && brief(node.zone, NAME_MAX), state === "active" ? "" : state].filter(Boolean).join(" · ")}</text>`}
         </a>`;
       })}
     </svg></div>
@@ -108,31 +108,22 @@ function Topology() {
   </${Card}>`;
 }
 
-const SILENT = "It has told nothing since. Unless the store has answered it meanwhile, it serves nothing once this is over.";
-
-// The time left until a node stops to serve unless the store answers it before: as it told, and
-// counted down while it is silent.
-function Fence({ figures }) {
-  const { figuresHeardAt } = useCluster("figures", "state");
-  const { fence_left_seconds: left, age_ms: age, error } = figures;
-  if (left == null) return "–";
-  if (!error) return html`<span data-fence>${seconds(left)}</span>`;
-  const now = left - (age + Date.now() - figuresHeardAt) / 1000;
-  return html`<span class="bad" data-fence title=${SILENT}>${now > 0 ? `${now.toFixed(1)} s ?` : "passed ?"}</span>`;
-}
+// The time left until a node stops serving unless etcd acknowledges a keep-alive before.
+const Fence = ({ figures }) => html`<span data-fence class=${figures.state === "fenced" ? "bad" : ""}>${seconds(figures.fence_left_seconds)}</span>`;
 
 function Row({ node, totals }) {
   const figures = figuresOf(node.id) ?? {};
-  return html`<tr class=${figures.stale ? "stale" : ""} data-node=${node.id}>
+  const state = stateOfNode(node);
+  return html`<tr class=${state} data-node=${node.id} data-state=${state}>
     <th scope="row"><${NodeLink} name=${node.id} />${node.id === cluster.info.leader && html`<small class="mark">leader</small>`}</th>
-    <td><${Badge} state=${figures.stale ? "stale" : node.state} />${node.cordoned && html`<${Badge} state="cordoned" />`}</td>
+    <td><${Badge} state=${state} />${node.cordoned && html`<${Badge} state="cordoned" />`}</td>
     <td title=${node.zone}>${node.zone ? brief(node.zone) : "–"}</td>
     <td class="n">${node.weight > 0 ? number(totals.ownedBy(node.id)) : "gate"}</td>
     <td class="n">${number(figures.objects)}</td>
     <td class="n">${rate(figures.calls_per_second)}</td>
     <td class="n">${seconds(figures.turn_p99)}</td>
     <td class="w"><${Bar} part=${figures.cpu} warn=${0.85} /> ${percent(figures.cpu)}</td>
-    <td class="w"><${Bar} part=${figures.memory_max_bytes ? figures.memory_bytes / figures.memory_max_bytes : 0} warn=${0.9} /> ${bytes(figures.memory_bytes)}</td>
+    <td class="w"><${Bar} part=${figures.memory_max_bytes ? figures.memory_bytes / figures.memory_max_bytes : null} warn=${0.9} /> ${bytes(figures.memory_bytes)}</td>
     <td class="n">${rate(figures.waits_per_second)}</td>
     <td class="n"><${Fence} figures=${figures} /></td>
     <td>${node.version}</td>
@@ -174,8 +165,9 @@ function One({ name }) {
   const figures = figuresOf(name) ?? {};
   const sends = Object.entries(figures.sends_per_second ?? {});
   return html`
-    <${Card} title=${name} aside=${html`<${Badge} state=${node.state} />${node.cordoned && html`<${Badge} state="cordoned" />`}`}>
-      ${figures.error && html`<p class="bad">It does not answer: ${figures.error}. Its figures are ${figures.age_ms == null ? "not known" : `${seconds(figures.age_ms / 1000)} old`}.</p>`}
+    <${Card} title=${name} aside=${html`<${Badge} state=${stateOfNode(node)} />${node.cordoned && html`<${Badge} state="cordoned" />`}`}>
+      ${figures.at_risk && html`<p class="bad">It is ${figures.state}: ${plural(figures.at_risk.shards, "shard")} may be unserved${figures.at_risk.objects_last_seen != null && `, ${plural(figures.at_risk.objects_last_seen, "object")} last seen`}. Next: ${figures.at_risk.next}.</p>`}
+      ${figures.error && html`<p class="bad">It does not answer: ${figures.error}. It ${figures.age_ms == null ? "never did" : `last did ${seconds(figures.age_ms / 1000)} ago`}.</p>`}
       <dl class="stats">
         <${Stat} name="Shards" value=${number(totals.ownedBy(name))} note=${`${number(totals.targetedAt(name))} targeted`} href="#/shard?node=${encodeURIComponent(name)}" />
         <${Stat} name="Objects" value=${number(figures.objects)} href="#/objects?node=${encodeURIComponent(name)}" />

@@ -1,16 +1,25 @@
 // Is the cluster well? What is wrong stands first, with what to do.
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
-import { cluster, counts, figuresOf, get, isStale, useCluster } from "../store.js";
+import { cluster, counts, figuresOf, get, isStale, shardsAtRisk, stateOfNode, useCluster } from "../store.js";
 import { ago, brief, bytes, number, part, percent, plural, rate, seconds, secondsOf, span, time } from "../format.js";
 import { Bar, Card, Empty, NodeLink, Stat, withCode } from "../parts.js";
 import { Chart } from "../chart.js";
 import { PlacementCanvas } from "../map/canvas.js";
 import { PlanRow } from "./plans.js";
 
-const WORDS = { trouble: "Something is wrong", warning: "It works, but look at this", note: "All is well" };
+// What is said if nothing is wrong, or nothing that keeps calls from being served.
+const WORDS = { warning: "All shards are served, with warnings", note: "All shards are served" };
+
+// The worst that is wrong is the verdict; without figures there is none.
+function verdict(health, figures) {
+  const worst = health[0]?.severity ?? "note";
+  if (worst === "trouble") return [worst, health[0].what];
+  if (!figures) return ["warning", "How the nodes are is not known yet"];
+  return [worst, WORDS[worst]];
+}
 
 function Headline() {
-  const { health, info } = useCluster("health", "shards", "nodes", "info", "state");
+  const { health, info, figures } = useCluster("health", "figures", "shards", "nodes", "info", "state");
   if (isStale()) {
     return html`<section class="card hero is-trouble" data-health="stale">
       <div class="verdict"><span class="dot" aria-hidden="true">?</span>
@@ -18,12 +27,14 @@ function Headline() {
     </section>`;
   }
   const totals = counts();
-  const worst = health[0]?.severity ?? "note";
-  const sub = `${plural(cluster.nodes.length, "node")}, ${number(totals.owned + totals.moving)} of ${number(cluster.shardCount)} shards owned, ` +
+  const [worst, what] = verdict(health, figures);
+  const [owned, risk] = [totals.owned + totals.moving, shardsAtRisk()];
+  const sub = `${plural(cluster.nodes.length, "node")}, ${number(owned - risk)} of ${number(cluster.shardCount)} shards served, ` +
+    (risk ? `${number(risk)} at risk, ` : "") +
     (info.leader ? `${brief(info.leader)} leads` : "nobody leads");
   return html`<section class="card hero is-${worst}" data-health=${worst}>
     <div class="verdict"><span class="dot" aria-hidden="true">${worst === "note" ? "✓" : "!"}</span>
-      <div><h2>${WORDS[worst]}</h2><p>${sub}</p></div></div>
+      <div><h2>${what}</h2><p>${sub}</p></div></div>
     ${health.length > 0 && html`<ul class="findings">${health.map((finding) => html`
       <li class="is-${finding.severity}" key=${finding.what}>
         <strong>${finding.link ? html`<a href=${finding.link}>${finding.what}</a>` : finding.what}</strong>
@@ -46,7 +57,7 @@ function Stats() {
   const { figures, info, plans } = useCluster("figures", "shards", "info", "plans");
   const totals = counts();
   const sum = figures?.cluster ?? {};
-  const spread = figures?.objects_per_shard ?? {};
+  const spread = figures?.objects_per_shard;
   const unowned = totals.unowned + totals.quarantined;
   const failed = Math.max(sum.failed_calls_per_second ?? 0, sum.failed_turns_per_second ?? 0);
   const [moved, left] = progress(plans);
@@ -55,14 +66,17 @@ function Stats() {
     <${Stat} name="Calls" value=${rate(sum.calls_per_second)} unit="/s" note=${`${rate(sum.waits_per_second)}/s found their object busy`} href="#/nodes" />
     <${Stat} name="p50 / p95 / p99" value=${secondsOf([sum.p50, sum.p95, sum.p99])} />
     <${Stat} name="Error rate" value=${part(sum.error_rate)} note=${sum.calls_per_second == null ? undefined : `${rate(failed)}/s failed`} bad=${failed >= 1} />
-    <${Stat} name="Unowned" value=${number(unowned)} note=${`${number(sum.parked)} parked calls`} bad=${unowned > 0} href="#/shard?state=unowned" />
+    <${Stat} name="Unowned" value=${number(unowned)} note=${`${number(sum.shards_at_risk)} at risk, ${number(sum.parked)} parked calls`} bad=${unowned > 0 || sum.shards_at_risk > 0} href="#/shard?state=unowned" />
     <${Stat} name="Moving" value=${number(totals.moving)} note=${`${number(totals.pinned)} pinned`} href="#/shard?state=moving" />
     <${Stat} name="Rebalance" value=${moved} note=${left} href="#/plans" />
-    <${Stat} name="Objects" value=${number(sum.objects)} note=${figures && `per shard ${Number(spread.mean.toPrecision(2))}, p99 ${number(spread.p99)}, most ${number(spread.most)}`} href="#/objects" />
+    <${Stat} name="Objects" value=${number(sum.objects)} note=${spread && `per shard ${Number(spread.mean.toPrecision(2))}, p99 ${number(spread.p99)}, most ${number(spread.most)}`} href="#/objects" />
     <${Stat} name="CPU" value=${percent(sum.cpu)} note=${sum.imbalance == null ? "too few calls to say who is busiest" : `busiest node ${percent(sum.imbalance)} above the mean`} bad=${sum.cpu > 0.9} />
     <${Stat} name="Leader" value=${info.leader ? brief(info.leader, 22) : "nobody"} note=${info.term ? `term ${info.term}, fence ${seconds(sum.fence_margin_seconds)} off at the least` : undefined} bad=${!info.leader || sum.fence_margin_seconds < 0.5} />
   </dl>`;
 }
+
+// As often, and for as long, as the Inspector keeps points: each two seconds for an hour.
+const added = (points, point) => (point.at - (points.at(-1)?.at ?? 0) < 1900 ? points : [...points, point].slice(-1800));
 
 // The last hour, and what comes on top of it.
 function useSeries() {
@@ -72,7 +86,7 @@ function useSeries() {
     get("figures/history").then(setPoints, () => {});
   }, []);
   useEffect(() => {
-    if (figures) setPoints((points) => [...points, { at: figures.at, ...figures.cluster }].slice(-1800));
+    if (figures) setPoints((points) => added(points, { at: figures.at, ...figures.cluster }));
   }, [figures]);
   return useMemo(() => {
     const column = (read) => points.map((point) => read(point) ?? null);
@@ -103,10 +117,10 @@ function NodeStrip() {
   return html`<${Card} title="Nodes" aside=${html`<a href="#/nodes">All about nodes</a>`}>
     <ul class="strip ${nodes.length > 6 ? "many" : ""}">${nodes.map((node) => {
       const figures = figuresOf(node.id) ?? {};
-      return html`<li key=${node.id}>
+      const state = stateOfNode(node);
+      return html`<li key=${node.id} data-state=${state}>
         <span><${NodeLink} name=${node.id} />${node.id === cluster.info.leader && html`<small class="mark">leader</small>`}
-          ${node.state !== "active" && html`<small class="mark">${node.state}</small>`}
-          ${figures.stale && html`<small class="mark bad">stale</small>`}</span>
+          ${state !== "active" && html`<small class="mark ${figures.at_risk ? "bad" : ""}">${state}</small>`}</span>
         <${Bar} part=${totals.ownedBy(node.id) / most} name=${node.id} />
         <span class="figures">${plural(totals.ownedBy(node.id), "shard")} · ${rate(figures.calls_per_second)}/s · CPU ${percent(figures.cpu)} · ${bytes(figures.memory_bytes)}</span>
       </li>`;

@@ -77,6 +77,9 @@ const OBJECTS: usize = 2000;
 /// How many of them are called far more than the others, as in life.
 const BUSY: usize = 40;
 
+/// A lease that the test does not outlive.
+const LONG_LEASE: std::time::Duration = std::time::Duration::from_mins(1);
+
 #[tokio::test]
 async fn s2_42_every_view_shows_the_cluster_by_mouse_by_keyboard_and_on_a_phone() {
     let cluster = cluster("views").await.shard_count(shards());
@@ -353,4 +356,34 @@ async fn i_1_a_killed_node_and_a_restarted_inspector_are_seen_on_an_open_page() 
         .waits_for("the page knows what happened meanwhile", alone)
         .await;
     drop(inspector);
+}
+
+#[tokio::test]
+async fn a_silent_node_is_the_overviews_verdict() {
+    let cluster = cluster("silent-seen").await.with_lease_ttl(LONG_LEASE);
+    let [a, b, c] = cluster.ready(["a", "b", "c"]).await;
+    a.is_spread(["a", "b", "c"]).await;
+    let inspector = Inspector::start(&cluster).await;
+    let browser = Browser::start(1280, 800).await;
+    open(&browser, &inspector, "#/").await;
+    let well =
+        "document.querySelector('[data-health=note] h2')?.innerText === 'All shards are served'
+        && steading.cluster.figures.nodes.c.memory_bytes > 0";
+    browser.waits_for("all is well", well).await;
+
+    c.kill();
+    let verdict = "document.querySelector('[data-health=trouble] h2')?.innerText.startsWith('1 node silent: ')
+        && document.querySelector('[data-health] .verdict p').innerText.includes(' at risk')";
+    browser.waits_for("the verdict names it", verdict).await;
+    let dropped = "document.querySelector('[data-state=silent] .figures').innerText.includes('–/s')
+        && steading.cluster.figures.nodes.c.memory_bytes === null
+        && steading.cluster.figures.cluster.healthy < 0.7";
+    browser.waits_for("its figures are gone", dropped).await;
+    open(&browser, &inspector, "#/nodes").await;
+    let row = "document.querySelector('tr[data-node=c]')?.dataset.state === 'silent'
+        && document.querySelector('tr[data-node=c] [data-fence]').innerText === '–'";
+    browser.waits_for("its row says so", row).await;
+    let registered = "steading.cluster.nodes.some(node => node.id === 'c')";
+    browser.waits_for("its lease still lives", registered).await;
+    drop((b, c));
 }

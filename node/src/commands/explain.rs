@@ -3,12 +3,12 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::show::{health, mood, note_if_old};
+use super::show::{health, mood, node_mood, note_if_old};
 use crate::args::{AskArgs, Subject};
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
 use crate::http::{NodeExplanation, ObjectExplanation, ShardExplanation};
-use crate::output::{self, Mood, or_dash, painted};
+use crate::output::{self, or_dash, painted};
 
 /// Explains a shard, an object or a node.
 pub(crate) async fn explain(subject: &Subject, json: bool) -> Result<Exit, AskError> {
@@ -64,9 +64,13 @@ fn print_shard(explained: &ShardExplanation) {
     let shard = &explained.shard;
     let state = painted(shard.state.as_str(), mood(shard.state));
     output::line(format_args!("shard {}: {state}", shard.shard));
+    let owner_state = match &shard.owner_state {
+        Some(state) if !shard.healthy => format!(", {state}"),
+        Some(_) | None => String::new(),
+    };
     match (&shard.owner, shard.incarnation, shard.token) {
         (Some(owner), Some(incarnation), Some(token)) => output::line(format_args!(
-            "  owner   {owner} (incarnation {incarnation}), token {token}"
+            "  owner   {owner}{owner_state} (incarnation {incarnation}), token {token}"
         )),
         (_, _, Some(token)) => {
             output::line(format_args!(
@@ -107,11 +111,7 @@ fn print_shard(explained: &ShardExplanation) {
 
 fn print_node(explained: &NodeExplanation) {
     let node = &explained.node;
-    let mood = if node.state == "active" {
-        Mood::Good
-    } else {
-        Mood::Busy
-    };
+    let mood = node_mood(node);
     output::line(format_args!(
         "node {}: {}",
         node.id,

@@ -1,6 +1,7 @@
 //! `status`, `nodes`, `shards` and `objects`.
 
-use steading::node::Condition;
+use steading::node::{Condition, NodeStatus};
+use steading_http::AtRisk;
 
 use crate::args::{AskArgs, ObjectsArgs, ShardsArgs};
 use crate::client::{AskError, Client};
@@ -13,7 +14,8 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
     let client = Client::new(args)?;
     let cluster: Cluster = client.get(&["v1", "cluster"], &[]).await?;
     let cut_off = cut_off(&client.ready().await?);
-    let exit = match (cluster.shards.unowned, &cut_off) {
+    let unserved = cluster.shards.unowned + cluster.shards.at_risk;
+    let exit = match (unserved, &cut_off) {
         (0, None) => Exit::Done,
         (0, Some(_)) | (1.., _) => Exit::Refused,
     };
@@ -26,6 +28,7 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
     }
     show_head(&cluster);
     show_shards(&cluster);
+    show_at_risk(&cluster.nodes);
     show_objects(&cluster.nodes);
     Ok(exit)
 }
@@ -74,8 +77,14 @@ fn show_shards(cluster: &Cluster) {
             Mood::Busy
         },
     );
+    let at_risk = painted(format_args!(", {} at risk", shards.at_risk), Mood::Bad);
+    let at_risk = if shards.at_risk == 0 {
+        String::new()
+    } else {
+        at_risk
+    };
     output::line(format_args!(
-        "shards    {} owned, {moving}, {unowned}",
+        "shards    {} owned, {moving}, {unowned}{at_risk}",
         shards.owned
     ));
     if cluster.paused {
@@ -86,6 +95,24 @@ fn show_shards(cluster: &Cluster) {
         let cordoned = painted(format_args!("{} by an operator", node.id), Mood::Busy);
         output::line(format_args!("cordoned  {cordoned}"));
     }
+}
+
+/// Shows the nodes that are silent or fenced, with what that puts at risk.
+fn show_at_risk(nodes: &[NodeInfo]) {
+    for node in nodes {
+        if let Some(risk) = &node.at_risk {
+            let what = painted(unserved(node, risk), Mood::Bad);
+            output::line(format_args!("at risk   {what}: {}", risk.next));
+        }
+    }
+}
+
+/// Returns what a silent or fenced node puts at risk, as a line.
+fn unserved(node: &NodeInfo, risk: &AtRisk) -> String {
+    let seen = risk.objects_last_seen;
+    let seen = seen.map_or(String::new(), |seen| format!(", {seen} objects last seen"));
+    let (id, state, shards) = (&node.id, &node.state, risk.shards);
+    format!("{id} is {state}: {shards} shards may be unserved{seen}")
 }
 
 fn show_objects(nodes: &[NodeInfo]) {
@@ -144,6 +171,7 @@ pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> 
             .iter()
             .map(|node| node_row(node, leader == Some(&node.id))),
     );
+    show_at_risk(&cluster.nodes);
     Ok(Exit::Done)
 }
 
@@ -156,10 +184,10 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
     let load = node.load.as_ref();
     vec![
         format!("{}{role}", node.id),
-        if node.cordoned {
-            format!("{}, cordoned", node.state)
-        } else {
-            node.state.clone()
+        match (&node.at_risk, node.cordoned) {
+            (Some(_), _) => painted(&node.state, Mood::Bad),
+            (None, true) => format!("{}, cordoned", node.state),
+            (None, false) => node.state.clone(),
         },
         or_dash(node.health.as_ref().map(health)),
         or_dash(node.zone.as_ref()),
@@ -173,6 +201,15 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
         node.addresses.grpc.clone(),
         or_dash(node.addresses.http.as_ref()),
     ]
+}
+
+/// Returns how good the state of a node is.
+pub(super) fn node_mood(node: &NodeInfo) -> Mood {
+    match (&node.at_risk, node.state == NodeStatus::Active.as_str()) {
+        (Some(_), _) => Mood::Bad,
+        (None, true) => Mood::Good,
+        (None, false) => Mood::Busy,
+    }
 }
 
 /// Says in a few words how a node answers.

@@ -22,6 +22,7 @@ const ALL: &[Check] = &[
     nodes::readiness,
     placement::leader,
     placement::unowned,
+    placement::served,
     placement::quarantine,
     placement::pins,
     placement::moves,

@@ -1,17 +1,16 @@
 //! Asks the store itself, by way of no node.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::{NodeId, Revision};
 use steading::node::{ObservedStore, Observer, ObserverSettings};
 use steading_settings::StoreSettings;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::facts::StoreFacts;
 use super::gather::ASK_TIMEOUT;
-use crate::http::Cluster;
+use crate::http::{Cluster, Heard};
 use crate::output::with_causes;
 use crate::settings::SettingsError;
 
@@ -56,7 +55,7 @@ async fn read(etcd: &EtcdSettings, prefix: &str) -> Result<Cluster, String> {
     let seen = views
         .wait_for(|view| view.revision > Revision::new(0))
         .await;
-    let cluster = seen.map(|view| Cluster::of(&view, &BTreeMap::new()));
+    let cluster = seen.map(|view| Cluster::of(&view, &Heard::nothing(Instant::now())));
     observer.stop().await;
     cluster.map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! The cluster and its shards as HTTP shows them, made from one view.
 
+mod heard;
 mod nodes;
 mod shards;
 #[cfg(test)]
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use steading::ids::NodeId;
-use steading::node::{NodeHealth, NodeReport};
 use steading::placement::{ClusterView, NodeRecord};
 use utoipa::ToSchema;
 
+pub(crate) use self::heard::Heard;
 pub use self::nodes::{Addresses, NodeHealthInfo, NodeInfo, NodeLoadInfo};
 pub use self::shards::{ShardInfo, ShardState, ShardTotals};
 
@@ -38,12 +39,9 @@ pub struct Cluster {
     pub shards: ShardTotals,
 }
 
-/// What the nodes told that answered.
-pub(crate) type Reports = BTreeMap<NodeId, NodeReport>;
-
 impl Cluster {
-    /// Reads the cluster off a view.
-    pub(crate) fn of(view: &ClusterView, reports: &Reports) -> Self {
+    /// Reads the cluster off a view, and of what its nodes answered.
+    pub(crate) fn of(view: &ClusterView, heard: &Heard) -> Self {
         let mut owned: BTreeMap<&NodeId, usize> = BTreeMap::new();
         let mut targeted: BTreeMap<&NodeId, usize> = BTreeMap::new();
         for shard in view.meta.shard_count.shards() {
@@ -54,16 +52,25 @@ impl Cluster {
                 *targeted.entry(node).or_default() += 1;
             }
         }
-        let node = |(id, record): (&NodeId, &NodeRecord)| NodeInfo {
-            shards_owned: owned.get(id).copied().unwrap_or_default(),
-            shards_targeted: targeted.get(id).copied().unwrap_or_default(),
-            cordoned: view.orders.cordoned.contains(id),
-            objects: reports.get(id).map(|report| report.objects),
-            load: reports
-                .get(id)
-                .and_then(|report| NodeLoadInfo::of(&report.load)),
-            ..NodeInfo::of(id, record)
+        let node = |(id, record): (&NodeId, &NodeRecord)| {
+            let shards_owned = owned.get(id).copied().unwrap_or_default();
+            let report = heard.reports.get(id);
+            let health = heard.health(id);
+            NodeInfo {
+                state: heard.status(id, record).as_str().into(),
+                at_risk: heard.at_risk(id, record, shards_owned),
+                shards_owned,
+                shards_targeted: targeted.get(id).copied().unwrap_or_default(),
+                cordoned: view.orders.cordoned.contains(id),
+                objects: report.map(|report| report.objects),
+                load: report.and_then(|report| NodeLoadInfo::of(&report.load)),
+                health: health.map(|(health, answers)| NodeHealthInfo::of(health, answers)),
+                ..NodeInfo::of(id, record)
+            }
         };
+        let nodes: Vec<_> = view.nodes.iter().map(node).collect();
+        let at_risk = nodes.iter().filter_map(|node| node.at_risk.as_ref());
+        let at_risk = at_risk.map(|risk| risk.shards).sum();
         Self {
             cluster_id: view.meta.cluster_id.clone(),
             shard_count: view.meta.shard_count.get(),
@@ -71,18 +78,12 @@ impl Cluster {
             term: view.leader.as_ref().map(|leader| leader.term.get()),
             paused: view.orders.paused,
             revision: view.revision.get(),
-            nodes: view.nodes.iter().map(node).collect(),
-            shards: ShardTotals::of(view),
+            shards: ShardTotals {
+                at_risk,
+                ..ShardTotals::of(view)
+            },
+            nodes,
         }
-    }
-
-    /// Adds how nodes answer the asked node's probes.
-    pub(crate) fn with_health(mut self, healths: &BTreeMap<NodeId, NodeHealth>) -> Self {
-        for node in &mut self.nodes {
-            let health = healths.iter().find(|(id, _)| id.as_str() == node.id);
-            node.health = health.map(|(_, health)| NodeHealthInfo::of(health));
-        }
-        self
     }
 }
 

@@ -13,7 +13,7 @@ use steading::CallError;
 use steading::coordination::leader::Insight;
 use steading::ids::{NodeId, Place, ShardId};
 use steading::placement::ClusterView;
-use steading_http::{Problem, shard_named, time};
+use steading_http::{AtRisk, Problem, shard_named, time};
 use utoipa::ToSchema;
 
 use super::calls::{bad_path, key};
@@ -146,7 +146,7 @@ pub(super) async fn node(
     let Path(name) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
     let id = NodeId::new(&name).map_err(|error| Problem::bad_request(error.to_string()))?;
     let details = Details::of(&served).await;
-    let cluster = Cluster::of(&details.view, &details.reports).with_health(&details.healths);
+    let cluster = Cluster::of(&details.view, &details.heard);
     let leads = cluster.leader.as_deref() == Some(id.as_str());
     let Some(node) = cluster.nodes.into_iter().find(|node| node.id == name) else {
         return Err(Problem::not_found(format!(
@@ -184,6 +184,9 @@ async fn explained(served: &Served, shard: ShardId) -> ShardExplanation {
     let cluster = served.node.cluster();
     let (details, insight) = tokio::join!(Details::of(served), cluster.insight(Some(shard)));
     let info = details.info(shard);
+    let owner = details.view.live_owner(shard).map(|owner| &owner.node);
+    let record = owner.and_then(|owner| Some((owner, details.view.nodes.get(owner)?)));
+    let at_risk = record.and_then(|(owner, record)| details.heard.at_risk(owner, record, 1));
     let target = details.view.targets.get(shard);
     let because = match target.cause {
         Some(cause) => {
@@ -203,11 +206,22 @@ async fn explained(served: &Served, shard: ShardId) -> ShardExplanation {
     ShardExplanation {
         pinned: target.pinned,
         because,
-        next: next_of_shard(&info, &details.view, insight.as_ref()),
+        next: match at_risk {
+            Some(risk) => next_of_unserved(&info, &risk),
+            None => next_of_shard(&info, &details.view, insight.as_ref()),
+        },
         waits_for: waits_for(&info, &details.view, insight.as_ref()),
         under_way_seconds: under_way.map(|age| age.as_secs_f64()),
         shard: info,
     }
+}
+
+/// Says what happens next with a shard whose owner is silent or fenced.
+fn next_of_unserved(shard: &ShardInfo, risk: &AtRisk) -> String {
+    let owner = shard.owner.as_deref().unwrap_or_default();
+    let state = shard.owner_state.as_deref().unwrap_or_default();
+    let next = &risk.next;
+    format!("its owner {owner} is {state}, so calls to its objects may wait or fail: {next}")
 }
 
 /// Says what happens next with a shard, and who does it.
@@ -283,6 +297,9 @@ fn is_live(view: &ClusterView, node: &str) -> bool {
 
 /// Says what happens next with a node.
 fn next_of_node(node: &NodeInfo) -> String {
+    if let Some(risk) = &node.at_risk {
+        return risk.next.clone();
+    }
     let (owned, targeted) = (node.shards_owned, node.shards_targeted);
     match node.state.as_str() {
         "joining" => "it gets shards as soon as it is active".into(),

@@ -1,20 +1,20 @@
 //! Showing the cluster, its shards, and where an object lives.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use steading::CallError;
-use steading::ids::{NodeId, Place, ShardId};
-use steading::node::NodeHealth;
+use steading::ids::{Place, ShardId};
 use steading::placement::ClusterView;
 use steading_http::{Problem, shard_named};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::calls::{bad_path, key};
-use super::cluster::{Cluster, Reports, ShardInfo, ShardState};
+use super::cluster::{Cluster, Heard, ShardInfo, ShardState};
 use super::router::Served;
 
 /// Where an object lives, whether it is active or not.
@@ -36,16 +36,20 @@ pub struct Location {
     responses((status = 200, body = Cluster))
 )]
 pub(super) async fn cluster(State(served): State<Served>) -> Json<Cluster> {
-    let cluster = Cluster::of(&served.node.view(), &answered(&served).await);
-    Json(cluster.with_health(&served.node.health()))
+    let (view, heard) = asked(&served).await;
+    Json(Cluster::of(&view, &heard))
 }
 
-/// Returns what the nodes tell that answer in time.
-async fn answered(served: &Served) -> Reports {
-    let reports = served.node.reports().await.into_iter();
-    reports
-        .filter_map(|(node, report)| Some((node, report.ok()?)))
-        .collect()
+/// Asks all nodes about themselves, for two seconds at most.
+async fn asked(served: &Served) -> (Arc<ClusterView>, Heard) {
+    let begun = Instant::now();
+    let answers = served.node.reports().await;
+    // The view after the answers: whoever went meanwhile is not a node that does not answer.
+    let view = served.node.view();
+    let (healths, is_followed) = (served.node.health(), served.node.is_followed());
+    let times = (begun, Instant::now());
+    let heard = Heard::of(&view, answers, healths, is_followed, times);
+    (view, heard)
 }
 
 /// Lists every shard, in order.
@@ -122,32 +126,25 @@ pub(super) async fn locate(
 /// A view with what the nodes reported about their objects.
 pub(super) struct Details<'a> {
     served: &'a Served,
-    pub(super) view: std::sync::Arc<ClusterView>,
-    pub(super) reports: Reports,
-    pub(super) healths: BTreeMap<NodeId, NodeHealth>,
+    pub(super) view: Arc<ClusterView>,
+    pub(super) heard: Heard,
 }
 
 impl<'a> Details<'a> {
     pub(super) async fn of(served: &'a Served) -> Self {
+        let (view, heard) = asked(served).await;
         Self {
             served,
-            reports: answered(served).await,
-            healths: served.node.health(),
-            view: served.node.view(),
+            view,
+            heard,
         }
     }
 
     pub(super) fn info(&self, shard: ShardId) -> ShardInfo {
-        let owner = self.view.live_owner(shard);
-        let report = owner.and_then(|owner| self.reports.get(&owner.node));
-        let info = ShardInfo::of(&self.view, shard).with_health(&self.view, shard, &self.healths);
         let since = self.served.since.of(shard);
         ShardInfo {
             since: since.map(|at| humantime::format_rfc3339_millis(at).to_string()),
-            ..match report {
-                Some(report) => info.with_report(shard, report),
-                None => info,
-            }
+            ..ShardInfo::of(&self.view, shard).with(&self.view, shard, &self.heard)
         }
     }
 }

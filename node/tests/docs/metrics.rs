@@ -21,8 +21,10 @@ are shown with `_total`, histograms with `_bucket`, `_sum` and `_count`. Every l
 number of values, which the table tells; none is ever the ID of a shard, an object or a node.
 
 The metrics that begin with `steading_cluster_` are about the whole cluster and told by its leader
-alone, so that a sum over all nodes is right. The load of nodes is that of their last window of ten
-seconds, and 0 before the leader knows one. Gaps shorter than the leader's watch can see do not count
+alone, so that a sum over all nodes is right; a leader that is fenced or does not follow etcd leaves
+them out. It probes the other nodes each second, and what a node answered more than two seconds ago
+counts for nothing. The load of nodes is that of their last window of ten seconds, and NaN while the
+leader knows of none. Gaps shorter than the leader's watch can see do not count
 there: how long a planned move leaves a shard without service is
 `steading_handover_seconds{phase=\"gap\"}`.
 

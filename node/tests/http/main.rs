@@ -172,7 +172,7 @@ async fn s0_17_the_cluster_shows_nodes_and_shards() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(cluster["shard_count"], json!(64));
     assert_eq!(cluster["leader"], json!("n1"));
-    let totals = json!({ "total": 64, "owned": 64, "unowned": 0, "moving": 0 });
+    let totals = json!({ "total": 64, "owned": 64, "unowned": 0, "moving": 0, "at_risk": 0 });
     assert_eq!(cluster["shards"], totals);
     let node = &cluster["nodes"][0];
     assert_eq!(

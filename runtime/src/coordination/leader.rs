@@ -246,6 +246,8 @@ impl Leader {
             self.end_reign();
         }
         let Some(me) = self.parts.rights.to_write() else {
+            // A fenced leader plans nothing, and another node may lead by now.
+            self.parts.metrics.coordination.leading.set(0);
             self.refuse_commands(&view);
             return self.skip("suspended");
         };
@@ -257,6 +259,7 @@ impl Leader {
                 if self.reign.as_ref().is_none_or(|reign| reign.term != term) {
                     self.begin_reign(term);
                 }
+                self.parts.metrics.coordination.leading.set(1);
                 if should_resign(&view, &me) {
                     self.resign().await;
                     return self.refuse_commands(&view);
@@ -314,7 +317,6 @@ impl Leader {
     fn begin_reign(&mut self, term: Term) {
         self.reign = Some(Reign::new(term));
         self.settled = None;
-        self.parts.metrics.coordination.leading.set(1);
         info!(%term, "this node leads");
     }
 

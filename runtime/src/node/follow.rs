@@ -2,16 +2,20 @@
 //!
 //! Every node follows, so that one that takes the lead knows since when things are as they are.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, Shared};
+use super::join::Taking;
+use super::{Contact, Node, NodeStatus, Shared};
 use crate::coordination::reconciler::Stage;
-use crate::placement::{self, Balance, ClusterView, NodeState, Spread};
+use crate::coordination::watcher::WatchState;
+use crate::ids::NodeId;
+use crate::placement::{self, Balance, ClusterView, Spread};
 use crate::telemetry::{
     ClusterGauges, NodeGauges, PhaseLabels, SpreadGauges, TellCluster, TellNode,
 };
@@ -63,9 +67,40 @@ impl Shared {
         }
     }
 
-    fn load_per_node(&self, view: &ClusterView) -> Option<Spread> {
-        let reports = self.reports.lock().clone();
-        placement::spread(view, |node| reports.get(node)?.shards_cpus())
+    /// Returns how evenly load is divided over the nodes that answer: what another one reported
+    /// last is no longer known.
+    fn load_per_node(&self, view: &ClusterView, now: Instant) -> Option<Spread> {
+        let (own, records) = (self.vitals().shards_cpus, self.health.lock());
+        placement::spread(view, |node| {
+            if *node == self.id {
+                return own;
+            }
+            records.get(node)?.shards_cpus(now)
+        })
+    }
+
+    /// Returns the status of each registered node by this one's probes. Only the leader probes
+    /// often enough for that to be true of all of them.
+    fn statuses(&self, view: &ClusterView, now: Instant) -> BTreeMap<NodeId, NodeStatus> {
+        let records = self.health.lock();
+        let nodes = view.nodes.iter().map(|(node, record)| {
+            let mut contact = Contact::default();
+            if *node == self.id {
+                contact.answer(now, Some(self.fence.margin()));
+            } else if let Some(known) = records.get(node) {
+                contact = *known.contact();
+            }
+            (node.clone(), NodeStatus::of(record.state, &contact, now))
+        });
+        nodes.collect()
+    }
+
+    /// Whether this node leads and what it knows of the cluster is current: a leader that is
+    /// fenced, or has lost the watch, may have been replaced without knowing.
+    fn speaks_for_cluster(&self, view: &ClusterView) -> bool {
+        let taking = self.taking.get();
+        let is_current = |taking: &Taking| *taking.watching.borrow() == WatchState::CaughtUp;
+        self.leads(view) && self.fence.is_open() && taking.is_some_and(is_current)
     }
 
     async fn look_at_phases(&self) {
@@ -92,14 +127,17 @@ impl TellCluster for Overview {
     fn gauges(&self) -> Option<ClusterGauges> {
         let shared = self.0.upgrade()?;
         let view = shared.view.current();
-        if !shared.leads(&view) {
+        if !shared.speaks_for_cluster(&view) {
             return None;
         }
-        let now = shared.fence.clock().now();
+        let (now, instant) = (shared.fence.clock().now(), Instant::now());
         let spans = shared.spans.lock();
         let balance = Balance::of(&view);
+        let statuses = shared.statuses(&view, instant);
+        let is_at_risk = |node: &NodeId| statuses.get(node).is_some_and(|is| is.is_at_risk());
         Some(ClusterGauges {
-            nodes: nodes(&view),
+            nodes: nodes(&view, &statuses),
+            at_risk: placement::owned_by(&view, is_at_risk),
             shards: vec![
                 ("settled", balance.settled),
                 ("moving", balance.moving),
@@ -110,8 +148,8 @@ impl TellCluster for Overview {
             pinned_unowned: balance.pinned_unowned,
             cordoned: cordoned(&view),
             paused: view.orders.paused,
-            shards_per_node: balance.shards.map(gauges).unwrap_or_default(),
-            load_per_node: shared.load_per_node(&view).map(gauges).unwrap_or_default(),
+            shards_per_node: balance.shards.map(gauges),
+            load_per_node: shared.load_per_node(&view, instant).map(gauges),
             oldest_move: spans.oldest_move(now).unwrap_or_default(),
             oldest_unowned: spans.oldest_unowned(now).unwrap_or_default(),
         })
@@ -126,6 +164,7 @@ impl TellNode for Overview {
         let conditions = node.readiness().conditions.into_iter();
         Some(NodeGauges {
             version: env!("CARGO_PKG_VERSION"),
+            gate: node.shared.gate,
             conditions: conditions
                 .map(|state| (state.condition.as_str(), state.met))
                 .collect(),
@@ -143,19 +182,25 @@ fn cordoned(view: &ClusterView) -> usize {
         .count()
 }
 
-fn nodes(view: &ClusterView) -> Vec<(&'static str, usize)> {
-    let is_gate = |gate: bool| {
-        view.nodes
-            .values()
-            .filter(move |node| node.weight.is_gate() == gate)
+/// Counts the registered nodes, each once: a gate as a gate, unless it is silent or fenced.
+fn nodes(
+    view: &ClusterView,
+    statuses: &BTreeMap<NodeId, NodeStatus>,
+) -> Vec<(&'static str, usize)> {
+    const GATE: &str = "gate";
+    let name = |(node, status): (&NodeId, &NodeStatus)| {
+        let is_gate = view.nodes.get(node).is_some_and(|of| of.weight.is_gate());
+        if is_gate && !status.is_at_risk() {
+            GATE
+        } else {
+            status.as_str()
+        }
     };
-    let count = |state| is_gate(false).filter(|node| node.state == state).count();
-    vec![
-        ("joining", count(NodeState::Joining)),
-        ("active", count(NodeState::Active)),
-        ("draining", count(NodeState::Draining)),
-        ("gate", is_gate(true).count()),
-    ]
+    let named: Vec<_> = statuses.iter().map(name).collect();
+    let names = NodeStatus::ALL.map(NodeStatus::as_str);
+    let names = names.into_iter().chain([GATE]);
+    let count = |name| named.iter().filter(|is| **is == name).count();
+    names.map(|name| (name, count(name))).collect()
 }
 
 fn gauges(spread: Spread) -> SpreadGauges {

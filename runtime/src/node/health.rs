@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::status::Contact;
 use crate::ids::Incarnation;
+use crate::routing::Vitals;
 
 /// How many of the last probes a record remembers: the error rate is of these.
 const PROBES_KEPT: u32 = u32::BITS;
@@ -18,7 +20,7 @@ const LATENCY_WEIGHT: u32 = 8;
 /// How a node probes the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// The pause between two probes of a node. Default: 10 s.
+    /// The pause between two probes of a node; the leader probes at least once a second. Default: 10 s.
     pub interval: Duration,
     /// How many probes in a row must fail for a node to count as unhealthy; one that is answered
     /// makes it healthy again. At least 1. Default: 3.
@@ -49,6 +51,10 @@ pub struct NodeHealth {
     pub error_rate: f64,
     /// The last failure of this life of the node, even if probes are answered again.
     pub last_failure: Option<LastFailure>,
+    /// When probes were sent and answered.
+    pub contact: Contact,
+    /// Its live objects as of its last answer, however old that is.
+    pub objects_last_seen: Option<u64>,
 }
 
 /// The last probe of a node that failed.
@@ -70,6 +76,16 @@ pub(super) struct Record {
     consecutive_failures: u32,
     latency: Option<Duration>,
     last_failure: Option<(String, Instant)>,
+    contact: Contact,
+    last: Option<Vitals>,
+}
+
+/// A probe that was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Answer {
+    /// Its round trip.
+    pub(super) trip: Duration,
+    pub(super) vitals: Vitals,
 }
 
 /// How a record changed with a probe.
@@ -93,13 +109,31 @@ impl Record {
             consecutive_failures: 0,
             latency: None,
             last_failure: None,
+            contact: Contact::default(),
+            last: None,
         }
     }
 
-    /// Takes in a probe that ended at `now`: its round trip, or why it failed.
+    /// Notes that a probe is on its way.
+    pub(super) fn ask(&mut self, now: Instant) {
+        self.contact.ask(now);
+    }
+
+    /// Returns when probes were sent and answered.
+    pub(super) fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Returns how many CPUs the node's shards keep busy, unless that is no longer known.
+    pub(super) fn shards_cpus(&self, now: Instant) -> Option<f64> {
+        let last = self.last.filter(|_| self.contact.is_fresh(now));
+        last?.shards_cpus
+    }
+
+    /// Takes in a probe that ended at `now`: its answer, or why it failed.
     pub(super) fn absorb(
         &mut self,
-        probe: Result<Duration, String>,
+        probe: Result<Answer, String>,
         now: Instant,
         settings: HealthSettings,
     ) -> Turn {
@@ -107,11 +141,14 @@ impl Record {
         self.failed = self.failed << 1 | u32::from(probe.is_err());
         self.probes = (self.probes + 1).min(PROBES_KEPT);
         match probe {
-            Ok(trip) => {
+            Ok(Answer { trip, vitals }) => {
+                self.contact.answer(now, vitals.fence_left);
+                self.last = Some(vitals);
                 self.consecutive_failures = 0;
                 self.latency = Some(self.latency.map_or(trip, |mean| smoothed(mean, trip)));
             }
             Err(reason) => {
+                self.contact.fail(now);
                 self.consecutive_failures = self.consecutive_failures.saturating_add(1);
                 self.last_failure = Some((reason, now));
             }
@@ -145,6 +182,8 @@ impl Record {
                 reason: reason.clone(),
                 age: now - *at,
             }),
+            contact: self.contact,
+            objects_last_seen: self.last.map(|last| last.objects),
         })
     }
 }
@@ -167,14 +206,21 @@ mod tests {
         (Record::new(Incarnation::new(7)), Instant::now())
     }
 
-    fn failure() -> Result<Duration, String> {
+    fn answer(ms: u64) -> Answer {
+        Answer {
+            trip: Duration::from_millis(ms),
+            ..Answer::default()
+        }
+    }
+
+    fn failure() -> Result<Answer, String> {
         Err("no answer".into())
     }
 
     #[test]
     fn s0_15_as_many_failures_in_a_row_as_the_setting_says_make_a_node_unhealthy() {
         let (mut record, now) = record();
-        let answered = Ok(Duration::from_millis(1));
+        let answered = Ok(answer(1));
         let probes = [failure(), failure(), answered.clone(), failure(), failure()];
         for probe in probes {
             assert_eq!(record.absorb(probe, now, SETTINGS), Turn::None);
@@ -189,7 +235,7 @@ mod tests {
         let (mut record, now) = record();
         assert_eq!(record.told(2, now, SETTINGS), None, "not probed yet");
         for probe in [Ok(8), Err(()), Ok(16), Ok(8)] {
-            let probe = probe.map(Duration::from_millis).or_else(|()| failure());
+            let probe = probe.map(answer).or_else(|()| failure());
             record.absorb(probe, now, SETTINGS);
         }
         let told = NodeHealth {
@@ -202,6 +248,8 @@ mod tests {
                 reason: "no answer".into(),
                 age: Duration::from_secs(5),
             }),
+            contact: *record.contact(),
+            objects_last_seen: Some(0),
         };
         let later = now + Duration::from_secs(5);
         assert_eq!(record.told(2, later, SETTINGS), Some(told));
@@ -212,7 +260,7 @@ mod tests {
         let (mut record, now) = record();
         record.absorb(failure(), now, SETTINGS);
         for _ in 0..PROBES_KEPT {
-            record.absorb(Ok(Duration::ZERO), now, SETTINGS);
+            record.absorb(Ok(answer(0)), now, SETTINGS);
         }
         let told = record.told(0, now, SETTINGS).expect("it was probed");
         assert!(told.error_rate.abs() < f64::EPSILON);

@@ -20,7 +20,7 @@ use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardI
 use crate::object::{MethodTimes, ObjectInfo, ObjectOrder, ObjectQuery, ShardLoad, TimedTurns};
 use crate::placement::Arrival;
 use crate::routing::network::Network;
-use crate::routing::{NodeLoad, NodeReport, why};
+use crate::routing::{NodeLoad, NodeReport, Vitals, why};
 
 /// How long another node may take to answer a question about itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -151,6 +151,12 @@ pub struct MethodInfo {
     pub times: MethodTimes,
 }
 
+/// Who answered a probe, and what it said of itself.
+pub(super) struct Probed {
+    pub(super) node: NodeId,
+    pub(super) vitals: Vitals,
+}
+
 /// Another node's admin service.
 pub(super) struct PeerAdmin {
     client: AdminClient<Channel>,
@@ -217,15 +223,23 @@ impl PeerAdmin {
         Ok(reply.into_inner().text)
     }
 
-    /// Asks who answers there.
-    pub(super) async fn probe(mut self) -> Result<(NodeId, Option<Incarnation>), QueryError> {
+    /// Asks who answers there, and how it is.
+    pub(super) async fn probe(mut self) -> Result<Probed, QueryError> {
         let answer = self.client.probe(ProbeRequest {}).await;
         let reply = answer
             .map_err(|status| self.no_answer(&status))?
             .into_inner();
         let node = NodeId::new(&reply.node).map_err(|error| self.nonsense(error.to_string()))?;
         let incarnation = (reply.incarnation != 0).then_some(reply.incarnation);
-        Ok((node, incarnation.map(Incarnation::new)))
+        Ok(Probed {
+            node,
+            vitals: Vitals {
+                incarnation: incarnation.map(Incarnation::new),
+                fence_left: reply.fence_left_ms.map(Duration::from_millis),
+                objects: reply.objects,
+                shards_cpus: reply.shards_cpus.filter(|cpus| cpus.is_finite()),
+            },
+        })
     }
 
     pub(super) async fn types(mut self) -> Result<Vec<TypeInfo>, QueryError> {

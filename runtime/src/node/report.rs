@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Shared;
 use crate::coordination::membership::MembershipState;
-use crate::routing::{NodeLoad, NodeReport, Reports};
+use crate::ids::Incarnation;
+use crate::routing::{NodeLoad, NodeReport, Reports, Vitals};
 
 /// Answers for a node while it exists.
 #[derive(Debug)]
@@ -17,22 +19,47 @@ impl Reports for Reporter {
     fn report(&self) -> Option<NodeReport> {
         Some(self.0.upgrade()?.report())
     }
+
+    fn vitals(&self) -> Option<Vitals> {
+        Some(self.0.upgrade()?.vitals())
+    }
 }
 
 impl Shared {
+    /// Returns the present incarnation, even if it is suspended: it is still registered.
+    fn incarnation(&self) -> Option<Incarnation> {
+        match self.taking.get()?.membership.state() {
+            MembershipState::Active(identity) | MembershipState::Suspended(identity) => {
+                Some(identity.incarnation)
+            }
+            MembershipState::Joining | MembershipState::Lost | MembershipState::Stopped => None,
+        }
+    }
+
+    /// Says how the node is now.
+    pub(super) fn vitals(&self) -> Vitals {
+        let load = self.host.load();
+        let cpu: Duration = load.shards.values().map(|shard| shard.cpu).sum();
+        let is_known = load.number > 0 && !load.window.is_zero();
+        Vitals {
+            incarnation: self.incarnation(),
+            fence_left: Some(self.fence.margin()),
+            objects: self.host.len() as u64,
+            shards_cpus: is_known.then(|| cpu.as_secs_f64() / load.window.as_secs_f64()),
+        }
+    }
+
     /// Tells how things are now.
     pub(super) fn report(&self) -> NodeReport {
         let counts = self.host.counts().into_iter();
         let by_shard: BTreeMap<_, _> = counts.map(|(shard, count)| (shard, count as u64)).collect();
-        let taking = self.taking.get();
-        let state = taking.map(|taking| taking.membership.state());
-        let identity = state.as_ref().and_then(MembershipState::active);
+        let incarnation = self.incarnation();
         let load = self.host.load();
         let process = self.process.last();
         let shards = load.shards.values().chain([&load.node_bound]);
         NodeReport {
             node: self.id.clone(),
-            incarnation: identity.map(|identity| identity.incarnation),
+            incarnation,
             objects: self.host.len() as u64,
             by_shard,
             load: NodeLoad {

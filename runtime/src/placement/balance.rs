@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ClusterView, NodeState};
+use super::{ClusterView, NodeRecord, NodeState};
 use crate::ids::NodeId;
 
 /// How the shards of a view are divided.
@@ -67,13 +67,26 @@ impl Balance {
     }
 }
 
-/// Returns how evenly something is divided over the nodes of a view that take shards; nodes of
-/// which the amount is not known are left out.
+/// Returns whether the planner evens a registered node out with others: no gate, neither joining
+/// nor draining, and not cordoned. Means and spreads cover these nodes alone, since the others are
+/// meant to differ.
+pub fn is_balanced(view: &ClusterView, node: &NodeId) -> bool {
+    let takes = |record: &NodeRecord| record.state == NodeState::Active && !record.weight.is_gate();
+    view.nodes.get(node).is_some_and(takes) && !view.orders.cordoned.contains(node)
+}
+
+/// Counts the shards whose live owner is one of these nodes.
+pub fn owned_by(view: &ClusterView, is: impl Fn(&NodeId) -> bool) -> usize {
+    let shards = view.meta.shard_count.shards();
+    let owners = shards.filter_map(|shard| view.live_owner(shard));
+    owners.filter(|owner| is(&owner.node)).count()
+}
+
+/// Returns how evenly something is divided over the nodes of a view that [`is_balanced`] accepts;
+/// nodes of which the amount is not known are left out.
 pub fn spread(view: &ClusterView, amount: impl Fn(&NodeId) -> Option<f64>) -> Option<Spread> {
-    let takers = view
-        .nodes
-        .iter()
-        .filter(|(_, record)| record.state == NodeState::Active && !record.weight.is_gate());
+    let nodes = view.nodes.iter();
+    let takers = nodes.filter(|(node, _)| is_balanced(view, node));
     let amounts = takers.filter_map(|(node, record)| {
         let weight = f64::from(record.weight.thousandths()) / 1000.0;
         Some((amount(node)?, weight))
@@ -111,7 +124,7 @@ fn as_f64(amount: u64) -> f64 {
 pub(super) mod tests {
     use super::*;
     use crate::ids::{Incarnation, Revision, ShardCount, ShardId};
-    use crate::placement::{ClusterMeta, News, NodeRecord, Owner, OwnerRecord, Target};
+    use crate::placement::{ClusterMeta, News, NodeRecord, Owner, OwnerRecord, Target, Weight};
 
     #[test]
     fn s2_19_a_spread_has_extremes_mean_and_variation() {
@@ -146,6 +159,36 @@ pub(super) mod tests {
         let load = |node: &NodeId| (*node != named('b')).then_some(0.5);
         let spread = spread(&view("abc", "-", "-"), load).expect("two are known");
         assert_eq!((spread.min, spread.mean), (0.5, 0.5));
+    }
+
+    #[test]
+    fn only_nodes_that_can_get_shards_are_compared() {
+        let mut view = view("abcde", "aaab", "aaab");
+        let balanced = |view: &ClusterView| {
+            let nodes = view.nodes.keys();
+            let nodes = nodes.filter(|node| is_balanced(view, node));
+            nodes.map(NodeId::as_str).collect::<String>()
+        };
+        assert_eq!(balanced(&view), "abcde");
+        for (letter, weight, state) in [
+            ('c', Weight::from_thousandths(0), NodeState::Active),
+            ('d', Weight::ONE, NodeState::Joining),
+            ('e', Weight::ONE, NodeState::Draining),
+        ] {
+            let changed = NodeRecord {
+                weight,
+                state,
+                ..record()
+            };
+            view.apply(News::Node(named(letter), Some(changed)));
+        }
+        assert_eq!(balanced(&view), "ab");
+        let shards = Balance::of(&view).shards.expect("of two");
+        assert_eq!((shards.max, shards.min, shards.mean), (3.0, 1.0, 2.0));
+        view.orders.cordoned.insert(named('a'));
+        assert_eq!(balanced(&view), "b");
+        assert_eq!(owned_by(&view, |node| *node == named('a')), 3);
+        assert_eq!(owned_by(&view, |node| *node == named('c')), 0);
     }
 
     #[test]

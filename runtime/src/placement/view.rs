@@ -99,6 +99,8 @@ pub struct NodeRecord {
     pub incarnation: Incarnation,
     /// The lease its key hangs on.
     pub lease: LeaseId,
+    /// The time to live of that lease; zero: unknown.
+    pub lease_ttl: Duration,
     /// `host:port` of its gRPC server.
     pub grpc: String,
     /// `host:port` of its HTTP server, if it has one.
@@ -126,6 +128,7 @@ impl NodeRecord {
         Self {
             incarnation,
             lease: LeaseId::new(0),
+            lease_ttl: Duration::ZERO,
             grpc: String::new(),
             http: None,
             zone: None,

@@ -57,10 +57,16 @@ impl Admin for AdminService {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
-        let identity = self.0.inner.identity();
+        let node = self.0.inner.settings.node.to_string();
+        let reports = self.0.inner.reports.get();
+        let vitals = reports.and_then(|reports| reports.vitals());
+        let vitals = vitals.unwrap_or_default();
         Ok(Response::new(ProbeReply {
-            node: identity.node.to_string(),
-            incarnation: identity.incarnation.map_or(0, Incarnation::get),
+            node,
+            incarnation: vitals.incarnation.map_or(0, Incarnation::get),
+            fence_left_ms: vitals.fence_left.map(millis),
+            objects: vitals.objects,
+            shards_cpus: vitals.shards_cpus,
         }))
     }
 

@@ -60,13 +60,19 @@ pub struct NodeLoad {
     pub refusals: u64,
 }
 
-impl NodeReport {
-    /// Returns how many CPUs its shards kept busy; `None` before the first window has ended.
-    pub fn shards_cpus(&self) -> Option<f64> {
-        let cpu: Duration = self.shards.values().map(|shard| shard.cpu).sum();
-        let is_known = self.load.number > 0 && !self.load.window.is_zero();
-        is_known.then(|| cpu.as_secs_f64() / self.load.window.as_secs_f64())
-    }
+/// What a node says of itself when it is probed: little enough to be asked for each second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Vitals {
+    /// Its incarnation; `None` while it has none.
+    pub incarnation: Option<Incarnation>,
+    /// The time left until its fence, unless a keep-alive is acknowledged before; zero: it is
+    /// fenced. None: it does not say.
+    pub fence_left: Option<Duration>,
+    /// Its live objects.
+    pub objects: u64,
+    /// CPUs that its shards kept busy in its last window of load; `None` before the first has
+    /// ended.
+    pub shards_cpus: Option<f64>,
 }
 
 impl NodeLoad {
@@ -88,6 +94,9 @@ impl NodeLoad {
 pub trait Reports: fmt::Debug + Send + Sync + 'static {
     /// Tells how things are now; `None`: the node is gone.
     fn report(&self) -> Option<NodeReport>;
+
+    /// Says how the node is now, at little cost; `None`: the node is gone.
+    fn vitals(&self) -> Option<Vitals>;
 }
 
 #[cfg(test)]

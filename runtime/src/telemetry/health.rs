@@ -28,7 +28,7 @@ pub struct ProbeLabels {
 }
 
 impl HealthMetrics {
-    /// Counts a probe by how it ended: its round trip, or why it failed.
+    /// Counts a probe by its outcome: its round trip, or why it failed.
     pub(crate) fn count<E>(&self, probe: &Result<Duration, E>) {
         let outcome = match probe {
             Ok(trip) => {

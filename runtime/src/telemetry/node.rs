@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::hosts::write;
 use super::placement::family;
 
 /// What a node tells of itself.
@@ -16,6 +17,8 @@ use super::placement::family;
 pub(crate) struct NodeGauges {
     /// The version of the program.
     pub(crate) version: &'static str,
+    /// Whether it is a gate.
+    pub(crate) gate: bool,
     /// Each condition of being ready, and whether it holds.
     pub(crate) conditions: Vec<(&'static str, bool)>,
     /// Settings that those of other nodes must fit, by name.
@@ -45,6 +48,12 @@ impl<T: TellNode> Collector for NodeCollector<T> {
         let mut build = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         let version = &[("version", gauges.version)];
         ConstGauge::new(1u32).encode(build.encode_family(version)?)?;
+        write(
+            encoder,
+            "gate",
+            "1 for a gate, which owns no shards, else 0",
+            &ConstGauge::new(u32::from(gauges.gate)),
+        )?;
         let met = gauges.conditions.iter();
         let met: Vec<_> = met.map(|(name, met)| (*name, u32::from(*met))).collect();
         let help = "1 where a condition of being ready holds, else 0";

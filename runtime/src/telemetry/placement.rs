@@ -57,6 +57,8 @@ pub(crate) struct ClusterGauges {
     pub(crate) nodes: Vec<(&'static str, usize)>,
     /// By state.
     pub(crate) shards: Vec<(&'static str, usize)>,
+    /// Shards whose owner is silent or fenced.
+    pub(crate) at_risk: usize,
     pub(crate) pinned: usize,
     /// Pinned ones without a live owner.
     pub(crate) pinned_unowned: usize,
@@ -65,9 +67,9 @@ pub(crate) struct ClusterGauges {
     /// Whether an operator paused balancing.
     pub(crate) paused: bool,
     /// Shards that a node owns.
-    pub(crate) shards_per_node: SpreadGauges,
+    pub(crate) shards_per_node: Option<SpreadGauges>,
     /// CPUs that a node's shards kept busy in its last window of load.
-    pub(crate) load_per_node: SpreadGauges,
+    pub(crate) load_per_node: Option<SpreadGauges>,
     pub(crate) oldest_move: Duration,
     pub(crate) oldest_unowned: Duration,
 }
@@ -100,10 +102,16 @@ impl<T: TellCluster> Collector for ClusterCollector<T> {
             return Ok(());
         };
         let encoder = &mut encoder;
-        let help = "Live nodes by state";
+        let help = "Registered nodes by state, by the leader's probes";
         family(encoder, "cluster_nodes", help, "state", &gauges.nodes)?;
         let help = "Shards by state";
         family(encoder, "cluster_shards", help, "state", &gauges.shards)?;
+        write(
+            encoder,
+            "cluster_shards_at_risk",
+            "Shards whose owner is silent or fenced: calls to them may wait or fail",
+            &ConstGauge::new(gauges.at_risk),
+        )?;
         write(
             encoder,
             "cluster_shards_pinned",
@@ -128,22 +136,24 @@ impl<T: TellCluster> Collector for ClusterCollector<T> {
             "1 while an operator has balancing paused",
             &ConstGauge::new(u32::from(gauges.paused)),
         )?;
-        gauges.shards_per_node.encode(
+        SpreadGauges::encode(
+            gauges.shards_per_node,
             encoder,
             (
                 "cluster_shards_per_node",
-                "Shards that the nodes own which take some: most, least and mean of nodes",
+                "Shards of nodes that can get some: most, least and mean of nodes",
             ),
             (
                 "cluster_shards_variation",
                 "Standard deviation over mean of the shards of nodes for their weight",
             ),
         )?;
-        gauges.load_per_node.encode(
+        SpreadGauges::encode(
+            gauges.load_per_node,
             encoder,
             (
                 "cluster_load_per_node",
-                "CPUs that a node's shards kept busy: most, least and mean of nodes",
+                "CPUs that the shards of answering nodes kept busy: most, least and mean of nodes",
             ),
             (
                 "cluster_load_variation",
@@ -166,15 +176,28 @@ impl<T: TellCluster> Collector for ClusterCollector<T> {
 }
 
 impl SpreadGauges {
+    /// What is written where there is nothing to compare: zero would mean that all is even.
+    const UNKNOWN: Self = Self {
+        max: f64::NAN,
+        min: f64::NAN,
+        mean: f64::NAN,
+        variation: f64::NAN,
+    };
+
     fn encode(
-        &self,
+        spread: Option<Self>,
         encoder: &mut DescriptorEncoder<'_>,
         (name, help): (&str, &str),
         (variation, variation_help): (&str, &str),
     ) -> Result<(), fmt::Error> {
-        let values = [("max", self.max), ("min", self.min), ("mean", self.mean)];
+        let spread = spread.unwrap_or(Self::UNKNOWN);
+        let values = [
+            ("max", spread.max),
+            ("min", spread.min),
+            ("mean", spread.mean),
+        ];
         family(encoder, name, help, "of", &values)?;
-        let gauge = ConstGauge::new(self.variation);
+        let gauge = ConstGauge::new(spread.variation);
         write(encoder, variation, variation_help, &gauge)
     }
 }

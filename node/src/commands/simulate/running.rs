@@ -89,7 +89,7 @@ fn record(node: &NodeInfo) -> Option<NodeRecord> {
         weight: Weight::from_thousandths(weight),
         capacity: node.labels.get(CAPACITY_LABEL).and_then(|c| c.parse().ok()),
     };
-    let state = match node.state.as_str() {
+    let state = match node.registered_state.as_str() {
         "active" => NodeState::Active,
         "draining" => NodeState::Draining,
         _ => NodeState::Joining,

@@ -97,6 +97,22 @@ pub(super) fn unowned(facts: &Facts) -> Vec<Finding> {
     vec![finding]
 }
 
+/// Names the nodes that own shards and do not serve them.
+pub(super) fn served(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "shards_served";
+    let nodes = facts.cluster.iter().flat_map(|cluster| &cluster.nodes);
+    let at_risk = nodes.filter_map(|node| Some((node, node.at_risk.as_ref()?)));
+    let found = at_risk.filter(|(_, risk)| risk.shards > 0);
+    let found = found.map(|(node, risk)| {
+        let (id, state, shards) = (&node.id, &node.state, risk.shards);
+        let what = format!("{id} is {state}: its {shards} shards may be unserved");
+        Finding::bad(CHECK, Runbook("unserved-shard"), what)
+            .because(risk.next.clone())
+            .then(format!("steading explain node {id}"))
+    });
+    or_ok(found.collect(), CHECK, "no owner is silent or fenced")
+}
+
 pub(super) fn quarantine(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "quarantine";
     if facts.quarantined.is_empty() {
@@ -200,10 +216,9 @@ pub(super) fn evenness(facts: &Facts) -> Vec<Finding> {
     let runbook = Runbook("uneven-placement");
     let mut found = Vec::new();
     let variation = facts.cluster.as_ref().map_or(0.0, |cluster| {
-        let takers = cluster
-            .nodes
-            .iter()
-            .filter(|node| node.state == "active" && node.weight > 0.0);
+        let takers = cluster.nodes.iter().filter(|node| {
+            node.registered_state == "active" && node.weight > 0.0 && !node.cordoned
+        });
         let shares: Vec<_> = takers
             .map(|node| count(node.shards_owned) / node.weight)
             .collect();
@@ -297,7 +312,11 @@ pub(super) fn orders(facts: &Facts) -> Vec<Finding> {
                 .then(format!("steading uncordon {}", node.id)),
         );
     }
-    for node in cluster.nodes.iter().filter(|node| node.state == "draining") {
+    for node in cluster
+        .nodes
+        .iter()
+        .filter(|node| node.registered_state == "draining")
+    {
         let what = format!(
             "{} drains, and has {} shards left",
             node.id, node.shards_owned

@@ -33,7 +33,7 @@ steading_watch_lag_seconds 0.01
 
 fn info(id: &str) -> NodeInfo {
     let value = json!({
-        "id": id, "incarnation": 7, "state": "active", "cordoned": false, "zone": null,
+        "id": id, "incarnation": 7, "state": "active", "registered_state": "active", "cordoned": false, "zone": null,
         "weight": 1.0, "labels": {}, "version": "1.0.0", "object_types": ["Counter"],
         "addresses": { "grpc": "h:1", "http": format!("{id}:7480") },
         "shards_owned": 32, "shards_targeted": 32, "objects": 5, "load": null,
@@ -45,7 +45,7 @@ fn cluster() -> Cluster {
     let value = json!({
         "cluster_id": "c1", "shard_count": 64, "leader": "a", "term": 3, "paused": false,
         "revision": 100, "nodes": [info("a"), info("b")],
-        "shards": { "total": 64, "owned": 64, "unowned": 0, "moving": 0 },
+        "shards": { "total": 64, "owned": 64, "unowned": 0, "moving": 0, "at_risk": 0 },
     });
     serde_json::from_value(value).expect("a cluster")
 }

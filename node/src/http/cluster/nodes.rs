@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use steading::ids::NodeId;
 use steading::node::{NodeHealth, NodeLoad};
 use steading::placement::{NodeRecord, NodeState};
+use steading_http::AtRisk;
 use utoipa::ToSchema;
 
 use super::per_second;
@@ -17,8 +18,13 @@ pub struct NodeInfo {
     pub id: String,
     /// This life of it.
     pub incarnation: u64,
-    /// `joining`, `active` or `draining`.
+    /// `joining`, `active`, `draining`; or `fenced`: it answers, but serves nothing until etcd
+    /// acknowledges a keep-alive; or `silent`: it is registered, but does not answer.
     pub state: String,
+    /// What it registered: `joining`, `active` or `draining`.
+    pub registered_state: String,
+    /// What is at risk while it is silent or fenced; else none.
+    pub at_risk: Option<AtRisk>,
     /// Whether an operator said that it should get no more shards.
     pub cordoned: bool,
     /// Its failure domain.
@@ -37,9 +43,9 @@ pub struct NodeInfo {
     pub shards_owned: usize,
     /// Shards it should own.
     pub shards_targeted: usize,
-    /// Its live objects; none if it did not answer in time.
+    /// Its live objects; none if it does not answer.
     pub objects: Option<u64>,
-    /// How busy it is; none if it did not answer in time or has run for less than a window.
+    /// How busy it is; none if it does not answer or has run for less than a window.
     pub load: Option<NodeLoadInfo>,
     /// How it answers the asked node's probes; none for the asked node itself, and for one that it
     /// has not probed yet.
@@ -77,10 +83,11 @@ pub struct NodeLoadInfo {
 /// How a node answers the asked node's probes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeHealthInfo {
-    /// Whether fewer probes in a row have failed than `health_failures` says. Its lease alone
-    /// decides what it owns.
+    /// Whether it answers now, and has left fewer probes in a row unanswered than `health_failures`
+    /// says. Its lease alone decides what it owns.
     pub healthy: bool,
-    /// The mean round trip of probes, of which newer ones count more; none until one is answered.
+    /// The mean round trip of probes, of which newer ones count more; none until one is answered,
+    /// and while the node does not answer.
     pub latency_seconds: Option<f64>,
     /// Connections for calls that are open from the asked node to it.
     pub connections: usize,
@@ -100,6 +107,8 @@ impl NodeInfo {
             id: id.to_string(),
             incarnation: record.incarnation.get(),
             state: state_name(record.state).into(),
+            registered_state: state_name(record.state).into(),
+            at_risk: None,
             cordoned: false,
             zone: record.zone.clone(),
             weight: f64::from(record.weight.thousandths()) / 1000.0,
@@ -138,11 +147,13 @@ impl NodeLoadInfo {
 }
 
 impl NodeHealthInfo {
-    pub(super) fn of(health: &NodeHealth) -> Self {
+    /// Shows what probes found, and what the last question found: whether the node `answers`.
+    pub(super) fn of(health: &NodeHealth, answers: bool) -> Self {
         let last = health.last_failure.as_ref();
+        let latency = health.latency.filter(|_| answers);
         Self {
-            healthy: health.healthy,
-            latency_seconds: health.latency.map(|latency| latency.as_secs_f64()),
+            healthy: health.healthy && answers,
+            latency_seconds: latency.map(|latency| latency.as_secs_f64()),
             connections: health.connections,
             consecutive_failures: health.consecutive_failures,
             error_rate: health.error_rate,

@@ -1,14 +1,12 @@
 //! A shard as HTTP shows it, and counts of shards.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use steading::ids::{NodeId, ShardId};
-use steading::node::{NodeHealth, NodeReport};
+use steading::ids::ShardId;
+use steading::node::NodeReport;
 use steading::placement::ClusterView;
 use utoipa::ToSchema;
 
-use super::per_second;
+use super::{Heard, per_second};
 
 /// One shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -25,9 +23,11 @@ pub struct ShardInfo {
     pub token: Option<u64>,
     /// What is going on with it.
     pub state: ShardState,
-    /// Whether it has a live owner that answers the asked node's probes.
+    /// The state of its owner, as of a node; none without one.
+    pub owner_state: Option<String>,
+    /// Whether it has an owner that answers, and is not fenced.
     pub healthy: bool,
-    /// Its live objects; none if its owner did not answer in time.
+    /// Its live objects; none if its owner does not answer.
     pub objects: Option<u64>,
     /// Turns per second in its owner's last window of load; none if the owner told none.
     pub calls_per_second: Option<f64>,
@@ -63,6 +63,8 @@ pub struct ShardTotals {
     pub unowned: usize,
     /// Owned by another node than they should be.
     pub moving: usize,
+    /// Owned by a node that is silent or fenced; calls to their objects may wait or fail.
+    pub at_risk: usize,
 }
 
 impl ShardState {
@@ -120,6 +122,7 @@ impl ShardInfo {
             incarnation: owner.map(|owner| owner.incarnation.get()),
             token: ever_owned.then(|| view.token(shard).get()),
             state: ShardState::of(view, shard),
+            owner_state: None,
             healthy: owner.is_some(),
             objects: None,
             calls_per_second: None,
@@ -128,23 +131,28 @@ impl ShardInfo {
         }
     }
 
-    /// Adds how the shard's owner answers the asked node's probes.
-    pub(crate) fn with_health(
-        self,
-        view: &ClusterView,
-        shard: ShardId,
-        healths: &BTreeMap<NodeId, NodeHealth>,
-    ) -> Self {
-        let owner = view.live_owner(shard);
-        let health = owner.and_then(|owner| healths.get(&owner.node));
-        Self {
-            healthy: owner.is_some() && health.is_none_or(|health| health.healthy),
+    /// Adds how the shard's owner is, and what it reported.
+    pub(crate) fn with(self, view: &ClusterView, shard: ShardId, heard: &Heard) -> Self {
+        let Some(owner) = view.live_owner(shard) else {
+            return self;
+        };
+        let record = view.nodes.get(&owner.node);
+        let status = record.map(|record| heard.status(&owner.node, record));
+        let health = heard.health(&owner.node);
+        let with_owner = Self {
+            owner_state: status.map(|status| status.as_str().into()),
+            healthy: status.is_some_and(|status| !status.is_at_risk())
+                && health.is_none_or(|(health, answers)| health.healthy && answers),
             ..self
+        };
+        match heard.reports.get(&owner.node) {
+            Some(report) => with_owner.with_report(shard, report),
+            None => with_owner,
         }
     }
 
-    /// Adds what the shard's owner told about it.
-    pub(crate) fn with_report(self, shard: ShardId, report: &NodeReport) -> Self {
+    /// Adds what the shard's owner reported about it.
+    fn with_report(self, shard: ShardId, report: &NodeReport) -> Self {
         let load = report.shards.get(&shard).copied().unwrap_or_default();
         let window = report.load.window;
         let told = report.load.number > 0;

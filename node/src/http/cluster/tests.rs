@@ -1,9 +1,10 @@
 //! What HTTP shows of a small view.
 
 use steading::ids::{Incarnation, Revision, ShardCount, ShardId};
-use steading::node::{LastFailure, NodeLoad};
+use steading::node::{Contact, LastFailure, NodeHealth, NodeLoad, NodeReport, QueryError};
 use steading::object::ShardLoad;
 use steading::placement::{ClusterMeta, Leader, News, Owner, OwnerRecord, Target};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -12,6 +13,7 @@ fn record(incarnation: u64) -> NodeRecord {
         grpc: "127.0.0.1:1".into(),
         version: "0.1.0".into(),
         object_types: vec!["Counter".into()],
+        lease_ttl: Duration::from_secs(5),
         ..NodeRecord::of(Incarnation::new(incarnation))
     }
 }
@@ -65,12 +67,13 @@ fn view() -> ClusterView {
 
 #[test]
 fn s0_17_the_cluster_counts_owned_unowned_and_moving_shards() {
-    let cluster = Cluster::of(&view(), &BTreeMap::from([(id("a"), report())]));
+    let cluster = Cluster::of(&view(), &heard(&["a"], BTreeMap::new()));
     let totals = ShardTotals {
         total: 4,
         owned: 2,
         unowned: 2,
         moving: 1,
+        at_risk: 0,
     };
     assert_eq!(cluster.shards, totals);
     assert_eq!(
@@ -92,7 +95,7 @@ fn report() -> NodeReport {
     };
     NodeReport {
         node: id("a"),
-        incarnation: None,
+        incarnation: Some(Incarnation::new(1)),
         objects: 7,
         by_shard: BTreeMap::from([(shard, 3)]),
         load: NodeLoad {
@@ -113,50 +116,105 @@ fn report() -> NodeReport {
 #[test]
 fn s2_44_nodes_and_shards_show_their_load() {
     let view = view();
-    let cluster = Cluster::of(&view, &BTreeMap::from([(id("a"), report())]));
+    let heard = heard(&["a"], BTreeMap::new());
+    let cluster = Cluster::of(&view, &heard);
     let load = cluster.nodes[0].load.as_ref().expect("it reported");
     assert_eq!((load.cpu, load.calls_per_second), (0.25, 10.0));
     assert_eq!(cluster.nodes[1].load, None, "it did not answer");
     let shard = ShardId::new(1, view.meta.shard_count).expect("in range");
-    let info = ShardInfo::of(&view, shard).with_report(shard, &report());
+    let info = ShardInfo::of(&view, shard).with(&view, shard, &heard);
     assert_eq!(
         (info.objects, info.calls_per_second, info.cpu),
         (Some(3), Some(2.5), Some(0.25))
     );
 }
 
-#[test]
-fn s0_15_nodes_and_shards_show_how_they_answer() {
-    let silent = NodeHealth {
-        healthy: false,
+/// Asks both nodes, of which these answer; the question took three seconds.
+fn heard(answering: &[&str], healths: BTreeMap<NodeId, NodeHealth>) -> Heard {
+    let answers = ["a", "b"].map(|node| {
+        let error = QueryError::NoSuchNode(id(node));
+        let answer = answering.contains(&node).then(report).ok_or(error);
+        (id(node), answer)
+    });
+    let asked = Instant::now();
+    let now = asked + Duration::from_secs(3);
+    Heard::of(
+        &view(),
+        BTreeMap::from(answers),
+        healths,
+        true,
+        (asked, now),
+    )
+}
+
+/// What probes found of a node that answered once, 7 objects ago, and then left two unanswered.
+fn health() -> NodeHealth {
+    NodeHealth {
+        healthy: true,
         latency: Some(Duration::from_millis(2)),
         connections: 1,
-        consecutive_failures: 3,
+        consecutive_failures: 2,
         error_rate: 0.5,
         last_failure: Some(LastFailure {
             reason: "no answer".into(),
             age: Duration::from_secs(4),
         }),
-    };
-    let healths = BTreeMap::from([(id("a"), silent)]);
-    let cluster = Cluster::of(&view(), &BTreeMap::new()).with_health(&healths);
-    let shown = NodeHealthInfo {
-        healthy: false,
-        latency_seconds: Some(0.002),
-        connections: 1,
-        consecutive_failures: 3,
-        error_rate: 0.5,
-        last_error: Some("no answer".into()),
-        last_error_age_seconds: Some(4.0),
-    };
-    let health: Vec<_> = cluster.nodes.into_iter().map(|node| node.health).collect();
-    assert_eq!(health, [Some(shown), None]);
-    let healthy = |shard| {
-        let info = ShardInfo::of(&view(), shard);
-        info.with_health(&view(), shard, &healths).healthy
-    };
+        contact: Contact::default(),
+        objects_last_seen: Some(7),
+    }
+}
+
+/// S0-15.
+#[test]
+fn a_silent_node_shows_what_is_at_risk() {
+    let healths = BTreeMap::from([(id("a"), health())]);
+    let cluster = Cluster::of(&view(), &heard(&["b"], healths.clone()));
+    let a = &cluster.nodes[0];
+    assert_eq!(
+        (a.state.as_str(), a.registered_state.as_str()),
+        ("silent", "active")
+    );
+    assert_eq!((a.objects, &a.load), (None, &None), "no figure is repeated");
+    let risk = a.at_risk.as_ref().expect("it owns shards");
+    assert_eq!((risk.shards, risk.objects_last_seen), (2, Some(7)));
+    assert_eq!(risk.takeover_seconds, Some(3.0), "5 s and one, less 3");
+    assert_eq!(cluster.shards.at_risk, 2);
+    let shown = a.health.as_ref().expect("it was probed");
+    assert_eq!((shown.healthy, shown.latency_seconds), (false, None));
+    let b = &cluster.nodes[1];
+    assert_eq!(
+        b.state, "silent",
+        "another incarnation answered at its address"
+    );
     let count = view().meta.shard_count;
-    assert!(!count.shards().any(healthy), "owned by a, or by nobody");
+    let heard = heard(&["b"], healths);
+    for shard in count.shards() {
+        let info = ShardInfo::of(&view(), shard).with(&view(), shard, &heard);
+        assert!(!info.healthy, "{info:?}");
+    }
+}
+
+#[test]
+fn a_fenced_node_is_not_active() {
+    let fenced = NodeReport {
+        fence_left: Some(Duration::ZERO),
+        ..report()
+    };
+    let answers = BTreeMap::from([(id("a"), Ok(fenced))]);
+    let now = Instant::now();
+    let heard = Heard::of(&view(), answers, BTreeMap::new(), true, (now, now));
+    let cluster = Cluster::of(&view(), &heard);
+    assert_eq!(
+        (cluster.nodes[0].state.as_str(), cluster.shards.at_risk),
+        ("fenced", 2)
+    );
+    assert_eq!(cluster.nodes[0].objects, Some(7), "it answers");
+    let shard = ShardId::new(0, view().meta.shard_count).expect("in range");
+    let info = ShardInfo::of(&view(), shard).with(&view(), shard, &heard);
+    assert_eq!(
+        (info.owner_state.as_deref(), info.healthy),
+        (Some("fenced"), false)
+    );
 }
 
 #[test]

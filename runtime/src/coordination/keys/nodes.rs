@@ -1,6 +1,7 @@
 //! The form of a node's registration.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ struct NodeValue {
     object_types: Vec<String>,
     state: StateValue,
     lease: i64,
+    #[serde(default)]
+    lease_ttl_ms: u64,
     boot_id: String,
 }
 
@@ -51,6 +54,7 @@ pub fn encode_node(node: &NodeRecord) -> Vec<u8> {
             NodeState::Draining => StateValue::Draining,
         },
         lease: node.lease.get(),
+        lease_ttl_ms: u64::try_from(node.lease_ttl.as_millis()).unwrap_or(u64::MAX),
         boot_id: node.boot_id.clone(),
     })
 }
@@ -75,6 +79,7 @@ pub fn decode_node(entry: &Entry) -> Result<NodeRecord, BadEntry> {
     Ok(NodeRecord {
         incarnation: Incarnation::new(entry.create_revision.get()),
         lease: LeaseId::new(value.lease),
+        lease_ttl: Duration::from_millis(value.lease_ttl_ms),
         grpc: value.grpc,
         http: value.http,
         zone: value.zone,

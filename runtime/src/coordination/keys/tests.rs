@@ -29,6 +29,7 @@ fn p16_every_value_survives_the_round_trip() {
     let record = NodeRecord {
         incarnation: Incarnation::new(7),
         lease: LeaseId::new(-5),
+        lease_ttl: Duration::from_millis(5_500),
         grpc: "127.0.0.1:1".into(),
         http: None,
         zone: Some("z".into()),

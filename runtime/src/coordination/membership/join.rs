@@ -149,6 +149,7 @@ impl Shared {
     pub(super) fn record(&self, lease: LeaseId, state: NodeState) -> NodeRecord {
         let lock = self.lock.lock();
         let proof = lock.as_ref().map_or("", |lock| lock.proof());
+        let lease = (lease, self.parts.settings.lease_ttl);
         self.parts.registration.record(lease, state, proof)
     }
 

@@ -101,10 +101,16 @@ pub struct Registration {
 
 impl Registration {
     /// Returns what the node's key should say in a life under `lease`.
-    pub(super) fn record(&self, lease: LeaseId, state: NodeState, boot_id: &str) -> NodeRecord {
+    pub(super) fn record(
+        &self,
+        (lease, lease_ttl): (LeaseId, Duration),
+        state: NodeState,
+        boot_id: &str,
+    ) -> NodeRecord {
         NodeRecord {
             incarnation: Incarnation::default(), // The store's to give.
             lease,
+            lease_ttl,
             grpc: self.grpc.clone(),
             http: self.http.clone(),
             zone: self.zone.clone(),

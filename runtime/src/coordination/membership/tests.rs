@@ -220,7 +220,7 @@ async fn write(store: &MemoryStore, op: Op) {
 /// Registers another process under the name `n`, whose lease nobody keeps alive.
 async fn register_other(store: &MemoryStore, proof: &str) -> LeaseId {
     let lease = store.grant(TTL).await.expect("granted");
-    let record = registration("other:1").record(lease, NodeState::Active, proof);
+    let record = registration("other:1").record((lease, TTL), NodeState::Active, proof);
     write(
         store,
         Op::Put {

@@ -16,7 +16,7 @@ use tonic::{Code, Request};
 use super::super::channel;
 use super::super::handshake::Greeting;
 use super::super::testing::{World, node, shard};
-use super::super::{NodeLoad, NodeReport, Reports};
+use super::super::{NodeLoad, NodeReport, Reports, Vitals};
 use crate::ids::Incarnation;
 use crate::object::ShardLoad;
 
@@ -163,6 +163,15 @@ impl Reports for Told {
             arrivals: BTreeMap::new(),
             sent: BTreeMap::from([(node("a"), 5)]),
             fence_left: Some(Duration::from_millis(3500)),
+        })
+    }
+
+    fn vitals(&self) -> Option<Vitals> {
+        Some(Vitals {
+            incarnation: Some(Incarnation::new(2)),
+            fence_left: Some(Duration::from_millis(3500)),
+            objects: 1,
+            shards_cpus: Some(0.5),
         })
     }
 }

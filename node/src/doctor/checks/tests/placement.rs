@@ -1,6 +1,7 @@
 //! Of shards, moves and orders.
 
 use super::*;
+use crate::http::AtRisk;
 
 #[test]
 fn a_silent_leader_is_named() {
@@ -26,6 +27,24 @@ fn shards_without_an_owner_are_told_with_what_they_wait_for() {
             .contains("it waits for gone to start")
     );
     assert_eq!(finding.next, ["steading explain shard 17"]);
+}
+
+#[test]
+fn an_owner_that_does_not_serve_is_named() {
+    let mut facts = well();
+    let node = &mut facts.cluster.as_mut().expect("known").nodes[1];
+    node.state = "silent".into();
+    node.at_risk = Some(AtRisk {
+        shards: 32,
+        objects_last_seen: Some(5),
+        silent_seconds: Some(3.0),
+        takeover_seconds: Some(3.0),
+        next: "other nodes own its shards in at most 3 s".into(),
+    });
+    let finding = the(&facts, "shards_served");
+    assert_eq!(finding.what, "b is silent: its 32 shards may be unserved");
+    assert_eq!(finding.level, Level::Bad);
+    assert_eq!(finding.next, ["steading explain node b"]);
 }
 
 #[test]

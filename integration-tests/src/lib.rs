@@ -1,5 +1,6 @@
 //! What the integration tests share: real etcd and node processes, broken networks, waiting.
 
+pub mod agreement;
 pub mod browser;
 pub mod certificates;
 pub mod client;

@@ -16,13 +16,14 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use steading::Tasks;
 use steading::connections::{
-    Acceptor, BodyError, BodyRule, ConnectionLimits, Connections, Guarded, Rules, Slot, TrackLayer,
-    Tracked,
+    Acceptor, BodyError, BodyRule, ConnectionLimits, Connections, Guarded, Refused, Rules, Slot,
+    TrackLayer, Tracked,
 };
+use steading::memory_budget::MemoryBudget;
 use steading::telemetry::CertificateMetrics;
 use steading::tls::{Accepted, Clients, accept};
+use steading::{Outcome, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,8 @@ pub struct Server {
     pub connections: Connections,
     /// The limits that those were made with.
     pub limits: ConnectionLimits,
+    /// The bytes that may be in flight in the process.
+    pub budget: MemoryBudget,
     /// Which clients it takes over TLS; without, it speaks no TLS.
     pub tls: Option<(Clients, CertificateMetrics)>,
 }
@@ -93,6 +96,7 @@ impl Server {
         let service = TrackLayer {
             rules: RULES,
             body_timeout: self.limits.timeouts.body,
+            budget: self.budget.clone(),
         }
         .layer(routes);
         let enforced = self.connections.clone();
@@ -196,10 +200,14 @@ async fn drive((io, client, slot): Arrived, service: Service, ending: Cancellati
 const RULES: Rules<Body> = Rules {
     body: |_| BodyRule::Whole,
     reserved: |path| RESERVED_PATHS.contains(&path),
-    refuse: |_| {
-        let why = "every connection of the server is in use: try another node";
-        closing(overloaded(why))
+    refuse: |refused| {
+        let mut problem = overloaded(&refused.to_string());
+        if matches!(refused, Refused::Reply(_)) {
+            problem.outcome = Outcome::Unknown.as_str().into();
+        }
+        closing(problem)
     },
+    error: Into::into,
 };
 
 /// Returns the problem of a server that has no room for a request.
@@ -212,6 +220,7 @@ pub fn overloaded(why: &str) -> Problem {
 pub fn body_problem(rejection: &(dyn Error + 'static)) -> Option<Problem> {
     let error = BodyError::find(rejection)?;
     let (status, code, title) = match error {
+        BodyError::Overloaded(why) => return Some(overloaded(&why.to_string())),
         BodyError::TooSlow => (
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",

@@ -36,6 +36,7 @@ use std::time::Duration;
 use axum::Router;
 use steading::Tasks;
 use steading::connections::{ConnectionLimits, Connections};
+use steading::memory_budget::MemoryBudget;
 use steading::node::ObserverSettings;
 use steading::telemetry::CertificateMetrics;
 use steading::tls::{Clients, ServerTls, follow_server};
@@ -66,6 +67,8 @@ pub struct Listening {
     pub connections: Connections,
     /// Their limits.
     pub limits: ConnectionLimits,
+    /// The bytes that may be in flight in the process.
+    pub budget: MemoryBudget,
     /// The certificate, and its metrics; without, the server speaks no TLS.
     pub tls: Option<(ServerTls, CertificateMetrics)>,
 }
@@ -100,6 +103,7 @@ impl Inspector {
             listener: listening.listener,
             connections: listening.connections,
             limits: listening.limits,
+            budget: listening.budget,
             tls,
         };
         // Pages keep their connection as long as they are open: nothing waits for them.

@@ -155,6 +155,7 @@ async fn run(program: Program) -> Result<(), Failure> {
             Accepting::default(),
         ),
         limits,
+        budget: settings.limits.budget(),
         tls: tls.map(|tls| (tls, metrics.certificates.clone())),
     };
     tokio::select! {

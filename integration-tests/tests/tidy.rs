@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tasks", &[]),
     ("telemetry", &["ids"]),
     ("tls", &["telemetry"]),
-    ("connections", &["telemetry"]),
+    ("memory_budget", &["telemetry"]),
+    ("connections", &["telemetry", "memory_budget"]),
     ("fence", &["clock"]),
     ("placement", &["ids", "clock"]),
     ("storage", &["ids", "telemetry"]),
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
             "error",
             "fence",
+            "memory_budget",
             "storage",
             "tasks",
             "telemetry",
@@ -50,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "object",
             "clock",
             "connections",
+            "memory_budget",
             "error",
             "fence",
             "tasks",
@@ -96,6 +99,8 @@ const DOORS: &[(&str, &[&str])] = &[
             "runtime/benches/",
             // A client that is no node.
             "integration-tests/tests/telemetry/",
+            // A client that poses as a node.
+            "integration-tests/tests/processes/memory.rs",
         ],
     ),
 ];

@@ -38,6 +38,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
 
     let listeners = 2 * usize::from(args.nodes) + 1;
     let limits = args.settings.limits.of(raise_descriptors(), listeners);
+    let budget = args.settings.limits.budget();
     let (mut nodes, server) = (Vec::new(), Server::new());
     for number in 0..args.nodes {
         let settings = numbered(args, number)?;
@@ -50,6 +51,7 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
             .http_address(http.to_string())
             .grpc_routes(extras.routes())
             .connection_limits(limits)
+            .memory_budget(budget.clone())
             .storage(storage.clone());
         if settings.store.etcd.is_empty() {
             node = node.store(store.clone());

@@ -102,7 +102,9 @@ pub(crate) async fn run(
     let page_tls = settings.inspector.tls()?;
     let listeners = 2 + usize::from(settings.inspector.inspector_listen.is_some());
     let limits = settings.limits.of(raise_descriptors(), listeners);
-    let builder = builder(settings, role, tls.as_ref())?.connection_limits(limits);
+    let builder = builder(settings, role, tls.as_ref())?
+        .connection_limits(limits)
+        .memory_budget(settings.limits.budget());
     let (listener, http) = bind("http_listen", &settings.http_listen).await?;
     let inspector = match &settings.inspector.inspector_listen {
         Some(address) => Some(bind("inspector_listen", address).await?),

@@ -211,6 +211,7 @@ impl World {
             storage: Arc::new(MemoryStorage::new()),
             registry,
             payload_max: PAYLOAD_LEN_MAX,
+            budget: steading::memory_budget::MemoryBudget::new(512 << 20),
             tasks: tasks.clone(),
             metrics: Arc::new(Metrics::new()),
         });

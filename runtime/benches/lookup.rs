@@ -73,6 +73,7 @@ fn router(view: ClusterView) -> Arc<Router> {
         storage: Arc::new(MemoryStorage::new()),
         registry: Registry::default(),
         payload_max: PAYLOAD_LEN_MAX,
+        budget: steading::memory_budget::MemoryBudget::new(512 << 20),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     });

@@ -289,6 +289,7 @@ fn node(name: &str, view: &ClusterView, tasks: &Tasks) -> (Arc<Router>, Arc<Host
         storage: Arc::new(MemoryStorage::new()),
         registry,
         payload_max: PAYLOAD_LEN_MAX,
+        budget: steading::memory_budget::MemoryBudget::new(512 << 20),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     });

@@ -37,7 +37,10 @@ pub use accepting::{ACCEPT_STALL, Accepting};
 pub use descriptors::{connections_for, raise_descriptor_limit};
 pub use guarded::Guarded;
 pub use state::CutReason;
-pub use track::{BodyError, BodyRule, ReceivedBody, Rules, SentBody, TrackLayer, Tracked, Turned};
+pub use track::{
+    BodyError, BodyRule, InFlight, Received, ReceivedBody, Refused, Rules, SentBody, TrackLayer,
+    Tracked,
+};
 
 use crate::telemetry::{ClosedLabels, ConnectionMetrics, ListenerLabels};
 use slots::{Admission, SlotLimits, Slots};

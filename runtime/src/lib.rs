@@ -54,6 +54,7 @@ pub mod coordination;
 mod error;
 pub mod fence;
 pub mod ids;
+pub mod memory_budget;
 pub mod node;
 pub mod object;
 pub mod placement;

@@ -56,6 +56,7 @@ use crate::coordination::{OwnerChecks, SharedView};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey, ShardId};
+use crate::memory_budget::MemoryBudget;
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
 use crate::placement::planner::{Loads, PlanSettings};
 use crate::placement::{Arrival, ClusterView, Spans};
@@ -211,6 +212,11 @@ impl Node {
     /// node not ready. Servers of the process share it with the node's own.
     pub fn accepting(&self) -> &Accepting {
         &self.shared.accepting
+    }
+
+    /// Returns the bytes that may be in flight in the process.
+    pub fn memory_budget(&self) -> &MemoryBudget {
+        self.shared.host.budget()
     }
 
     /// Returns the node's metrics.

@@ -30,7 +30,7 @@ mod used;
 
 pub use busiest::TimedTurns;
 pub use context::Context;
-pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_MAX};
+pub use encoding::{DEACTIVATE, DELETE, EncodedCall, Format, PAYLOAD_LEN_LIMIT, PAYLOAD_LEN_MAX};
 pub use handle::{CALL_TIMEOUT_DEFAULT, Caller, ObjectRef, RemoteCalls};
 pub use host::{Closing, Dispatch, Host, HostSettings, ObjectInfo, ObjectOrder, ObjectQuery};
 pub use load::{HostLoad, ShardLoad};
@@ -47,7 +47,7 @@ pub use timers::{
 };
 pub(crate) use travel::micros;
 pub use travel::{
-    Arriving, Packed, Packing, ParcelSum, STAGED_BYTES_MAX, STAGED_FOR_MAX, STATE_BYTES_MAX,
-    StageError, StateError, Summing,
+    Arriving, Packed, Packing, ParcelSum, STAGED_BYTES_MAX, STAGED_FOR_MAX, STAGED_OBJECT_BYTES,
+    STATE_BYTES_MAX, StageError, StateError, Summing,
 };
 pub use used::TURNS_COUNTED;

@@ -3,6 +3,7 @@
 //! A [`Metrics`] belongs to one node, so that several nodes in one process stay apart; nothing is
 //! global. Spans go to whoever the node was given, or nowhere. Names begin with `steading_`, units are base units, labels have few values.
 
+mod budget;
 mod certificates;
 mod connections;
 mod coordination;
@@ -32,6 +33,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+pub use budget::{BudgetLabels, BudgetMetrics};
 pub use certificates::{CertificateLabels, CertificateMetrics, HandshakeLabels, ReloadLabels};
 pub use connections::{ClosedLabels, ConnectionMetrics, LISTENERS, ListenerLabels};
 pub use coordination::{
@@ -72,6 +74,8 @@ pub struct Metrics {
     pub certificates: CertificateMetrics,
     /// Connections of clients and other nodes.
     pub connections: ConnectionMetrics,
+    /// Bytes in flight.
+    pub budget: BudgetMetrics,
     /// The node's own life in the store.
     pub membership: MembershipMetrics,
     /// How other nodes answer this one's probes.
@@ -139,6 +143,7 @@ impl Metrics {
             health: HealthMetrics::register(&mut registry),
             certificates: CertificateMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
+            budget: BudgetMetrics::register(&mut registry),
             membership: MembershipMetrics::register(&mut registry),
             placement: PlacementMetrics::register(&mut registry),
             storage: StorageMetrics::register(&mut registry),

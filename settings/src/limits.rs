@@ -1,5 +1,6 @@
 //! How many connections the listeners of a process keep, and for how long without a request.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use steading::connections::{
     CONNECTIONS_MAX_DEFAULT, CONNECTIONS_MIN, ConnectionLimits, Timeouts, connections_for,
     raise_descriptor_limit,
 };
+use steading::memory_budget::{MEMORY_BUDGET_MIN, MemoryBudget, default_memory_budget};
 use tracing::warn;
 
 use crate::SettingsError;
@@ -72,6 +74,31 @@ pub struct LimitSettings {
         value_parser = duration
     )]
     pub write_timeout: Duration,
+
+    /// Bytes of requests, batches of calls, state on its way and waiting replies that may be in flight in the
+    /// process, at least 64MiB, such as `512MiB`. Beyond it requests are `overloaded`. [default: a quarter of the
+    /// memory limit of the control group or of the machine, at most 512MiB]
+    #[arg(long, env = "STEADING_MEMORY_BUDGET", value_name = "BYTES", value_parser = bytes)]
+    pub memory_budget: Option<usize>,
+}
+
+/// Reads a number of bytes, such as `512MiB`.
+fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 4] = [
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("", 1),
+    ];
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = UNITS
+        .iter()
+        .find(|(unit, _)| *unit == &text[digits.len()..]);
+    let number = digits.trim().parse::<usize>().ok();
+    let bytes = number
+        .zip(unit)
+        .and_then(|(number, (_, unit))| number.checked_mul(*unit));
+    bytes.ok_or_else(|| format!("`{text}` is not a number of bytes such as 512MiB"))
 }
 
 impl LimitSettings {
@@ -94,6 +121,13 @@ impl LimitSettings {
         if self.connections_per_address_max == Some(0) {
             return refused("connections_per_address_max", "it is 0".into());
         }
+        if self
+            .memory_budget
+            .is_some_and(|bytes| bytes < MEMORY_BUDGET_MIN)
+        {
+            let why = format!("it is less than {} MiB", MEMORY_BUDGET_MIN >> 20);
+            return refused("memory_budget", why);
+        }
         for (setting, timeout) in [
             ("header_timeout", self.header_timeout),
             ("idle_timeout", self.idle_timeout),
@@ -106,6 +140,12 @@ impl LimitSettings {
             }
         }
         Ok(())
+    }
+
+    /// Returns the bytes that may be in flight in this process.
+    pub fn budget(&self) -> MemoryBudget {
+        let default = || default_memory_budget(Path::new("/"));
+        MemoryBudget::new(self.memory_budget.unwrap_or_else(default))
     }
 
     /// Returns the limits of each of `listeners` in a process that may open `descriptors` files.
@@ -178,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn budgets_are_read_with_binary_units() {
+        assert_eq!(bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(bytes("1 GiB"), Ok(1 << 30));
+        assert_eq!(bytes("12345"), Ok(12345));
+        for bad in ["", "MiB", "64MB", "-1KiB", "99999999999GiB", "1.5GiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn useless_limits_are_refused_by_name() {
         for (argument, setting) in [
             ("--connections-max=7", "connections_max"),
@@ -187,6 +237,7 @@ mod tests {
             ),
             ("--idle-timeout=0s", "idle_timeout"),
             ("--body-timeout=2h", "body_timeout"),
+            ("--memory-budget=31MiB", "memory_budget"),
         ] {
             let error = parsed(&[argument]).check().unwrap_err().to_string();
             assert!(error.contains(setting), "{error}");

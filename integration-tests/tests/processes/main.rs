@@ -8,6 +8,7 @@ mod commands;
 mod failover;
 mod limits;
 mod membership;
+mod memory;
 mod outage;
 mod signals;
 mod start;

@@ -67,6 +67,7 @@ impl Server {
             listener,
             connections,
             limits,
+            budget: node.memory_budget().clone(),
             tls: tls.map(|tls| {
                 let metrics = node.metrics().certificates.clone();
                 (Clients::All(tls.clone()), metrics)
@@ -98,6 +99,7 @@ impl Server {
             listener,
             connections,
             limits,
+            budget: node.memory_budget().clone(),
             tls,
         };
         let inspector = Inspector::start(observed, access);

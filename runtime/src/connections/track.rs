@@ -1,9 +1,13 @@
-//! Reports to a connection's slot when its requests begin, are complete and end, and limits how
-//! long their bodies may take.
+//! Reports to a connection's slot when its requests begin, are complete and end; limits how long
+//! their bodies may take, and reserves their bytes in the memory budget.
+
+mod messages;
 
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,36 +15,59 @@ use bytes::Bytes;
 use futures::future::Either;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::{Layer, Service};
 
-use super::{CutReason, Slot};
+pub use messages::Received;
 
-/// How long the body of a request may take.
+use super::{CutReason, Slot};
+use crate::memory_budget::{BudgetExceeded, BytesFor, MemoryBudget, Reservation};
+use messages::Messages;
+
+/// Replies up to this size need no room in the memory budget: a connection buffers as much.
+const SMALL_REPLY_BYTES: u64 = 64 << 10;
+
+/// How the body of a request is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyRule {
-    /// All of it within the time limit.
+    /// All of it within the time limit; its bytes count until the response is sent.
     Whole,
-    /// Each part of it within the time limit after the one before.
+    /// Each part of it within the time limit after the one before; its bytes count as long.
     Progress,
-    /// It is a stream that lasts as long as its connection.
-    Unlimited,
+    /// The same, but it is a gRPC stream of state: each message counts while it is handled.
+    Pieces,
+    /// It is a gRPC stream of batches that lasts as long as its connection; each message counts
+    /// while calls of it are in progress.
+    Link,
 }
 
-/// A request on a connection of the reserve that is not allowed there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turned;
+/// Why a request is refused without the service, or its response dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Every connection of clients is in use, and the request is no node's and no probe.
+    #[error("every connection of the server is in use: try another node")]
+    Reserve,
+    /// Its body does not fit into the memory budget.
+    #[error("the body of the request does not fit: {0}")]
+    Body(BudgetExceeded),
+    /// The response does not fit into the memory budget.
+    #[error("the response does not fit: {0}")]
+    Reply(BudgetExceeded),
+}
 
-/// How one listener treats its requests, by their paths.
+/// How one listener treats its requests.
 #[derive(Debug)]
 pub struct Rules<R> {
-    /// How long a body may take.
+    /// How a body is limited, by the path of its request.
     pub body: fn(&str) -> BodyRule,
-    /// Whether the request is served while every connection of clients is in use.
+    /// Whether the request is served while every connection of clients is in use, by its path.
     pub reserved: fn(&str) -> bool,
-    /// The response to those that are not.
-    pub refuse: fn(Turned) -> Response<R>,
+    /// The response to requests that are refused.
+    pub refuse: fn(Refused) -> Response<R>,
+    /// The error that a service sees of a body that was given up.
+    pub error: fn(BodyError) -> Box<dyn Error + Send + Sync>,
 }
 
 impl<R> Clone for Rules<R> {
@@ -60,6 +87,9 @@ pub enum BodyError {
     /// The server stops, and the rest is not waited for.
     #[error("the server stops, and the body of the request is not complete")]
     Stopping,
+    /// It does not fit into the memory budget.
+    #[error("the body of the request does not fit: {0}")]
+    Overloaded(BudgetExceeded),
 }
 
 impl BodyError {
@@ -77,18 +107,24 @@ impl BodyError {
 }
 
 /// Tracks the requests of a service. The slot of their connection is expected as an extension
-/// `Option<Slot>`; without one they pass as they are.
+/// `Option<Slot>`; without one there are no time limits. The service finds an [`InFlight`] as an
+/// extension, and for streams of messages a [`Received`].
 #[derive(Debug)]
 pub struct TrackLayer<R> {
     /// How requests are treated.
     pub rules: Rules<R>,
     /// The time limit of bodies.
     pub body_timeout: Duration,
+    /// Where their bytes are reserved.
+    pub budget: MemoryBudget,
 }
 
 impl<R> Clone for TrackLayer<R> {
     fn clone(&self) -> Self {
-        Self { ..*self }
+        Self {
+            budget: self.budget.clone(),
+            ..*self
+        }
     }
 }
 
@@ -98,8 +134,7 @@ impl<S, R> Layer<S> for TrackLayer<R> {
     fn layer(&self, inner: S) -> Self::Service {
         Tracked {
             inner,
-            rules: self.rules,
-            body_timeout: self.body_timeout,
+            layer: self.clone(),
         }
     }
 }
@@ -108,75 +143,115 @@ impl<S, R> Layer<S> for TrackLayer<R> {
 #[derive(Debug)]
 pub struct Tracked<S, R> {
     inner: S,
-    rules: Rules<R>,
-    body_timeout: Duration,
+    layer: TrackLayer<R>,
 }
 
 impl<S: Clone, R> Clone for Tracked<S, R> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            ..*self
+            layer: self.layer.clone(),
         }
     }
 }
+
+type Refusal<R, E> = std::future::Ready<Result<Response<SentBody<R>>, E>>;
 
 impl<S, B, R> Service<Request<B>> for Tracked<S, R>
 where
     S: Service<Request<ReceivedBody<B>>, Response = Response<R>>,
     B: Body,
+    R: Body,
 {
     type Response = Response<SentBody<R>>;
     type Error = S::Error;
-    type Future =
-        Either<Responding<S::Future>, std::future::Ready<Result<Self::Response, S::Error>>>;
+    type Future = Either<Responding<S::Future, R>, Refusal<R, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let slot = request.extensions().get::<Option<Slot>>().cloned();
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let TrackLayer {
+            rules,
+            body_timeout,
+            budget,
+        } = &self.layer;
+        let slot = request.extensions_mut().get::<Option<Slot>>().cloned();
         let slot = slot.flatten();
         let path = request.uri().path();
-        if slot.as_ref().is_some_and(Slot::is_reserve) && !(self.rules.reserved)(path) {
-            let response = (self.rules.refuse)(Turned);
-            let response = response.map(|inner| SentBody {
-                inner,
-                request: None,
-            });
-            return Either::Right(std::future::ready(Ok(response)));
+        if slot.as_ref().is_some_and(Slot::is_reserve) && !(rules.reserved)(path) {
+            return refusal(rules, Refused::Reserve);
         }
-        let rule = (self.rules.body)(path);
-        let tracked = slot.map(|slot| InFlight::begin(slot, request.body().is_end_stream()));
-        let limit = Limit::new(tracked.as_ref(), rule, self.body_timeout);
+        let rule = (rules.body)(path);
+        if let Some(error) = cannot_fit(budget, request.body()) {
+            return refusal(rules, Refused::Body(error));
+        }
+        let in_flight = InFlight::begin(slot, budget, request.body().is_end_stream());
+        let charge = match rule {
+            BodyRule::Whole | BodyRule::Progress => Charge::Bytes,
+            BodyRule::Pieces => Charge::Messages(Messages::new(budget, BytesFor::Staging)),
+            BodyRule::Link => Charge::Messages(Messages::new(budget, BytesFor::Batch)),
+        };
+        if let Charge::Messages(messages) = &charge {
+            let received = messages.received().clone();
+            request.extensions_mut().insert(received);
+        }
+        request.extensions_mut().insert(in_flight.clone());
+        let limit = Limit::new(&in_flight, rule, *body_timeout);
+        let arriving = Some(in_flight.clone());
+        let error = rules.error;
         let request = request.map(|inner| ReceivedBody {
             inner,
-            arriving: tracked.clone(),
+            arriving,
             limit,
+            charge,
+            error,
         });
         Either::Left(Responding {
             inner: self.inner.call(request),
-            request: tracked,
+            request: Some(in_flight),
+            refuse: rules.refuse,
         })
     }
 }
 
+fn refusal<F, R, E>(rules: &Rules<R>, refused: Refused) -> Either<F, Refusal<R, E>> {
+    let response = (rules.refuse)(refused).map(|inner| SentBody {
+        inner,
+        request: None,
+    });
+    Either::Right(std::future::ready(Ok(response)))
+}
+
+/// Returns why a body of known length cannot fit now: it is refused before any of it is read. Its
+/// bytes are reserved as they come, so that a client needs more than a header to hold them.
+fn cannot_fit(budget: &MemoryBudget, body: &impl Body) -> Option<BudgetExceeded> {
+    let len = usize::try_from(body.size_hint().exact()?).unwrap_or(usize::MAX);
+    budget.reserve(BytesFor::Request, len).err()
+}
+
 /// A request in progress: its body, its handler and its response have a clone each.
 #[derive(Clone)]
-struct InFlight(std::sync::Arc<Progress>);
+pub struct InFlight(Arc<Progress>);
 
 struct Progress {
-    slot: Slot,
-    complete: std::sync::atomic::AtomicBool,
+    slot: Option<Slot>,
+    complete: AtomicBool,
+    budget: MemoryBudget,
+    reserved: Mutex<Vec<Reservation>>,
 }
 
 impl InFlight {
-    fn begin(slot: Slot, is_complete: bool) -> Self {
-        slot.begin();
-        let this = Self(std::sync::Arc::new(Progress {
+    fn begin(slot: Option<Slot>, budget: &MemoryBudget, is_complete: bool) -> Self {
+        if let Some(slot) = &slot {
+            slot.begin();
+        }
+        let this = Self(Arc::new(Progress {
             slot,
             complete: false.into(),
+            budget: budget.clone(),
+            reserved: Mutex::default(),
         }));
         if is_complete {
             this.complete();
@@ -184,38 +259,70 @@ impl InFlight {
         this
     }
 
-    fn complete(&self) {
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
-        if !self.0.complete.swap(true, relaxed) {
-            self.0.slot.complete();
+    /// Reserves bytes until the response to the request is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`BudgetExceeded`] if they do not fit.
+    pub fn hold(&self, kind: BytesFor, bytes: usize) -> Result<(), BudgetExceeded> {
+        let mut reserved = self.0.reserved.lock();
+        match reserved.iter_mut().find(|held| held.kind() == kind) {
+            Some(held) => held.grow(bytes)?,
+            None => reserved.push(self.0.budget.reserve(kind, bytes)?),
         }
+        Ok(())
+    }
+
+    fn complete(&self) {
+        if !self.0.complete.swap(true, Ordering::Relaxed)
+            && let Some(slot) = &self.0.slot
+        {
+            slot.complete();
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.0.complete.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.slot.end(*self.complete.get_mut());
+        if let Some(slot) = &self.slot {
+            slot.end(*self.complete.get_mut());
+        }
     }
 }
 
 /// The wait for a response.
 #[pin_project::pin_project]
-pub struct Responding<F> {
+pub struct Responding<F, R> {
     #[pin]
     inner: F,
     request: Option<InFlight>,
+    refuse: fn(Refused) -> Response<R>,
 }
 
-impl<F, R, E> Future for Responding<F>
+impl<F, R, E> Future for Responding<F, R>
 where
     F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
 {
     type Output = Result<Response<SentBody<R>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
+        let mut response = ready!(this.inner.poll(cx))?;
         let request = this.request.take();
+        let len = response.body().size_hint().exact();
+        if let (Some(request), Some(len)) = (&request, len)
+            && len > SMALL_REPLY_BYTES
+        {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            if let Err(error) = request.hold(BytesFor::Reply, len) {
+                response = (this.refuse)(Refused::Reply(error));
+            }
+        }
         Poll::Ready(Ok(response.map(|inner| SentBody { inner, request })))
     }
 }
@@ -248,14 +355,23 @@ impl<R: Body> Body for SentBody<R> {
     }
 }
 
-/// The body of a request, with a time limit.
+/// The body of a request, with its limits.
 #[pin_project::pin_project]
 pub struct ReceivedBody<B> {
     #[pin]
     inner: B,
-    /// `None` once it is complete, or if nothing is tracked.
+    /// `None` once it is complete.
     arriving: Option<InFlight>,
     limit: Option<Limit>,
+    charge: Charge,
+    error: fn(BodyError) -> Box<dyn Error + Send + Sync>,
+}
+
+/// How the bytes of a body are reserved.
+enum Charge {
+    /// All of them, for as long as the request is in progress.
+    Bytes,
+    Messages(Messages),
 }
 
 /// What ends the wait for the rest of a body. Its timer begins with the first wait.
@@ -269,17 +385,11 @@ struct Limit {
 }
 
 impl Limit {
-    fn new(request: Option<&InFlight>, rule: BodyRule, timeout: Duration) -> Option<Self> {
-        let slot = &request?.0.slot;
-        if rule == BodyRule::Unlimited
-            || request?
-                .0
-                .complete
-                .load(std::sync::atomic::Ordering::Relaxed)
-        {
+    fn new(request: &InFlight, rule: BodyRule, timeout: Duration) -> Option<Self> {
+        if rule == BodyRule::Link || request.is_complete() {
             return None;
         }
-        let closing = slot.0.shared.closing.clone();
+        let closing = request.0.slot.as_ref()?.0.shared.closing.clone();
         Some(Self {
             rule,
             timeout,
@@ -290,8 +400,9 @@ impl Limit {
     }
 
     fn came(&mut self) {
-        if self.rule == BodyRule::Progress {
-            self.deadline = Instant::now() + self.timeout;
+        match self.rule {
+            BodyRule::Progress | BodyRule::Pieces => self.deadline = Instant::now() + self.timeout,
+            BodyRule::Whole | BodyRule::Link => {}
         }
     }
 
@@ -324,11 +435,22 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
+        let give_up = *this.error;
+        if let Charge::Messages(messages) = this.charge
+            && let Some(released) = ready!(messages.poll_held(cx))
+        {
+            return Poll::Ready(Some(released.map(Frame::data).map_err(give_up)));
+        }
         match this.inner.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(limit) = this.limit {
                     limit.came();
                 }
+                let frame = match this.charge.take(this.arriving.as_ref(), frame, cx) {
+                    Poll::Ready(Ok(frame)) => frame,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(give_up(error)))),
+                    Poll::Pending => return Poll::Pending,
+                };
                 if this.inner.is_end_stream() {
                     complete(this.arriving);
                 }
@@ -345,23 +467,51 @@ where
                 };
                 let error = ready!(limit.poll(cx));
                 *this.limit = None;
-                if let Some(request) = this.arriving.as_ref()
+                if let Some(slot) = this.arriving.as_ref().and_then(|of| of.0.slot.as_ref())
                     && error == BodyError::TooSlow
                 {
-                    let shared = &request.0.slot.0.shared;
+                    let shared = &slot.0.shared;
                     shared.count_closed(CutReason::BodyTimeout.as_str());
                 }
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(give_up(error))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let holds = matches!(&self.charge, Charge::Messages(messages) if messages.holds());
+        !holds && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Charge {
+    /// Reserves the bytes of a frame before it is passed on.
+    fn take(
+        &mut self,
+        request: Option<&InFlight>,
+        frame: Frame<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Frame<Bytes>, BodyError>> {
+        match self {
+            Self::Bytes => {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                let held = request.map_or(Ok(()), |of| of.hold(BytesFor::Request, len));
+                Poll::Ready(held.map(|()| frame).map_err(BodyError::Overloaded))
+            }
+            Self::Messages(messages) => match frame.into_data() {
+                Err(trailers) => Poll::Ready(Ok(trailers)),
+                Ok(data) => {
+                    messages.put(data);
+                    let released = ready!(messages.poll_held(cx));
+                    let data = released.expect("it was put there");
+                    Poll::Ready(data.map(Frame::data))
+                }
+            },
+        }
     }
 }
 
@@ -371,7 +521,13 @@ fn complete(arriving: &mut Option<InFlight>) {
     }
 }
 
-impl<F> fmt::Debug for Responding<F> {
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight").finish_non_exhaustive()
+    }
+}
+
+impl<F, R> fmt::Debug for Responding<F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Responding").finish_non_exhaustive()
     }

@@ -14,7 +14,9 @@ use crate::coordination::EtcdSettings;
 use crate::coordination::membership::{Replace, default_lock_dir};
 use crate::coordination::store::Store;
 use crate::ids::{NodeId, Regions, ShardCount};
-use crate::object::{Methods, PAYLOAD_LEN_MAX, Registry};
+#[allow(unused_imports, reason = "the documentation names it")]
+use crate::memory_budget::{MemoryBudget, default_memory_budget};
+use crate::object::{Methods, PAYLOAD_LEN_LIMIT, PAYLOAD_LEN_MAX, Registry};
 use crate::placement::Weight;
 use crate::placement::planner::PlanSettings;
 use crate::routing::network::{Network, TcpNetwork};
@@ -60,6 +62,7 @@ pub struct NodeBuilder {
     pub(super) clock: Clock,
     pub(super) payload_max: usize,
     pub(super) connections: ConnectionLimits,
+    pub(super) budget: Option<MemoryBudget>,
     pub(super) lock_dir: Option<PathBuf>,
     pub(super) routes: Routes,
     pub(super) traces: Traces,
@@ -92,6 +95,7 @@ impl NodeBuilder {
             clock: Clock::Boot,
             payload_max: PAYLOAD_LEN_MAX,
             connections: ConnectionLimits::default(),
+            budget: None,
             lock_dir: None,
             routes: Routes::default(),
             traces: Traces::default(),
@@ -283,6 +287,17 @@ impl NodeBuilder {
         }
     }
 
+    /// Sets how many bytes of requests, batches, state on its way and replies may be in flight in the
+    /// process; its other nodes and servers should have the same. Beyond it requests fail with
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded), and moves of shards are put off.
+    /// Default: [`default_memory_budget`] of the machine, for this node alone.
+    pub fn memory_budget(self, budget: MemoryBudget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
+        }
+    }
+
     /// Sets how nodes reach each other. Default: TCP.
     pub fn network(self, network: Arc<dyn Network>) -> Self {
         Self { network, ..self }
@@ -308,10 +323,11 @@ impl NodeBuilder {
         Self { clock, ..self }
     }
 
-    /// Sets the largest arguments and replies, in bytes of their encoded form. Default: 4 MiB.
+    /// Sets the largest arguments and replies, in bytes of their encoded form, up to
+    /// [`PAYLOAD_LEN_LIMIT`]. Default: 4 MiB. All nodes of a cluster should have the same.
     pub fn payload_max(self, payload_max: usize) -> Self {
         Self {
-            payload_max,
+            payload_max: payload_max.min(PAYLOAD_LEN_LIMIT),
             ..self
         }
     }

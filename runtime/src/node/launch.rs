@@ -1,6 +1,7 @@
 //! Starting a node: listen, make the parts, begin to join.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::coordination::membership::{MembershipSettings, Registration};
 use crate::coordination::{OwnerChecks, SharedView};
 use crate::fence::Fence;
 use crate::ids::{Layout, NodeId};
+use crate::memory_budget::{MemoryBudget, default_memory_budget};
 use crate::object::{Host, HostSettings, RemoteCalls};
 use crate::placement::ClusterMeta;
 use crate::routing::network::{Listener, Network, TlsNetwork, host};
@@ -178,6 +180,7 @@ fn serving(
         storage: builder.storage.clone(),
         registry: builder.registry.clone(),
         payload_max: builder.payload_max,
+        budget: budget(builder, metrics),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     });
@@ -227,6 +230,14 @@ fn network(builder: &NodeBuilder, metrics: &Metrics) -> Arc<dyn Network> {
             Arc::new(TlsNetwork::new(inner, tls.clone(), metrics))
         }
     }
+}
+
+/// Returns the bytes that may be in flight, which the node's metrics show from now on.
+fn budget(builder: &NodeBuilder, metrics: &Metrics) -> MemoryBudget {
+    let own = || MemoryBudget::new(default_memory_budget(Path::new("/")));
+    let budget = builder.budget.clone().unwrap_or_else(own);
+    budget.report_to(&metrics.budget);
+    budget
 }
 
 /// Returns what counts and limits the connections of the gRPC server.

@@ -15,6 +15,9 @@ use crate::telemetry::Trace;
 /// The largest arguments and replies of a node that sets no other limit, in bytes: 4 MiB.
 pub const PAYLOAD_LEN_MAX: usize = 4 << 20;
 
+/// The greatest limit that can be set for arguments and replies, in bytes.
+pub const PAYLOAD_LEN_LIMIT: usize = 64 << 20;
+
 /// How arguments and replies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -35,6 +35,7 @@ use crate::clock::{Clock, Moment};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId};
+use crate::memory_budget::MemoryBudget;
 use crate::storage::{Metered, Storage};
 use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, Traces};
@@ -58,6 +59,8 @@ pub struct HostSettings {
     pub registry: Registry,
     /// The largest arguments and replies, in bytes. Default: [`super::PAYLOAD_LEN_MAX`].
     pub payload_max: usize,
+    /// The bytes that may be in flight in the process.
+    pub budget: MemoryBudget,
     /// Where turns that suspend run, and the sweeper.
     pub tasks: Tasks,
     /// Where it counts.
@@ -70,6 +73,7 @@ pub struct Host {
     slots: Box<[Arc<Slot>]>,
     node_bound: Arc<Slot>,
     staging: Staging,
+    budget: MemoryBudget,
     arrivals: Arrivals,
     pub(super) types: BTreeMap<&'static str, Arc<dyn HostedType>>,
     windows: Windows,
@@ -137,10 +141,16 @@ impl Host {
             slots,
             node_bound,
             staging: Staging::default(),
+            budget: settings.budget,
             arrivals: Arrivals::default(),
             types,
             windows: Windows::new(Instant::now()),
         }
+    }
+
+    /// Returns the bytes that may be in flight in the process.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
     }
 
     /// Tells the host the way to the objects of other nodes: what `Context::object` calls. Only

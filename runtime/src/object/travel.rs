@@ -31,9 +31,11 @@ use super::activation::Live;
 use super::host::Host;
 use super::timers::{Kept, PackedTimer};
 use crate::ids::{ObjectKey, Revision, ShardId};
+use crate::memory_budget::{BudgetExceeded, BytesFor, Reservation};
 use crate::placement::Parcel;
 
-/// The most bytes of state that a node keeps staged.
+/// The most bytes that a node keeps staged: states, keys and timers, and [`STAGED_OBJECT_BYTES`] for
+/// each object. They count in the process's memory budget too, of which they get half at most.
 pub const STAGED_BYTES_MAX: usize = 256 << 20;
 
 /// The largest state of one object that travels, in bytes.
@@ -42,6 +44,9 @@ pub const STATE_BYTES_MAX: usize = 64 << 20;
 /// Most attempts of one ownership of a shard that are staged. The owner pauses after each, so that
 /// more can only be a stranger's.
 const STAGED_ATTEMPTS_MAX: usize = 8;
+
+/// What a staged object takes besides its state and key.
+pub const STAGED_OBJECT_BYTES: usize = 512;
 
 /// How long state stays staged if its shard does not come.
 pub const STAGED_FOR_MAX: Duration = Duration::from_mins(1);
@@ -66,6 +71,11 @@ impl Packed {
     /// Returns about how many bytes it takes, beside its key.
     pub(crate) fn len(&self) -> usize {
         self.state.len() + self.timers.iter().map(PackedTimer::len).sum::<usize>()
+    }
+
+    /// Returns about how many bytes it takes while it is staged.
+    fn staged_len(&self) -> usize {
+        self.len() + self.key.object_type().len() + self.key.id().len() + STAGED_OBJECT_BYTES
     }
 }
 
@@ -251,6 +261,8 @@ struct Staged {
     sent: ParcelSum,
     objects: Vec<(ObjectKey, Dormant)>,
     bytes: usize,
+    /// Those bytes in the memory budget.
+    _reserved: Reservation,
     since: Instant,
 }
 
@@ -315,8 +327,11 @@ pub enum StageError {
     #[error(transparent)]
     State(#[from] StateError),
     /// Too much is staged already.
-    #[error("{STAGED_BYTES_MAX} bytes are staged already")]
+    #[error("more than {STAGED_BYTES_MAX} bytes would be staged")]
     Full,
+    /// Too much is in flight in this process.
+    #[error(transparent)]
+    Overloaded(#[from] BudgetExceeded),
     /// State of the same name is staged already.
     #[error("state of this name is staged already")]
     Repeated,
@@ -341,13 +356,16 @@ pub struct Arriving {
     parcel: Parcel,
     objects: Vec<(ObjectKey, Dormant)>,
     bytes: usize,
+    reserved: Reservation,
     summing: Summing,
 }
 
 impl Arriving {
     pub(super) fn new(host: Arc<Host>, shard: ShardId, parcel: Parcel) -> Self {
         host.staging().expire(Instant::now());
+        let reserved = host.budget().empty(BytesFor::Staging);
         Self {
+            reserved,
             host,
             shard,
             parcel,
@@ -363,10 +381,12 @@ impl Arriving {
     ///
     /// [`StageError`] if it cannot be read, or there is no room. The parcel must be given up.
     pub fn take(&mut self, packed: &Packed) -> Result<(), StageError> {
-        if !self.host.staging().reserve(packed.len()) {
+        let len = packed.staged_len();
+        if !self.host.staging().reserve(len) {
             return Err(StageError::Full);
         }
-        self.bytes += packed.len();
+        self.bytes += len;
+        self.reserved.grow(len)?;
         self.summing.add(packed);
         let dormant = self.host.unpack(packed)?;
         self.objects.push((packed.key.clone(), dormant));
@@ -405,6 +425,10 @@ impl Arriving {
             sent,
             objects: std::mem::take(&mut self.objects),
             bytes: std::mem::take(&mut self.bytes),
+            _reserved: std::mem::replace(
+                &mut self.reserved,
+                self.host.budget().empty(BytesFor::Staging),
+            ),
             since: Instant::now(),
         };
         let dropped: Vec<_> = earlier

@@ -23,7 +23,7 @@ use super::frame::{self, Frame, OutboundCall};
 use super::handshake::{self, Greeting};
 use super::network::Network;
 use super::parking::{Baton, Parking};
-use super::queue::{CallId, Fate, Queue, Unsent};
+use super::queue::{CallId, Fate, OUTGOING_BYTES_MAX, Queue, Unsent};
 use crate::Tasks;
 use crate::telemetry::{LinkMetrics, ParkingMetrics};
 
@@ -36,8 +36,14 @@ const RETRY_MIN: Duration = Duration::from_millis(10);
 /// … up to this.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// The largest batch that is read. Far above what is ever sent: the queue's limit and one frame.
-pub(super) const BATCH_BYTES_MAX: usize = 256 << 20;
+/// Room for what stands around a payload in a frame: keys, the path of the call, its trace.
+pub(super) const BATCH_OVERHEAD: usize = 1 << 20;
+
+/// Returns the largest batch of calls that a node sends whose arguments have at most `payload_max`
+/// bytes: the queue's limit, and one frame.
+pub(super) fn call_batch_max(payload_max: usize) -> usize {
+    OUTGOING_BYTES_MAX + payload_max + BATCH_OVERHEAD
+}
 
 /// What connections to another node are made of.
 #[derive(Clone, Debug)]
@@ -52,6 +58,8 @@ pub(super) struct Way {
     pub(super) tasks: Tasks,
     /// What it counts.
     pub(super) metrics: LinkMetrics,
+    /// The largest batch of answers that is read.
+    pub(super) answers_max: usize,
 }
 
 /// One connection to another node.
@@ -293,7 +301,7 @@ impl Connection {
             yielded: false,
         });
         way.greeting.write(request.metadata_mut());
-        let mut client = PeerClient::new(channel).max_decoding_message_size(BATCH_BYTES_MAX);
+        let mut client = PeerClient::new(channel).max_decoding_message_size(way.answers_max);
         let response = client
             .link(request)
             .await

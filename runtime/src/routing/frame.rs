@@ -9,6 +9,7 @@ mod body;
 mod tests;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use self::body::{CallBody, FailedBody, NotOwnerBody, OwnershipBody, ReplyBody};
 use super::news::Ownership;
 use crate::error::CallError;
 use crate::ids::{InvalidObjectKey, ObjectKey, Revision};
+use crate::memory_budget::Reservation;
 use crate::object::{CallPath, EncodedCall, Format};
 use crate::telemetry::{Trace, TraceContext};
 
@@ -64,6 +66,8 @@ pub(super) struct InboundCall {
     pub(super) claim: Option<Box<Ownership>>,
     /// Its sender has it from a third node.
     pub(super) forwarded: bool,
+    /// The bytes of the batch that its arguments are a part of.
+    pub(super) batch: Option<Arc<Reservation>>,
 }
 
 /// What came back for a call that was sent.
@@ -188,22 +192,46 @@ pub(super) fn frames(
     batch: &Bytes,
     now: Instant,
 ) -> impl Iterator<Item = Result<Frame, FrameError>> {
-    let mut rest = 0..batch.len();
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
+    let mut frames = Frames::new(batch.clone());
+    std::iter::from_fn(move || frames.next(now))
+}
+
+/// The frames of one batch, which need not be read at once.
+#[derive(Debug)]
+pub(super) struct Frames {
+    batch: Bytes,
+    rest: Range<usize>,
+}
+
+impl Frames {
+    /// Begins with the first.
+    pub(super) fn new(batch: Bytes) -> Self {
+        let rest = 0..batch.len();
+        Self { batch, rest }
+    }
+
+    /// Returns the whole batch.
+    pub(super) fn batch(&self) -> &Bytes {
+        &self.batch
+    }
+
+    /// Reads the next frame of a batch that arrived at `now`; none follows one that cannot be read.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Result<Frame, FrameError>> {
+        if self.rest.is_empty() {
             return None;
         }
-        let frame = next_frame(batch, &mut rest).and_then(|(kind, body)| {
+        let batch = &self.batch;
+        let frame = next_frame(batch, &mut self.rest).and_then(|(kind, body)| {
             read(kind, &batch[body], batch, now).map_err(|reason| FrameError::Malformed {
                 kind,
                 reason: reason.to_string(),
             })
         });
         if frame.is_err() {
-            rest = 0..0;
+            self.rest = 0..0;
         }
         Some(frame)
-    })
+    }
 }
 
 /// Takes the next frame off the rest of a batch: its kind, and where its body is.
@@ -269,6 +297,7 @@ fn inbound_call(
     let path = body.path.iter().map(|(of, id)| key(of, id));
     let path = path.collect::<Result<Vec<_>, _>>()?;
     Ok(InboundCall {
+        batch: None,
         call: EncodedCall {
             key: key(body.object_type, body.object_id)?,
             method: body.method.to_owned().into(),

@@ -18,13 +18,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::warn;
 
-use super::frame::{self, Answer, Frame};
+use super::frame::{self, Answer, Frame, Frames};
 use super::handshake::Greeting;
 use super::heavy;
 use super::lanes::Lanes;
 use super::router::Inner;
 use super::running::{Begun, Running};
-use crate::connections::Slot;
+use crate::connections::{Received, Slot};
+use crate::memory_budget::Reservation;
 
 /// The service that other nodes connect to.
 #[derive(Debug)]
@@ -43,9 +44,12 @@ impl Peer for PeerService {
         let identity = self.inner.identity();
         identity.check(&greeting)?;
         make_peer(&request);
+        let received = request.extensions().get::<Received>().cloned();
         let mut response = Response::new(Answers {
             from: greeting.from.to_string(),
             calls: Some(request.into_inner()),
+            received: received.unwrap_or_default(),
+            reading: None,
             running: Running::new(self.inner.clone()),
             lanes: Lanes::default(),
             closing: Some(Box::pin(self.closing.clone().cancelled_owned())),
@@ -68,11 +72,21 @@ pub(super) struct Answers {
     from: String,
     /// `None` once the caller sends no more.
     calls: Option<Streaming<Batch>>,
+    /// The bytes of batches in the memory budget.
+    received: Received,
+    /// A batch of which some calls did not begin: too many answers wait.
+    reading: Option<Reading>,
     running: Arc<Running>,
     lanes: Lanes,
     /// `None` once the caller was told to send no more.
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     yielded: bool,
+}
+
+/// A batch that is being read.
+struct Reading {
+    frames: Frames,
+    reserved: Option<Arc<Reservation>>,
 }
 
 impl Stream for Answers {
@@ -102,24 +116,33 @@ impl Answers {
             && closing.as_mut().poll(cx).is_ready()
         {
             self.closing = None;
-            let mut frames = Vec::new();
-            frame::put_closing(&mut frames);
-            self.running.add(frames);
+            let mut closing = self.running.outbox();
+            closing.put_closing();
+            self.running.add(closing);
         }
     }
 
     /// Reads and runs one batch, if there is one and not too much is under way; returns whether
     /// it did.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
-        let Some(calls) = &mut self.calls else {
-            return Ok(false);
-        };
         if self.running.is_full() {
             return Ok(false);
         }
+        if let Some(reading) = self.reading.take() {
+            return self.run(reading).map(|()| true);
+        }
+        let Some(calls) = &mut self.calls else {
+            return Ok(false);
+        };
         match Pin::new(calls).poll_next(cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Some(Ok(batch))) => self.run(&batch.frames).map(|()| true),
+            Poll::Ready(Some(Ok(batch))) => {
+                let reading = Reading {
+                    frames: Frames::new(batch.frames),
+                    reserved: self.received.take().map(Arc::new),
+                };
+                self.run(reading).map(|()| true)
+            }
             Poll::Ready(Some(Err(status))) => {
                 self.calls = None;
                 Err(status)
@@ -139,7 +162,8 @@ impl Answers {
             held = may_hold;
             may_hold
         };
-        let taken = self.running.poll_answers(self.calls.is_some(), hold, cx);
+        let more_calls = self.calls.is_some() || self.reading.is_some();
+        let taken = self.running.poll_answers(more_calls, hold, cx);
         self.yielded = held;
         if read && taken.is_pending() {
             cx.waker().wake_by_ref(); // There may be more to read.
@@ -147,15 +171,25 @@ impl Answers {
         taken
     }
 
-    /// Runs every call of a batch as far as it gets without waiting.
-    fn run(&mut self, batch: &Bytes) -> Result<(), Status> {
+    /// Runs every call of a batch as far as it gets without waiting; stops early if too many bytes
+    /// of answers came together.
+    fn run(&mut self, mut reading: Reading) -> Result<(), Status> {
         let running = self.running.clone();
         let metrics = &running.inner.settings.metrics.routing.links;
-        let mut answers = Vec::new();
+        let mut answers = running.outbox();
         let mut now = Instant::now();
-        for frame in frame::frames(batch, now) {
+        let arrived = now;
+        loop {
+            if answers.is_full() {
+                self.reading = Some(reading);
+                break;
+            }
+            let Some(frame) = reading.frames.next(arrived) else {
+                break;
+            };
             match frame {
-                Ok(Frame::Call(id, Ok(call))) => {
+                Ok(Frame::Call(id, Ok(mut call))) => {
+                    call.batch = reading.reserved.clone();
                     metrics.inbound_calls.inc();
                     if self.lanes.must_take(&call.call, &running) {
                         self.lanes.put(id, call, &running);
@@ -163,7 +197,7 @@ impl Answers {
                     }
                     let measure = running.inner.heavy.begin(&call.call, now);
                     match running.begin(call) {
-                        Begun::Ended(answer) => frame::put_answer(&mut answers, id, &answer),
+                        Begun::Ended(answer) => answers.put(id, &answer),
                         Begun::Waits(serving) => {
                             running.count();
                             running.go_on(id, serving);
@@ -173,10 +207,10 @@ impl Answers {
                     running
                         .inner
                         .heavy
-                        .end(measure, now, || method_of(batch, id));
+                        .end(measure, now, || method_of(reading.frames.batch(), id));
                 }
                 Ok(Frame::Call(id, Err(error))) => {
-                    frame::put_answer(&mut answers, id, &Answer::Failed(error));
+                    answers.put(id, &Answer::Failed(error));
                 }
                 Ok(Frame::Void) => {}
                 Ok(Frame::Answer(..) | Frame::Closing | Frame::Unknown) => {

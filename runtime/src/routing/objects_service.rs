@@ -12,8 +12,10 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status};
 
 use super::Router;
-use crate::error::CallError;
+use crate::connections::InFlight;
+use crate::error::{CallError, Outcome};
 use crate::ids::{NodeId, ObjectKey, ShardId, Token};
+use crate::memory_budget::BytesFor;
 use crate::object::{CALL_TIMEOUT_DEFAULT, CallPath, EncodedCall, Format, RemoteCalls};
 use crate::telemetry::{Trace, TraceContext};
 
@@ -38,8 +40,10 @@ impl Objects for ObjectsService {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
         let timeout = timeout(request.metadata()).map_or(CALL_TIMEOUT_DEFAULT, less_the_way_back);
         let trace = self.begin_span(request.metadata());
+        let in_flight = request.extensions().get::<InFlight>().cloned();
         let request = request.into_inner();
         let reply = self.answer(request, timeout, &trace).await;
+        let reply = reply.and_then(|reply| hold(in_flight.as_ref(), reply));
         end_span(&trace, reply.as_ref().err().map(Status::code));
         reply.map(Response::new)
     }
@@ -93,6 +97,25 @@ impl ObjectsService {
         let json = result.map_err(|error| status(&error))?;
         Ok(CallReply { json })
     }
+}
+
+/// Reserves room for a reply until it is sent: a client may read slowly.
+fn hold(in_flight: Option<&InFlight>, reply: CallReply) -> Result<CallReply, Status> {
+    let held = in_flight.map_or(Ok(()), |of| of.hold(BytesFor::Reply, reply.json.len()));
+    match held {
+        Ok(()) => Ok(reply),
+        Err(error) => Err(overloaded(error.to_string(), Outcome::Ran)),
+    }
+}
+
+/// Returns the status of a request that does not fit into the memory budget, or for which no
+/// connection is left.
+pub(super) fn overloaded(why: String, outcome: Outcome) -> Status {
+    let mut metadata = MetadataMap::new();
+    let code = CallError::Overloaded(String::new()).code();
+    metadata.insert(CODE_KEY, MetadataValue::from_static(code));
+    metadata.insert(OUTCOME_KEY, MetadataValue::from_static(outcome.as_str()));
+    Status::with_metadata(Code::ResourceExhausted, why, metadata)
 }
 
 /// Ends the span of a request; a client's own mistakes are no errors of this server.

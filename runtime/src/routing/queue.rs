@@ -18,7 +18,7 @@ pub(super) const OUTGOING_FRAMES_MAX: usize = 16_384;
 pub(super) const OUTGOING_BYTES_MAX: usize = 8 << 20;
 
 /// Capacity kept between batches; more is given back.
-const SPARE_BYTES_MAX: usize = 256 << 10;
+pub(super) const SPARE_BYTES_MAX: usize = 256 << 10;
 
 /// How a call on a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::news::OwnerClaims;
 use super::parking::{Line, Parking};
 use super::peer::Peer;
 use super::report::Reports;
-use super::running::Inbound;
+use super::running::{Inbound, answer_batch_max};
 use super::table::Table;
 use super::transfer::Transfers;
 use crate::Tasks;
@@ -233,6 +233,7 @@ impl Inner {
 
     fn way(&self, cluster_id: &str, node: &NodeId, incarnation: Incarnation, address: &str) -> Way {
         Way {
+            answers_max: answer_batch_max(self.settings.payload_max),
             network: self.settings.network.clone(),
             address: address.into(),
             greeting: Greeting {

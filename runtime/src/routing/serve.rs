@@ -18,13 +18,14 @@ use tonic::transport::Server;
 use super::Router;
 use super::admin_service::AdminService;
 use super::channel::STREAM_WINDOW;
-use super::connection::BATCH_BYTES_MAX;
+use super::connection::call_batch_max;
 use super::inbound::PeerService;
 use super::network::{Io, Listener};
-use super::objects_service::ObjectsService;
+use super::objects_service::{ObjectsService, overloaded};
 use super::transfer::PIECE_OVERHEAD;
 use super::transfer_service::TransferService;
-use crate::connections::{BodyRule, Rules, TrackLayer};
+use crate::connections::{BodyError, BodyRule, Rules, TrackLayer};
+use crate::error::Outcome;
 use crate::object::STATE_BYTES_MAX;
 
 /// A client that was silent for this long is asked for a sign of life …
@@ -72,6 +73,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let closing = CancellationToken::new();
     let message_max = router.inner.settings.payload_max + MESSAGE_OVERHEAD;
+    let batch_max = call_batch_max(router.inner.settings.payload_max);
     let piece_max = STATE_BYTES_MAX + PIECE_OVERHEAD;
     let peer = PeerService {
         inner: router.inner.clone(),
@@ -81,6 +83,7 @@ pub async fn serve(
     let track = TrackLayer {
         rules: RULES,
         body_timeout,
+        budget: router.inner.settings.host.budget().clone(),
     };
     let server = Server::builder()
         .layer(track)
@@ -92,7 +95,7 @@ pub async fn serve(
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
         .add_routes(more)
-        .add_service(PeerServer::new(peer).max_decoding_message_size(BATCH_BYTES_MAX))
+        .add_service(PeerServer::new(peer).max_decoding_message_size(batch_max))
         .add_service(objects.max_decoding_message_size(message_max))
         .add_service(
             TransferServer::new(TransferService(router.clone()))
@@ -119,10 +122,10 @@ pub async fn serve(
 const RULES: Rules<Body> = Rules {
     body: |path| {
         if path.starts_with("/steading.v1.Peer/") {
-            BodyRule::Unlimited
-        } else if path.starts_with("/steading.v1.Transfer/")
-            || path.starts_with("/grpc.reflection.")
-        {
+            BodyRule::Link
+        } else if path.starts_with("/steading.v1.Transfer/") {
+            BodyRule::Pieces
+        } else if path.starts_with("/grpc.reflection.") {
             BodyRule::Progress
         } else {
             BodyRule::Whole
@@ -133,8 +136,10 @@ const RULES: Rules<Body> = Rules {
             || path.starts_with("/steading.v1.Transfer/")
             || path == "/steading.v1.Admin/Probe"
     },
-    refuse: |_| {
-        let why = "every connection of the node is in use: try another node";
-        Status::resource_exhausted(why).into_http()
+    refuse: |refused| overloaded(refused.to_string(), Outcome::NotRun).into_http(),
+    error: |error| match error {
+        BodyError::Overloaded(why) => overloaded(why.to_string(), Outcome::NotRun).into(),
+        BodyError::TooSlow => Status::deadline_exceeded(error.to_string()).into(),
+        BodyError::Stopping => Status::unavailable(error.to_string()).into(),
     },
 };

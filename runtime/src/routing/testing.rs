@@ -318,6 +318,7 @@ impl TestNode {
             storage: world.storage.clone(),
             registry,
             payload_max: PAYLOAD_LEN_MAX,
+            budget: crate::memory_budget::MemoryBudget::new(512 << 20),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
         });

@@ -15,7 +15,9 @@ use super::Router;
 use super::handshake::Greeting;
 use super::inbound::make_peer;
 use super::transfer::{read_sum, wire_sum};
+use crate::connections::Received;
 use crate::ids::{NodeId, ObjectKey, Revision, ShardId};
+use crate::memory_budget::Reservation;
 use crate::object::{Arriving, Packed, PackedTimer, StageError};
 use crate::placement::{NodeState, Parcel};
 
@@ -35,8 +37,10 @@ impl Transfer for TransferService {
         if let Some(why) = self.refuses() {
             return Ok(Response::new(refusal(None, why)));
         }
+        let received = request.extensions().get::<Received>().cloned();
+        let received = received.unwrap_or_default();
         let mut pieces = request.into_inner();
-        let name = match next(&mut pieces).await? {
+        let name = match next(&mut pieces, &received).await?.0 {
             Content::Name(name) => name,
             Content::States(_) | Content::Sum(_) => {
                 return Err(Status::invalid_argument("a parcel begins with its name"));
@@ -48,7 +52,9 @@ impl Transfer for TransferService {
         }
         let mut arriving = self.0.inner.settings.host.arriving(shard, parcel);
         loop {
-            let taken = match next(&mut pieces).await? {
+            // The bytes of the piece count until what it holds is staged, which is counted too.
+            let (content, _reserved) = next(&mut pieces, &received).await?;
+            let taken = match content {
                 Content::States(states) => take(&mut arriving, states.objects)?,
                 Content::Sum(sum) => {
                     let staged = arriving.finish(read_sum(sum));
@@ -124,10 +130,14 @@ impl TransferService {
     }
 }
 
-async fn next(pieces: &mut Streaming<Piece>) -> Result<Content, Status> {
+async fn next(
+    pieces: &mut Streaming<Piece>,
+    received: &Received,
+) -> Result<(Content, Option<Reservation>), Status> {
     let piece = pieces.message().await?;
     let content = piece.and_then(|piece| piece.piece);
-    content.ok_or_else(|| Status::cancelled("the parcel ends without its sum"))
+    let content = content.ok_or_else(|| Status::cancelled("the parcel ends without its sum"))?;
+    Ok((content, received.take()))
 }
 
 /// Takes in states; the outer error is for what is no parcel at all.
@@ -164,6 +174,7 @@ fn refused(error: &StageError) -> Receipt {
     match error {
         StageError::State(error) => refusal(Some(error.object.to_string()), error.reason.clone()),
         StageError::Full
+        | StageError::Overloaded(_)
         | StageError::Repeated
         | StageError::TooMany
         | StageError::Differs { .. } => refusal(None, error.to_string()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize};
 use steading::ids::Revision;
+use steading::memory_budget::BytesFor;
 use steading::object::{Closing, Host, Packed, ParcelSum, StageError, StateError, Summing};
 use steading::placement::Parcel;
 use steading::storage::{MemoryStorage, StorageError};
@@ -461,6 +462,50 @@ async fn what_is_staged_is_bounded_and_not_kept_for_ever() {
     stage(&new.host, 3).expect_err("an earlier one goes only when a later one is whole");
     tokio::time::sleep(Duration::from_secs(61)).await;
     stage(&new.host, 4).expect("the others were dropped in time");
+}
+
+/// Issue 13.15: 973 MiB were staged within a limit of 256 MiB.
+#[tokio::test(start_paused = true)]
+async fn keys_count_as_staged_bytes() {
+    const OBJECTS: usize = 200;
+    let new = World::closed(MemoryStorage::new());
+    let mut arriving = new.host.arriving(shard(1), PARCEL);
+    let mut summing = Summing::default();
+    for number in 0..OBJECTS {
+        let packed = Packed {
+            key: format!("Text/{number:01000}").parse().expect("a good key"),
+            state: text_of(1).into(),
+            idle: Duration::ZERO,
+            timers: Vec::new(),
+        };
+        arriving.take(&packed).expect("there is room");
+        summing.add(&packed);
+    }
+    arriving.finish(summing.sum()).expect("all of it came");
+    let staged = new.host.budget().used();
+    assert!(staged >= OBJECTS * 1500, "{staged}");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    drop(new.host.arriving(shard(2), PARCEL));
+    assert_eq!(new.host.budget().used(), 0);
+}
+
+/// Issue 13.15: staging had a limit of its own, whatever else was in memory.
+#[tokio::test]
+async fn staging_gets_half_of_the_memory_budget() {
+    let new = World::closed(MemoryStorage::new());
+    let budget = new.host.budget();
+    let others = budget.reserve(BytesFor::Batch, budget.limit() / 2);
+    let packed = Packed {
+        key: "Text/t".parse().expect("a good key"),
+        state: text_of(1).into(),
+        idle: Duration::ZERO,
+        timers: Vec::new(),
+    };
+    let take = || new.host.arriving(shard(1), PARCEL).take(&packed);
+    assert!(matches!(take(), Err(StageError::Overloaded(_))));
+    drop(others);
+    take().expect("there is room");
+    assert_eq!(budget.used(), 0, "what was not finished leaves nothing");
 }
 
 /// An object that holds a text.

@@ -72,6 +72,7 @@ impl World {
             storage: Arc::new(storage),
             registry,
             payload_max: PAYLOAD_LEN_MAX,
+            budget: steading::memory_budget::MemoryBudget::new(512 << 20),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
         });

@@ -119,6 +119,7 @@ fn a_call_comes_through_whole() {
         known,
         claim,
         forwarded,
+        batch: _,
     } = inbound;
     assert_eq!((claim, *forwarded), (&None, false));
     assert_eq!(

@@ -164,11 +164,12 @@ fn shards(known: Known<'_>, findings: &mut Findings) {
         findings.add(
             Severity::Trouble,
             format!(
-                "{} killed their owners and {} left alone",
+                "{} crashed their owners and {} quarantined",
                 several(quarantined.len()),
                 are(quarantined.len())
             ),
-            "Find out what in their objects ends the process, then release them.",
+            "Find out what in their objects ends the process. They are tried again by themselves, or \
+             when you release them.",
             link(&quarantined),
         );
     }

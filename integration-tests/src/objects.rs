@@ -24,6 +24,18 @@ impl Tally {
     }
 }
 
+/// Ends its process.
+#[derive(Debug, Default, Serialize, Deserialize, Object)]
+pub struct Bomb {}
+
+#[methods]
+impl Bomb {
+    /// Aborts the process, as an error in foreign code does.
+    pub async fn explode(&mut self) {
+        std::process::abort();
+    }
+}
+
 /// Counts in memory alone, and begins anew wherever it goes.
 #[derive(Debug, Default, Serialize, Deserialize, Object)]
 #[object(transient)]

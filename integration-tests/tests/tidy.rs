@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("memory_budget", &["telemetry"]),
     ("connections", &["telemetry", "memory_budget"]),
     ("fence", &["clock"]),
+    ("probation", &["ids"]),
     ("placement", &["ids", "clock"]),
     ("storage", &["ids", "telemetry"]),
     (
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "placement",
             "clock",
             "fence",
+            "probation",
             "tasks",
             "telemetry",
             "tls",
@@ -39,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "error",
             "fence",
             "memory_budget",
+            "probation",
             "storage",
             "tasks",
             "telemetry",

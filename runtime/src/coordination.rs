@@ -2,6 +2,7 @@
 //!
 //! Knows the ids and `placement`; never objects, routing or the network.
 
+pub mod activity;
 pub mod cluster;
 pub mod commands;
 mod effect;

@@ -58,6 +58,7 @@ pub mod memory_budget;
 pub mod node;
 pub mod object;
 pub mod placement;
+mod probation;
 pub mod routing;
 pub mod storage;
 mod tasks;

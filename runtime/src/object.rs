@@ -27,6 +27,7 @@ mod timers;
 mod travel;
 mod turn;
 mod used;
+mod watching;
 
 pub use busiest::TimedTurns;
 pub use context::Context;

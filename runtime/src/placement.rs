@@ -5,6 +5,7 @@
 
 mod arrival;
 mod balance;
+pub mod blame;
 pub mod checker;
 pub mod ownership;
 pub mod planner;
@@ -15,6 +16,7 @@ mod view;
 
 pub use arrival::Arrival;
 pub use balance::{Balance, Spread, is_balanced, owned_by, spread};
+pub use blame::{ActivityNote, Suspicion};
 pub use shard_table::ShardTable;
 pub use shortfall::{Shortfall, Unclaimed};
 pub use spans::Spans;

@@ -14,7 +14,6 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
-use steading::placement::planner::PlanSettings;
 use steading::testing::TestCluster;
 use steading::{Node, Object, Outcome, methods};
 use tokio::time::sleep;
@@ -71,18 +70,9 @@ fn whatever_fails_no_acknowledged_write_is_lost_and_no_shard_has_two_owners() {
     }
 }
 
-/// Here nodes die of the simulation, so often that shards would be taken to be the cause.
-fn without_quarantine() -> PlanSettings {
-    PlanSettings {
-        quarantine_deaths: 0,
-        ..PlanSettings::default()
-    }
-}
-
 async fn history(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut cluster = TestCluster::builder()
-        .setup(|node| node.plan_settings(without_quarantine()))
         .nodes(3)
         .register::<Counter>()
         .start()

@@ -218,7 +218,8 @@ fn next(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -> Str
             format!("its owner closes it and hands it over to {target} with its objects' state")
         }
         ("quarantined", _, _) => {
-            "nothing: its last owners died of it, so it is left alone until an operator releases it"
+            "nothing: it crashed its last owners. The leader places it again when its quarantine ends, \
+             and one node tries it"
                 .into()
         }
         (_, Some(target), _) if view.nodes.keys().any(|node| node.as_str() == target) => {
@@ -241,7 +242,7 @@ fn waits_for(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -
     }
     match shard.state {
         "moving" => waits.push("the end of its running turns".into()),
-        "quarantined" => waits.push("an operator, who may release it".into()),
+        "quarantined" => waits.push("the end of its quarantine, or an operator's release".into()),
         "unowned" if view.leader.is_none() => waits.push("an election".into()),
         _ => {}
     }

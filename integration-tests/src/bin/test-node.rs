@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use steading_integration_tests::objects::{Holder, Relay, Scratch, Tally, now};
+use steading_integration_tests::objects::{Bomb, Holder, Relay, Scratch, Tally, now};
 use steading_node::App;
 use steading_node::samples::Counter;
 
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         .register::<Tally>()
         .register::<Scratch>()
         .register::<Holder>()
+        .register::<Bomb>()
         .register::<now::Changed>()
         .run()
 }

@@ -127,6 +127,11 @@ impl Node {
         self.process.pid()
     }
 
+    /// Whether its process has ended.
+    pub fn has_ended(&self) -> bool {
+        self.process.ended().is_some()
+    }
+
     /// Returns everything it has written so far.
     pub fn output(&self) -> String {
         self.process.output()

@@ -10,6 +10,7 @@ mod limits;
 mod membership;
 mod memory;
 mod outage;
+mod quarantine;
 mod signals;
 mod start;
 mod supervise;

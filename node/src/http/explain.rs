@@ -202,6 +202,13 @@ async fn explained(served: &Served, shard: ShardId) -> ShardExplanation {
         None => None,
     };
     let insight = insight.ok();
+    let mut waits_for = waits_for(&info, &details.view, insight.as_ref());
+    if let Some(ends) = served.node.quarantine_ends(shard) {
+        let ends = time(ends);
+        waits_for.push(format!(
+            "the end of its quarantine at {ends}, or an operator's release"
+        ));
+    }
     let under_way = insight.as_ref().and_then(|insight| insight.under_way);
     ShardExplanation {
         pinned: target.pinned,
@@ -210,7 +217,7 @@ async fn explained(served: &Served, shard: ShardId) -> ShardExplanation {
             Some(risk) => next_of_unserved(&info, &risk),
             None => next_of_shard(&info, &details.view, insight.as_ref()),
         },
-        waits_for: waits_for(&info, &details.view, insight.as_ref()),
+        waits_for,
         under_way_seconds: under_way.map(|age| age.as_secs_f64()),
         shard: info,
     }
@@ -245,7 +252,8 @@ fn next_of_shard(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight
             format!("{target} claims it")
         }
         (ShardState::Quarantined, _, _) => {
-            "nothing: its last owners died of it, so it is left alone until an operator releases it"
+            "nothing: it crashed its last owners. The leader places it again when its quarantine ends, \
+             and one node tries it"
                 .into()
         }
         (ShardState::Unowned | ShardState::Moving, _, Some(leader)) => {
@@ -274,7 +282,7 @@ fn waits_for(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -
         ShardState::Moving => waits.push(
             "the end of its running turns; its owner's metrics and log tell if one is stuck".into(),
         ),
-        ShardState::Quarantined => waits.push("an operator, who may release it".into()),
+        ShardState::Quarantined => {} // Only the node's settings say how long that lasts.
         ShardState::Unowned if view.leader.is_none() => waits.push("an election".into()),
         ShardState::Unowned => {
             let again = insight.and_then(|insight| insight.again_in);

@@ -199,7 +199,7 @@ pub struct PlannerSettings {
     )]
     pub pin_policy: PinPolicySetting,
 
-    /// How many owners in a row a shard must lose to be left alone; 0: never.
+    /// Quarantine: owners that a shard must crash, at least 2; 0: never.
     #[arg(
         long,
         env = "STEADING_QUARANTINE_DEATHS",
@@ -208,7 +208,7 @@ pub struct PlannerSettings {
     )]
     pub quarantine_deaths: u32,
 
-    /// How soon after claiming it such an owner must have died.
+    /// Quarantine: how long a shard is watched after its owner crashed, from its first work on.
     #[arg(
         long,
         env = "STEADING_QUARANTINE_WITHIN",
@@ -218,7 +218,27 @@ pub struct PlannerSettings {
     )]
     pub quarantine_within: Duration,
 
-    /// Largest part of all shards that can be left alone so.
+    /// Quarantine: length of a shard's first one; each further one in a row is twice as long.
+    #[arg(
+        long,
+        env = "STEADING_QUARANTINE_MIN",
+        value_name = "DURATION",
+        default_value = "1m",
+        value_parser = values::duration
+    )]
+    pub quarantine_min: Duration,
+
+    /// Quarantine: greatest length.
+    #[arg(
+        long,
+        env = "STEADING_QUARANTINE_MAX",
+        value_name = "DURATION",
+        default_value = "1h",
+        value_parser = values::duration
+    )]
+    pub quarantine_max: Duration,
+
+    /// Quarantine: largest part of all shards in it.
     #[arg(
         long,
         env = "STEADING_QUARANTINE_SHARE",
@@ -353,6 +373,8 @@ impl PlannerSettings {
             },
             quarantine_deaths: self.quarantine_deaths,
             quarantine_within: self.quarantine_within,
+            quarantine_min: self.quarantine_min,
+            quarantine_max: self.quarantine_max,
             quarantine_share_max_permille: self.quarantine_share,
             leaving_limit: self.leaving_limit,
             claiming_limit: self.claiming_limit,

@@ -3,6 +3,7 @@
 //! Values are small JSON objects, so that `etcdctl get --prefix /steading/` is a debugging tool.
 //! Unknown fields are ignored, so that a newer node can add some during a rolling update.
 
+mod activity;
 mod leading;
 mod meta;
 mod nodes;
@@ -17,9 +18,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::store::{Entry, Event};
-use crate::ids::{NodeId, PlanId, Revision, ShardCount, ShardId};
+use crate::ids::{Incarnation, NodeId, PlanId, Revision, ShardCount, ShardId};
 use crate::placement::{News, Orders, OwnerRecord, Target};
 
+pub use self::activity::{decode_activity, encode_activity};
 pub use self::leading::{decode_leader, decode_orders, encode_leader, encode_orders};
 pub use self::meta::{FORMAT, FORMAT_WITH_REGIONS, HASH, decode_meta, encode_meta};
 pub use self::nodes::{decode_node, encode_node};
@@ -46,6 +48,7 @@ enum Kind {
     Owner(ShardId),
     Plan,
     Orders,
+    Activity(Incarnation),
 }
 
 /// A key or value in the store that is none of ours, or of a format that we do not read.
@@ -101,6 +104,11 @@ impl Keys {
         format!("{}owner/", self.prefix)
     }
 
+    /// What an incarnation did with watched shards.
+    pub fn activity(&self, incarnation: Incarnation) -> String {
+        format!("{}activity/{:020}", self.prefix, incarnation.get())
+    }
+
     /// What operators ordered.
     pub fn orders(&self) -> String {
         format!("{}orders", self.prefix)
@@ -145,6 +153,7 @@ impl Keys {
                         },
                     )),
                     Kind::Orders => Some(News::Orders(Orders::default())),
+                    Kind::Activity(incarnation) => Some(News::Activity(incarnation, None)),
                     Kind::Target(block) => {
                         let targets = vec![Target::default(); count.block_len() as usize];
                         Some(News::Targets { block, targets })
@@ -167,6 +176,9 @@ impl Keys {
             },
             Kind::Owner(shard) => News::Owner(shard, decode_owner(entry)?),
             Kind::Orders => News::Orders(decode_orders(entry)?),
+            Kind::Activity(incarnation) => {
+                News::Activity(incarnation, Some(decode_activity(entry, count)?))
+            }
         }))
     }
 
@@ -196,6 +208,12 @@ impl Keys {
                     .map_err(|e| bad(&e.to_string()))
             }
             Some(("plans", _)) => Ok(Kind::Plan),
+            Some(("activity", incarnation)) => match incarnation.parse().map(Incarnation::new) {
+                Ok(incarnation) if self.activity(incarnation) == key => {
+                    Ok(Kind::Activity(incarnation))
+                }
+                Ok(_) | Err(_) => Err(bad("not an incarnation's number")),
+            },
             Some(_) | None => Err(bad("not a key of this format")),
         }
     }

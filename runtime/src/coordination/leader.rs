@@ -48,6 +48,7 @@ mod stuck;
 #[cfg(test)]
 mod tests;
 mod traced;
+mod verdicts;
 mod wall;
 mod waves;
 mod writing;
@@ -77,7 +78,7 @@ use super::{Rights, SharedView};
 use crate::clock::{Clock, Moment};
 use crate::ids::{Revision, ShardId, Term};
 use crate::placement::planner::{Advice, Loads, Memory, PlanSettings};
-use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState};
+use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState, ShardTable, Target};
 use crate::telemetry::{Metrics, SkipLabels};
 
 pub use self::handle::LeaderHandle;
@@ -133,6 +134,10 @@ pub struct Leader {
     rest: Option<(Revision, Instant)>,
     /// When to plan again even if nothing happens.
     again_at: Option<Moment>,
+    /// When a quarantine or a suspicion ends by itself.
+    verdict_at: Option<Moment>,
+    /// Targets that left nothing to be judged until then.
+    judged: Option<ShardTable<Target>>,
 }
 
 impl Leader {
@@ -153,6 +158,8 @@ impl Leader {
             settled: None,
             rest: None,
             again_at: None,
+            verdict_at: None,
+            judged: None,
         };
         (leader, handle)
     }
@@ -223,7 +230,7 @@ impl Leader {
             .and_then(|reign| reign.counting.next_at());
         let now = self.parts.clock.now();
         let wakes = due.into_iter().chain(self.again_at).chain(overdue);
-        let wakes = wakes.chain(counting);
+        let wakes = wakes.chain(counting).chain(self.verdict_at);
         let wakes = wakes.map(|at| Instant::now() + at.since(now));
         match rested {
             // Nothing is done before that, so nothing else may wake the task again and again.
@@ -239,6 +246,9 @@ impl Leader {
             // Taken out, whatever comes of it, so that it cannot wake the task again and again.
             self.again_at = None;
             self.settled = None;
+        }
+        if self.verdict_at.is_some_and(|at| at <= now) {
+            (self.verdict_at, self.judged) = (None, None);
         }
         // So too a rest that is over, or a suspended node would spin on it.
         self.rest = self.rest.filter(|(_, until)| *until > Instant::now());
@@ -323,7 +333,7 @@ impl Leader {
     fn end_reign(&mut self) {
         if let Some(reign) = self.reign.take() {
             self.parts.metrics.coordination.leading.set(0);
-            self.again_at = None;
+            (self.again_at, self.verdict_at, self.judged) = (None, None, None);
             info!(term = %reign.term, "this node leads no more");
         }
     }

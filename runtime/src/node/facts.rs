@@ -1,6 +1,7 @@
 //! What a node knows about its own readiness, and what each unmet condition waits for.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -9,7 +10,7 @@ use super::readiness::{Condition, Facts, Readiness};
 use super::{Node, Progress, Stopping};
 use crate::coordination::membership::MembershipState;
 use crate::coordination::watcher::WatchState;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, ShardId};
 use crate::placement::{ClusterView, NodeState, Shortfall, Unclaimed};
 
 /// The last answer about missing shards, and the view that it was made of: `/ready` is asked far
@@ -40,6 +41,15 @@ impl Node {
         let has_any = targets.any(|(_, target)| target.node.as_ref() == Some(node));
         let is_short = takes && !has_any;
         is_short.then(|| Shortfall::of(&view, &self.shared.plan_settings, node))
+    }
+
+    /// Returns when the quarantine of a shard ends; `None`: it is in none. Judges by this node's
+    /// view and settings.
+    pub fn quarantine_ends(&self, shard: ShardId) -> Option<SystemTime> {
+        let view = self.view();
+        let target = view.targets.get(shard);
+        let suspicion = target.suspicion.filter(|_| target.quarantined)?;
+        Some(UNIX_EPOCH + suspicion.released_at(&self.shared.plan_settings))
     }
 
     fn facts(&self) -> Facts {

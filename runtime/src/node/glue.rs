@@ -6,12 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::query::PeerAdmin;
-use crate::coordination::OwnerChecks;
 use crate::coordination::membership::NodePort;
 use crate::coordination::reconciler::{Closing, SendError, Sent, ShardHost};
+use crate::coordination::{OwnerChecks, SharedView};
 use crate::ids::{NodeId, Revision, ShardId, Token};
 use crate::object::{self, Host, StateError};
-use crate::placement::{Owner, Parcel};
+use crate::placement::planner::PlanSettings;
+use crate::placement::{Owner, Parcel, Suspicion};
+use crate::probation::Watch;
 use crate::routing::network::Network;
 use crate::routing::{OwnerClaims, Router, TransferError, Transferred};
 
@@ -24,10 +26,26 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct HostedShards {
     pub(super) host: Arc<Host>,
     pub(super) router: Arc<Router>,
+    pub(super) view: Arc<SharedView>,
+    pub(super) plan_settings: PlanSettings,
 }
 
 #[async_trait]
 impl ShardHost for HostedShards {
+    fn watch(&self, shard: ShardId) {
+        let settings = &self.plan_settings;
+        if settings.quarantine_deaths == 0 {
+            return;
+        }
+        let watch = match self.view.current().targets.get(shard).suspicion {
+            Some(suspicion) if suspicion.is_prime(settings) => Watch::Prime,
+            Some(_) => Watch::Suspect,
+            None if Suspicion::of_taken_over().is_prime(settings) => Watch::Prime,
+            None => Watch::TakenOver,
+        };
+        self.host.watch(shard, watch, settings.quarantine_within);
+    }
+
     fn open(&self, shard: ShardId, token: Token, parcel: Option<Parcel>) {
         self.host.open_with(shard, token, parcel);
         self.router.shard_changed(shard);

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use super::builder::StoreChoice;
 use super::glue::{HostedShards, Surroundings};
 use super::{Node, Progress, Shared, StartError};
+use crate::coordination::activity::{self, ActivityParts};
 use crate::coordination::cluster::{self, ClusterError};
 use crate::coordination::keys::Keys;
 use crate::coordination::leader::{Leader, LeaderHandle, LeaderParts};
@@ -222,6 +223,13 @@ impl Node {
             ask_nodes: self.shared.ask_nodes.clone(),
             metrics: metrics.clone(),
         });
+        let activity = ActivityParts {
+            store: store.clone(),
+            keys: keys.clone(),
+            view: view.clone(),
+            rights: rights.clone(),
+            probation: self.shared.host.probation().clone(),
+        };
         let (reconciler, reconciler_handle) = Reconciler::new(ReconcilerParts {
             store: store.clone(),
             keys: keys.clone(),
@@ -246,6 +254,9 @@ impl Node {
         let surroundings = Arc::new(self.surroundings());
         tasks.spawn("membership", |shutdown| async move {
             member.run(surroundings, shutdown).await
+        });
+        tasks.spawn("activity note", |shutdown| {
+            activity::run(activity, shutdown)
         });
         tasks.spawn("reconciler", |shutdown| reconciler.run(shutdown));
         let (checks, store, keys) = (
@@ -349,6 +360,8 @@ impl Node {
         HostedShards {
             host: self.shared.host.clone(),
             router: self.shared.router.clone(),
+            view: self.shared.view.clone(),
+            plan_settings: self.shared.plan_settings.clone(),
         }
     }
 

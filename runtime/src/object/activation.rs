@@ -32,6 +32,7 @@ use super::turn::{CallInfo, Held};
 use super::{CALL_TIMEOUT_DEFAULT, CallPath, Object};
 use crate::clock::{Clock, Moment};
 use crate::ids::{ObjectKey, Token};
+use crate::probation::Window;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, Trace};
 
@@ -119,6 +120,17 @@ impl<T: Object> Activation<T> {
             )
         };
         is_due.then(|| Box::new(begin()))
+    }
+
+    /// Returns what a turn must wait for whose method has not run yet on this node, if the shard is
+    /// watched.
+    #[inline]
+    pub(super) fn window(
+        &self,
+        method: &'static str,
+    ) -> Option<impl Future<Output = Option<Window>> + Send + use<T>> {
+        let is_on = self.slot.watching.is_on();
+        is_on.then(|| self.hosted.common.window(&self.slot, &self.key, method))?
     }
 
     /// Reads the clock of the fence.

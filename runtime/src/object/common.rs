@@ -15,6 +15,7 @@ use super::{CallPath, Caller, Host, RemoteCalls};
 use crate::clock::Clock;
 use crate::fence::Fence;
 use crate::ids::{Layout, NodeId, ObjectKey, Place};
+use crate::probation::{Probation, Window};
 use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -37,6 +38,8 @@ pub(super) struct Common {
     pub(super) restarts: Mutex<Vec<(Arc<Slot>, ObjectKey)>>,
     /// What timed turns tell of single objects.
     pub(super) busiest: Busiest,
+    /// The windows of watched shards.
+    pub(super) probation: Arc<Probation>,
 }
 
 impl Common {
@@ -70,6 +73,19 @@ impl Common {
         } else {
             Hold::Free
         }
+    }
+
+    /// Waits until new work of a watched shard may run; `None`: it never may, as the incarnation has
+    /// expired. Returns at once what is to be awaited, or `None` if the work is not watched.
+    #[cold]
+    pub(super) fn window(
+        &self,
+        slot: &Slot,
+        key: &ObjectKey,
+        what: &'static str,
+    ) -> Option<impl Future<Output = Option<Window>> + Send + use<>> {
+        let watch = slot.watching.new_work(key, what)?;
+        Some(self.probation.clone().enter(slot.shard?, watch))
     }
 
     pub(super) fn restart_later(&self, slot: &Arc<Slot>, key: &ObjectKey) {

@@ -14,6 +14,7 @@ use super::activation::Live;
 use super::mailbox::Hold;
 use super::meter::Meter;
 use super::travel::Dormant;
+use super::watching::Watching;
 use crate::ids::{ObjectKey, ShardId, Token};
 
 /// The place of one shard's objects, or of those that are bound to the node.
@@ -28,6 +29,8 @@ pub(super) struct Slot {
     pub(super) closing: Mutex<()>,
     /// What its turns cost.
     pub(super) meter: Meter,
+    /// Whether its new work is watched, since its last owner crashed.
+    pub(super) watching: Watching,
 }
 
 /// Whether calls may run here.
@@ -72,6 +75,7 @@ impl Slot {
             quiet: Notify::new(),
             closing: Mutex::new(()),
             meter: Meter::default(),
+            watching: Watching::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::RandomState;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -36,6 +37,7 @@ use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, Layout, NodeId, ObjectKey, Place, ShardId};
 use crate::memory_budget::MemoryBudget;
+use crate::probation::{Probation, Watch};
 use crate::storage::{Metered, Storage};
 use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, Traces};
@@ -129,6 +131,7 @@ impl Host {
             millis: AtomicU64::new(0),
             restarts: Mutex::new(Vec::new()),
             busiest: Busiest::default(),
+            probation: Arc::default(),
         });
         let types = settings.registry.types.into_iter();
         let types = types.map(|(name, host_type)| (name, host_type(common.clone())));
@@ -157,6 +160,17 @@ impl Host {
     /// the first counts. The host keeps no strong reference, since the router has one to it.
     pub fn connect(&self, remote: &Arc<dyn RemoteCalls>) {
         let _ = self.common.remote.set(Arc::downgrade(remote));
+    }
+
+    /// Watches the new work of a shard from its next opening on, since its last owner crashed.
+    pub(crate) fn watch(&self, shard: ShardId, watch: Watch, limit: Duration) {
+        self.slots[shard.index()].watching.begin(watch, limit);
+        self.common.probation.begin(shard, watch, limit);
+    }
+
+    /// Returns the windows of the watched shards.
+    pub(crate) fn probation(&self) -> &Arc<Probation> {
+        &self.common.probation
     }
 
     /// Returns where spans go.

@@ -16,11 +16,13 @@ use tokio::task::coop::unconstrained;
 
 use super::activation::Activation;
 use super::context::Context;
+use super::envelope::late_start;
 use super::mailbox::End;
 use super::meter::Timed;
 use super::{Access, Body, CallPath, Method, Object};
 use crate::clock::Moment;
 use crate::error::CallError;
+use crate::probation::Window;
 use crate::telemetry::{Trace, code};
 
 /// Turns of methods that wait are nested on one stack at most this deep; deeper ones are spawned.
@@ -71,6 +73,48 @@ pub(super) const fn is_brief<M: Method>() -> bool {
 /// Runs a method as far as it goes without waiting. The activation has granted the turn, and
 /// `held` is its only copy of the state if the method is exclusive.
 pub(super) fn begin<M: Method>(
+    activation: &Arc<Activation<M::Object>>,
+    held: Arc<Held<M::Object>>,
+    info: CallInfo,
+    method: M,
+) -> Begun<M::Object, M::Reply> {
+    match activation.window(M::NAME) {
+        None => begin_now(activation, held, info, method),
+        Some(window) => {
+            let activation = activation.clone();
+            Begun::Suspended(begin_in(window, activation, held, info, method).boxed())
+        }
+    }
+}
+
+/// Runs a method to its end in a window of its watched shard, which may take a while to open.
+async fn begin_in<M: Method>(
+    window: impl Future<Output = Option<Window>> + Send,
+    activation: Arc<Activation<M::Object>>,
+    held: Arc<Held<M::Object>>,
+    info: CallInfo,
+    method: M,
+) -> Ended<M::Object, M::Reply> {
+    let untouched = |held, error| {
+        let state = Some(held);
+        let deactivate = false;
+        (End { state, deactivate }, Err(error))
+    };
+    let window = window.await;
+    let now = activation.now();
+    if window.is_none() || !activation.may_begin(now) {
+        return untouched(held, fenced(&activation, M::NAME));
+    }
+    if now >= info.deadline {
+        return untouched(held, late_start(M::NAME));
+    }
+    match begin_now(&activation, held, info, method) {
+        Begun::Ended(ended) => ended,
+        Begun::Suspended(rest) => rest.await,
+    }
+}
+
+fn begin_now<M: Method>(
     activation: &Arc<Activation<M::Object>>,
     held: Arc<Held<M::Object>>,
     mut info: CallInfo,

@@ -264,7 +264,7 @@ impl<'a> Outcome<'a> {
         self.is_ordered(shard) || is_unpinned || is_absent && !self.waits_for_its_node(shard)
     }
 
-    /// Whether a command or the quarantine explains a shard's new flags.
+    /// Whether a command explains a shard's new flags.
     fn may_change_flags(&self, shard: ShardId, before: &Target, after: &Target) -> bool {
         let command = self.planning.commands.get(&shard);
         let pinned = before.pinned == after.pinned
@@ -273,17 +273,8 @@ impl<'a> Outcome<'a> {
                 Some(Command::Unpin) => !after.pinned,
                 Some(Command::Move(_) | Command::Release) | None => false,
             };
-        let settings = self.planning.settings;
-        let died = || {
-            let deaths = self.planning.memory.deaths().find(|(of, _)| *of == shard);
-            deaths.is_some_and(|(_, deaths)| deaths >= settings.quarantine_deaths.max(1))
-        };
         let quarantined = before.quarantined == after.quarantined
-            || if after.quarantined {
-                settings.quarantine_deaths > 0 && died() && before.node == after.node
-            } else {
-                self.is_released(shard)
-            };
+            || !after.quarantined && self.is_released(shard);
         pinned && quarantined
     }
 

@@ -78,6 +78,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::blame::awaits_verdict;
 use super::{ClusterView, NodeState, Owner, OwnerRecord, Parcel};
 use crate::ids::{Incarnation, NodeId, Revision, ShardId};
 
@@ -284,8 +285,10 @@ fn is_over(view: &ClusterView, owner: &Owner) -> bool {
 
 fn wish(view: &ClusterView, shard: ShardId, me: &NodeId, stance: Stance) -> Wish {
     let target = view.targets.get(shard);
-    // What is quarantined is left alone, wherever it is.
-    let node = target.node.as_ref().filter(|_| !target.quarantined);
+    // What is quarantined is left alone, wherever it is; so is what may have crashed its owner, until
+    // the leader has judged that: this node might be the next.
+    let is_left_alone = target.quarantined || awaits_verdict(view, shard);
+    let node = target.node.as_ref().filter(|_| !is_left_alone);
     // A target that cannot take it would only leave it unowned.
     let taker = node.filter(|node| *node != me).and_then(|node| {
         let record = view.nodes.get(node)?;

@@ -8,8 +8,8 @@
 //! weight; take load off nodes that do too much, without changing that division but for nodes that
 //! one shard dominates; all that with as few moves as it takes. So it goes:
 //!
-//! 1. Commands are judged (`commands`), and shards that kill their owners are set aside
-//!    (`quarantine`).
+//! 1. Commands are judged (`commands`). Quarantined shards are set aside; which those are is decided
+//!    elsewhere (`placement::blame`).
 //! 2. Every shard finds its home (`census`): its target if that can hold it, else the owner that
 //!    its owner key names.
 //! 3. Who has none, or may not stay, is let in as far as there is room (`placing`).
@@ -45,7 +45,6 @@ mod memory;
 mod outcome;
 mod placing;
 mod preference;
-mod quarantine;
 mod quota;
 mod rehearsal;
 mod relief;
@@ -111,7 +110,7 @@ pub struct Planning<'a> {
 /// that.
 pub fn plan(planning: Planning<'_>) -> Plan {
     let mut board = Board::new(planning);
-    let mut advice = quarantine::judge(&mut board);
+    let mut advice = Vec::new();
     let judged = commands::judge(&mut board);
     board.settle_all(&judged);
     let waiting = Waiting::of(&planning);

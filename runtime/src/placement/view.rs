@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ShardTable;
 use super::planner::Reason;
+use super::{ActivityNote, ShardTable, Suspicion};
 use crate::ids::{
     Incarnation, Layout, LeaseId, NodeId, PlanId, Regions, Revision, ShardCount, ShardId, Term,
     Token,
@@ -211,8 +211,10 @@ pub struct Target {
     pub node: Option<NodeId>,
     /// An operator fixed it there.
     pub pinned: bool,
-    /// It killed its owners, and is left alone.
+    /// It crashed its owners, and has none until its quarantine ends.
     pub quarantined: bool,
+    /// What is held against it, if its last owners crashed.
+    pub suspicion: Option<Suspicion>,
     /// What made it so; `None` if that is too long ago to be known. Nothing is decided by it.
     pub cause: Option<Cause>,
 }
@@ -248,6 +250,8 @@ pub enum News {
     Meta(ClusterMeta),
     /// The orders of operators were written, or (as none at all) deleted.
     Orders(Orders),
+    /// An incarnation's activity note was written, or (`None`) deleted.
+    Activity(Incarnation, Option<ActivityNote>),
 }
 
 /// The cluster as of a revision. A copy is cheap: tables share their blocks.
@@ -263,6 +267,8 @@ pub struct ClusterView {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// What operators ordered.
     pub orders: Orders,
+    /// What incarnations wrote about watched shards; dead ones too, until the leader has judged that.
+    pub activity: BTreeMap<Incarnation, ActivityNote>,
     /// The leader's wishes.
     pub targets: ShardTable<Target>,
     /// The newest news of each owner key.
@@ -279,6 +285,7 @@ impl ClusterView {
             leader: None,
             nodes: BTreeMap::new(),
             orders: Orders::default(),
+            activity: BTreeMap::new(),
             targets: ShardTable::filled(count, Target::default()),
             owners: ShardTable::filled(count, OwnerRecord::default()),
         }
@@ -300,6 +307,10 @@ impl ClusterView {
             News::Owner(shard, record) => self.apply_owner(shard, record),
             News::Meta(meta) => replace(&mut self.meta, meta),
             News::Orders(orders) => replace(&mut self.orders, orders),
+            News::Activity(incarnation, Some(note)) => {
+                self.activity.insert(incarnation, note.clone()).as_ref() != Some(&note)
+            }
+            News::Activity(incarnation, None) => self.activity.remove(&incarnation).is_some(),
         }
     }
 

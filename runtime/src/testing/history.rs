@@ -59,7 +59,13 @@ impl OwnerHistory {
                 self.change(shard, record);
             }
             Ok(
-                Some(News::Leader(_) | News::Targets { .. } | News::Meta(_) | News::Orders(_))
+                Some(
+                    News::Leader(_)
+                    | News::Targets { .. }
+                    | News::Meta(_)
+                    | News::Orders(_)
+                    | News::Activity(..),
+                )
                 | None,
             )
             | Err(_) => {}

@@ -150,7 +150,7 @@ async fn a_rolling_update_proceeds_while_balancing_is_paused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_node_names_the_drain() {
-    let mut cluster = cluster(2).await;
+    let cluster = cluster(2).await;
     let node = cluster.node("n2").clone();
     node.cluster().drain(&id("n2")).await.expect("carried out");
     let mut views = node.subscribe();

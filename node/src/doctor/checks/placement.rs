@@ -129,7 +129,8 @@ pub(super) fn quarantine(facts: &Facts) -> Vec<Finding> {
         facts.quarantined.len()
     );
     let finding = Finding::bad(CHECK, Runbook("quarantine"), what).because(
-        "Several owners died soon after they claimed them: an object there kills its node",
+        "Their last owners crashed while they loaded, activated or first called an object there. They \
+         are tried again by themselves, after longer and longer times",
     );
     let released = shards.map(|shard| format!("steading release {shard}"));
     vec![released.fold(finding, Finding::then)]

@@ -48,7 +48,7 @@ pub enum ShardState {
     Moving,
     /// No live node owns it.
     Unowned,
-    /// It killed its owners and is left alone.
+    /// It crashed its owners, and has none until its quarantine ends.
     Quarantined,
 }
 

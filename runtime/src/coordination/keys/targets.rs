@@ -11,7 +11,7 @@ use super::{BadEntry, bad, decode, encode, node_id};
 use crate::coordination::store::Entry;
 use crate::ids::{NodeId, PlanId, ShardCount};
 use crate::placement::planner::Reason;
-use crate::placement::{Cause, Target};
+use crate::placement::{Cause, Suspicion, Target};
 
 /// Most causes in a block. Shards whose plan is older than the newest of so many have none, which
 /// keeps a block that saw many small plans from growing.
@@ -27,6 +27,9 @@ struct TargetsValue {
     pinned: Vec<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<u32>,
+    /// Offset in the block, deaths, when in milliseconds since 1970, and quarantines in a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    suspects: Vec<(u32, u32, u64, u32)>,
     /// Plan, reason, and when in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     causes: Vec<(u64, String, u64)>,
@@ -56,6 +59,7 @@ pub fn encode_targets(targets: &[Target]) -> Vec<u8> {
         targets: targets.iter().map(node_of).collect(),
         pinned: offsets(|target| target.pinned),
         quarantined: offsets(|target| target.quarantined),
+        suspects: (0..).zip(targets).filter_map(suspect).collect(),
         caused: if causes.is_empty() {
             Vec::new()
         } else {
@@ -67,7 +71,7 @@ pub fn encode_targets(targets: &[Target]) -> Vec<u8> {
                 (
                     cause.plan.get(),
                     cause.reason.as_str().into(),
-                    u64::try_from(cause.at.as_millis()).unwrap_or(u64::MAX),
+                    whole_ms(cause.at),
                 )
             })
             .collect(),
@@ -104,6 +108,15 @@ pub fn decode_targets(entry: &Entry, count: ShardCount) -> Result<Vec<Target>, B
         let index = value.caused.get(offset as usize)?.checked_sub(1)?;
         causes.get(index as usize).copied().flatten()
     };
+    let suspicion_of = |offset: u32| {
+        let mut suspects = value.suspects.iter();
+        let (_, deaths, at, quarantines) = suspects.find(|(of, ..)| *of == offset)?;
+        Some(Suspicion {
+            deaths: *deaths,
+            at: Duration::from_millis(*at),
+            quarantines: *quarantines,
+        })
+    };
     (0..)
         .zip(value.targets)
         .map(|(offset, reference)| {
@@ -111,10 +124,24 @@ pub fn decode_targets(entry: &Entry, count: ShardCount) -> Result<Vec<Target>, B
                 node: node_of(reference)?,
                 pinned: value.pinned.contains(&offset),
                 quarantined: value.quarantined.contains(&offset),
+                suspicion: suspicion_of(offset),
                 cause: cause_of(offset),
             })
         })
         .collect()
+}
+
+fn suspect((offset, target): (u32, &Target)) -> Option<(u32, u32, u64, u32)> {
+    let Suspicion {
+        deaths,
+        at,
+        quarantines,
+    } = target.suspicion?;
+    Some((offset, deaths, whole_ms(at), quarantines))
+}
+
+fn whole_ms(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn cause((plan, reason, at): &(u64, String, u64)) -> Option<Cause> {

@@ -1,13 +1,16 @@
 //! Every value is read as it was written, and what is not ours is refused in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::meta::{FORMAT, HASH};
 use super::*;
 use crate::ids::{Incarnation, LeaseId, Regions, Term};
 use crate::placement::planner::Reason;
-use crate::placement::{Cause, ClusterMeta, Leader, NodeRecord, NodeState, Owner, Parcel, Weight};
+use crate::placement::{
+    ActivityNote, Cause, ClusterMeta, Leader, NodeRecord, NodeState, Owner, Parcel, Suspicion,
+    Weight,
+};
 
 fn entry(key: String, value: Vec<u8>) -> Entry {
     let (create_revision, mod_revision) = (Revision::new(7), Revision::new(9));
@@ -56,6 +59,11 @@ fn p16_every_value_survives_the_round_trip() {
         node: Some(node("n")),
         pinned: true,
         quarantined: false,
+        suspicion: Some(Suspicion {
+            deaths: 2,
+            at: Duration::from_millis(1_000_003),
+            quarantines: 1,
+        }),
         cause: Some(Cause {
             plan: PlanId::new(5),
             reason: Reason::Join,
@@ -63,12 +71,21 @@ fn p16_every_value_survives_the_round_trip() {
         }),
     }];
     let shard = ShardId::new(3, count).expect("in range");
+    let (incarnation, note) = (
+        Incarnation::new(12),
+        ActivityNote {
+            node: node("n"),
+            running: [shard].into(),
+            survived: BTreeSet::new(),
+        },
+    );
     let written = [
         (keys.node(&node("n")), encode_node(&record)),
         (keys.leader(), encode_leader(&node("n"))),
         (keys.owner(shard), encode_owner(&owner, Some(parcel))),
         (keys.orders(), encode_orders(&orders)),
         (keys.target(2), encode_targets(&targets)),
+        (keys.activity(incarnation), encode_activity(&note)),
     ];
     let read = written.map(|(key, value)| {
         keys.news(&Event::Put(entry(key, value)), count)
@@ -91,6 +108,7 @@ fn p16_every_value_survives_the_round_trip() {
             News::Owner(shard, owner),
             News::Orders(orders),
             News::Targets { block: 2, targets },
+            News::Activity(incarnation, Some(note)),
         ]
     );
 }
@@ -151,6 +169,8 @@ fn garbage_is_refused_and_named() {
         "/t/nodes/ä",
         "/t/target/4",
         "/t/nonsense",
+        "/t/activity/12",
+        "/t/activity/x",
     ] {
         let event = Event::Delete {
             key: key.into(),

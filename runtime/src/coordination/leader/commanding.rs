@@ -4,6 +4,7 @@
 //! command whose answer was lost can be given again. What the planner would undo is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::UNIX_EPOCH;
 
 use super::answered::Answered;
 use super::book::Open;
@@ -13,7 +14,7 @@ use crate::coordination::commands::{Command, Done, MOVES_MAX, Refusal, RefusalCo
 use crate::coordination::plans::{MovePhase, PlanEventKind, PlanOutcome, PlanRecord, PlannedMove};
 use crate::ids::{NodeId, PlanId, ShardId};
 use crate::placement::planner::{self, Move, Plan, Reason, Strategy};
-use crate::placement::{Orders, Target};
+use crate::placement::{Orders, Suspicion, Target};
 
 /// Most plans of operators that run at once.
 const ORDERED_PLANS_MAX: usize = 32;
@@ -204,10 +205,21 @@ impl<'v> Deciding<'v, '_> {
         let target = Target {
             node: None,
             quarantined: false,
+            suspicion: target.suspicion.map(|suspicion| self.pardoned(suspicion)),
             ..target.clone()
         };
         self.mark_one(draft, shard, target, ordered, Reason::Manual)?;
         Ok(changed(text))
+    }
+
+    /// Returns what stays on the record of a shard whose quarantine an operator ends: it is a prime
+    /// suspect, and its next quarantine is short again.
+    fn pardoned(&self, suspicion: Suspicion) -> Suspicion {
+        Suspicion {
+            deaths: suspicion.deaths.saturating_sub(1),
+            at: self.now.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            quarantines: 0,
+        }
     }
 
     fn rebalance(

@@ -21,7 +21,7 @@ use crate::coordination::plans::{
 };
 use crate::ids::{NodeId, PlanId, ShardId, Term};
 use crate::placement::planner::{Move, Reason};
-use crate::placement::{ClusterView, NodeState, Target};
+use crate::placement::{ClusterView, NodeState};
 
 /// Most nodes that a trigger names.
 const NODES_NAMED_MAX: usize = 4;
@@ -43,8 +43,6 @@ pub(super) struct Deciding<'v, 'a> {
 pub(super) struct Wanted {
     /// Every move that leads to where it wants the shards, begun or not.
     pub(super) moves: Vec<Move>,
-    /// The targets of shards that it marks, such as those that kill their owners.
-    pub(super) flags: BTreeMap<ShardId, Target>,
     /// The fewest moves that would do.
     pub(super) least: u32,
     /// It will want something else in a moment, when nodes that join have waited for each other.
@@ -72,9 +70,7 @@ impl<'v> Deciding<'v, '_> {
             .iter()
             .cloned()
             .partition(|step| is_urgent(step.reason));
-        if !wanted.flags.is_empty() {
-            self.mark(draft, &wanted.flags);
-        } else if urgent.is_empty() {
+        if urgent.is_empty() {
             self.follow_plan(draft, rest, wanted);
             self.begin_wave(draft);
         } else {
@@ -83,32 +79,6 @@ impl<'v> Deciding<'v, '_> {
             let plan = self.add(draft, &urgent, None, wanted);
             draft.order(plan, &shards);
         }
-    }
-
-    /// Marks shards, with a plan of no moves as the trace.
-    fn mark(&self, draft: &mut Draft<'v>, flags: &BTreeMap<ShardId, Target>) {
-        let id = draft.plan_id();
-        for (shard, target) in flags {
-            draft.set(*shard, target.clone(), Reason::Failure);
-        }
-        let shards: Vec<_> = flags
-            .keys()
-            .take(NODES_NAMED_MAX)
-            .map(ToString::to_string)
-            .collect();
-        let more = match flags.len().saturating_sub(NODES_NAMED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let trigger = format!(
-            "shards {}{more} lost one owner after the other: they are left alone",
-            shards.join(", ")
-        );
-        let record = PlanRecord {
-            trigger,
-            ..self.empty(id, Reason::Failure)
-        };
-        draft.book.add(record, None);
     }
 
     /// Gives up moves that take too long: their shards stay where they are, or may go elsewhere.

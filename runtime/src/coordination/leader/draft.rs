@@ -1,12 +1,12 @@
 //! What one transaction of the leader is to change. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::book::Book;
 use crate::coordination::plans::{MovePhase, PlanRecord, PlannedMove};
-use crate::ids::{PlanId, Revision, ShardId};
+use crate::ids::{Incarnation, PlanId, Revision, ShardId};
 use crate::placement::planner::{Move, Reason};
 use crate::placement::{Cause, ClusterView, Orders, Target};
 
@@ -21,6 +21,8 @@ pub(super) struct Draft<'a> {
     pub(super) targets: BTreeMap<ShardId, Target>,
     /// New orders.
     pub(super) orders: Option<Orders>,
+    /// Dead incarnations whose activity notes are judged, and deleted.
+    pub(super) judged: BTreeSet<Incarnation>,
     /// The moves that begin.
     pub(super) ordered: Vec<Move>,
 }
@@ -34,13 +36,14 @@ impl<'a> Draft<'a> {
             book: book.clone(),
             targets: BTreeMap::new(),
             orders: None,
+            judged: BTreeSet::new(),
             ordered: Vec::new(),
         }
     }
 
-    /// Whether targets or orders change: such a draft is written whether records are due or not.
+    /// Whether targets, orders or notes change: such a draft is written whether records are due or not.
     pub(super) fn changes_the_cluster(&self) -> bool {
-        !self.targets.is_empty() || self.orders.is_some()
+        !self.targets.is_empty() || self.orders.is_some() || !self.judged.is_empty()
     }
 
     /// Returns the view as it is once this is written, if nothing else changes.
@@ -52,6 +55,8 @@ impl<'a> Draft<'a> {
         if let Some(orders) = &self.orders {
             view.orders = orders.clone();
         }
+        view.activity
+            .retain(|incarnation, _| !self.judged.contains(incarnation));
         view
     }
 
@@ -109,6 +114,11 @@ impl<'a> Draft<'a> {
     pub(super) fn set(&mut self, shard: ShardId, target: Target, reason: Reason) {
         let cause = Some(self.cause(self.plan_id(), reason));
         self.targets.insert(shard, Target { cause, ..target });
+    }
+
+    /// Changes what is held against a shard, which is nobody's plan.
+    pub(super) fn suspect(&mut self, shard: ShardId, target: Target) {
+        self.targets.insert(shard, target);
     }
 
     fn cause(&self, plan: PlanId, reason: Reason) -> Cause {

@@ -19,7 +19,7 @@ use crate::coordination::membership::Identity;
 use crate::coordination::plans::{MovePhase, PlannedMove};
 use crate::ids::ShardId;
 use crate::placement::planner::{self, InFlight, Plan, Planning, Reason};
-use crate::placement::{ClusterView, Target, checker};
+use crate::placement::{ClusterView, checker};
 use crate::telemetry::{GivenUpLabels, MoveLabels};
 
 /// Most broken invariants of a refused plan that are logged.
@@ -37,7 +37,10 @@ impl Leader {
         }
         self.follow(&view);
         self.count(&view);
-        if self.give_up_overdue(&view, me).await || self.obey_next(&view, me).await {
+        if self.judge_deaths(&view, me).await
+            || self.give_up_overdue(&view, me).await
+            || self.obey_next(&view, me).await
+        {
             return;
         }
         let wanted = if self.is_settled(&view) {
@@ -168,7 +171,6 @@ impl Leader {
         Some(Wanted {
             waits: plan.again_at.is_some_and(|at| at <= soon),
             least: u32::try_from(least).unwrap_or(u32::MAX),
-            flags: newly_quarantined(&plan, &seen),
             moves: [plan.moves, plan.pending].concat(),
             trigger: None,
         })
@@ -290,15 +292,4 @@ impl Leader {
             reign.book = Some(book);
         }
     }
-}
-
-/// Returns the new targets of shards that are to be left alone. A pin is set by its move's wave.
-fn newly_quarantined(plan: &Plan, view: &ClusterView) -> BTreeMap<ShardId, Target> {
-    let changed = plan
-        .targets
-        .iter()
-        .filter(|(shard, target)| target.quarantined && !view.targets.get(*shard).quarantined);
-    changed
-        .map(|(shard, target)| (*shard, target.clone()))
-        .collect()
 }

@@ -88,6 +88,8 @@ impl Reign {
             .deleted
             .iter()
             .map(|plan| Op::Delete(keys.plan(*plan)));
+        let judged = draft.judged.iter();
+        let judged = judged.map(|incarnation| Op::Delete(keys.activity(*incarnation)));
         Txn {
             compares: vec![
                 Compare::Created(keys.leader(), Revision::new(self.term.get())),
@@ -98,6 +100,7 @@ impl Reign {
                 .chain(orders)
                 .chain(written)
                 .chain(deleted)
+                .chain(judged)
                 .collect(),
             otherwise: vec![Op::Get(keys.leader())],
         }

@@ -24,6 +24,12 @@ pub trait ShardHost: fmt::Debug + Send + Sync + 'static {
     /// is staged for the shard is dropped. Must not block.
     fn open(&self, shard: ShardId, token: Token, parcel: Option<Parcel>);
 
+    /// Watches the work of a shard from the next [`ShardHost::open`] on, since its last owner crashed,
+    /// or it is suspected of having crashed one before. Must not block. Default: nothing.
+    fn watch(&self, shard: ShardId) {
+        let _ = shard;
+    }
+
     /// Begins no more turns of a shard and lets running ones end within `limit`. New calls wait
     /// meanwhile. Its objects stay as they are until the shard is opened again, ended, let go or
     /// discarded. A shard that is not open is closed already.

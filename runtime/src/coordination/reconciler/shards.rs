@@ -39,6 +39,7 @@ pub(super) struct Shards {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Local {
     phase: Phase,
     /// The number of the step under way; the end of any other means nothing.
@@ -62,6 +63,8 @@ struct Local {
     resting_until: Option<Instant>,
     owned: bool,
     targeted: bool,
+    /// This node took it over from a dead owner, or tried to.
+    taken_over: bool,
 }
 
 /// How a shard was to leave this node.
@@ -187,11 +190,8 @@ impl Shards {
             local.number = number;
             local.step_since = Some(now);
             match step {
-                Step::Claim
-                | Step::TakeOver(_)
-                | Step::SendAhead(_, _)
-                | Step::End(_)
-                | Step::Restamp(_) => {}
+                Step::TakeOver(_) => local.taken_over = true,
+                Step::Claim | Step::SendAhead(_, _) | Step::End(_) | Step::Restamp(_) => {}
                 Step::HandOver(_, shipment) => {
                     local.departure = Some((Departure::HandOver(shipment.to), now));
                 }
@@ -203,6 +203,7 @@ impl Shards {
                 }
                 Step::Open(_) | Step::LetGo | Step::Discard => {
                     (local.since, local.departure) = (None, None);
+                    local.taken_over &= matches!(step, Step::Open(_));
                     // A shard that opens again could not be given up, as far as is known.
                     local.giving_since = local.giving_since.filter(|_| reopens);
                     return;
@@ -234,6 +235,11 @@ impl Shards {
     pub(super) fn is_new(&self, shard: ShardId) -> bool {
         let phase = self.local.get(shard).phase;
         !phase.is_open() && !phase.is_closed()
+    }
+
+    /// Whether this node took a shard over from a dead owner.
+    pub(super) fn is_taken_over(&self, shard: ShardId) -> bool {
+        self.local.get(shard).taken_over
     }
 
     /// Whether what was sent ahead of a shard is older than `limit`.

@@ -148,6 +148,10 @@ impl Reconciler {
         let is_new = self.shards.is_new(shard);
         let parcel = parcel.filter(|parcel| is_new && !parcel.is_empty());
         let began = SystemTime::now();
+        let is_suspect = self.seen.targets.get(shard).suspicion.is_some();
+        if is_new && (is_suspect || self.shards.is_taken_over(shard)) {
+            self.parts.host.watch(shard);
+        }
         self.parts.host.open(shard, token, parcel);
         if is_new {
             self.trace_open(shard, began);

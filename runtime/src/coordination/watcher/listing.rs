@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordination::keys::{BadEntry, Keys};
 use crate::coordination::store::{Event, Listing};
-use crate::ids::{NodeId, Revision, ShardId};
+use crate::ids::{Incarnation, NodeId, Revision, ShardId};
 use crate::placement::{ClusterView, News, Orders, OwnerRecord, Target};
 
 /// What of a list could be read.
@@ -33,6 +33,7 @@ struct Found {
     nodes: BTreeSet<NodeId>,
     blocks: BTreeSet<u32>,
     owners: BTreeMap<ShardId, OwnerRecord>,
+    activity: BTreeSet<Incarnation>,
     bad: BTreeSet<String>,
 }
 
@@ -62,6 +63,11 @@ pub(super) fn read_listing(listing: Listing, view: &ClusterView, keys: &Keys) ->
     {
         if gone(keys.node(node)) {
             news.push(News::Node(node.clone(), None));
+        }
+    }
+    for incarnation in view.activity.keys() {
+        if !found.activity.contains(incarnation) && gone(keys.activity(*incarnation)) {
+            news.push(News::Activity(*incarnation, None));
         }
     }
     for block in (0..view.meta.shard_count.blocks()).filter(|block| !found.blocks.contains(block)) {
@@ -142,6 +148,9 @@ fn found(news: &[News], bad: &[BadEntry]) -> Found {
             }
             News::Owner(shard, record) => {
                 found.owners.insert(*shard, record.clone());
+            }
+            News::Activity(incarnation, _) => {
+                found.activity.insert(*incarnation);
             }
             News::Meta(_) => {}
         }

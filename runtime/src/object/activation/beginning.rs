@@ -14,17 +14,63 @@ use crate::object::mailbox::End;
 use crate::object::travel::Dormant;
 use crate::object::turn::{CallInfo, Held, Saved, panic_text};
 use crate::object::{CALL_TIMEOUT_DEFAULT, Object};
+use crate::probation::Window;
+
+/// Names the activation among the work of an object; no method has this name.
+const ACTIVATION: &str = "(activation)";
 
 impl<T: Object> Activation<T> {
     /// Activates the object; calls wait until it is done. The call that needed it gives the path
     /// and the least deadline of what the hook calls.
     pub(in crate::object) fn start(self: &Arc<Self>, info: &CallInfo) {
         self.hosted.common.metrics.objects.activations.inc();
+        if self.slot.watching.is_on()
+            && let Some(window) = self.hosted.common.window(&self.slot, &self.key, ACTIVATION)
+        {
+            let work = self.clone().start_in(window, info.clone());
+            self.hosted.common.tasks.spawn_work(work);
+            return;
+        }
         if self.hosted.wakes_slowly() {
             let work = self.clone().activate(info.clone());
             self.hosted.common.tasks.spawn_work(work);
             return;
         }
+        self.begin_at_once();
+    }
+
+    /// Activates the object, and waits for that.
+    pub(in crate::object) async fn wake(self: Arc<Self>, info: CallInfo) {
+        self.hosted.common.metrics.objects.activations.inc();
+        let is_on = self.slot.watching.is_on();
+        let common = &self.hosted.common;
+        match is_on
+            .then(|| common.window(&self.slot, &self.key, ACTIVATION))
+            .flatten()
+        {
+            Some(window) => self.start_in(window, info).await,
+            None => self.activate(info).await,
+        }
+    }
+
+    /// Activates the object in a window of its watched shard.
+    async fn start_in(
+        self: Arc<Self>,
+        window: impl Future<Output = Option<Window>>,
+        info: CallInfo,
+    ) {
+        let Some(_window) = window.await else {
+            return self.fail("the incarnation has expired");
+        };
+        if self.hosted.wakes_slowly() {
+            self.activate(info).await;
+        } else {
+            self.begin_at_once();
+        }
+    }
+
+    /// Begins with state that needs neither loading nor a hook.
+    fn begin_at_once(self: &Arc<Self>) {
         if let Some(dormant) = self.slot.take_dormant(&self.key) {
             return self.begin_with(dormant);
         }

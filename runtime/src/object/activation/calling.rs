@@ -241,7 +241,14 @@ impl<T: Object> Activation<T> {
             turns += 1;
             next = match self.start_next(next) {
                 Ok(next) => next,
-                Err(_) => unreachable!("a brief turn does not wait"),
+                // Only the first turn of its method in a watched shard waits.
+                Err(rest) => {
+                    let activation = self.clone();
+                    self.hosted.common.tasks.spawn_work(async move {
+                        activation.leave(Access::Exclusive, rest.await);
+                    });
+                    return;
+                }
             };
         }
         self.act(next);

@@ -63,6 +63,7 @@ impl Host {
     /// is lost. Running turns cannot store or answer any more.
     pub fn discard_all(&self) {
         self.staging.clear();
+        self.common.probation.expire();
         for slot in self.all_slots() {
             self.discard_slot(slot);
         }
@@ -93,6 +94,10 @@ impl Host {
     }
 
     fn discard_slot(&self, slot: &Slot) {
+        slot.watching.end();
+        if let Some(shard) = slot.shard {
+            self.common.probation.end(shard);
+        }
         let mut table = slot.table.write();
         table.stage = Stage::Closed;
         table.round += 1; // A closing under way sees that it is overtaken.

@@ -188,9 +188,8 @@ impl<T: Object> HostedType for Hosted<T> {
     fn wake(self: Arc<Self>, slot: Arc<Slot>, key: ObjectKey) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if let Some((activation, true)) = self.insert(&slot, &key, || Hold::Free) {
-                self.common.metrics.objects.activations.inc();
                 activation
-                    .activate(CallInfo::background(self.common.clock()))
+                    .wake(CallInfo::background(self.common.clock()))
                     .await;
             }
         })

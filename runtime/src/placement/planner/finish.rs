@@ -120,6 +120,7 @@ impl<'a> Board<'a> {
             node: node.or(before.node.as_ref()).cloned(),
             pinned: flags.pinned,
             quarantined: flags.quarantined,
+            suspicion: before.suspicion,
             cause: before.cause,
         }
     }

@@ -231,19 +231,6 @@ pub enum Advice {
         /// Whether they wait.
         waits: bool,
     },
-    /// A shard is put into quarantine, having lost one owner after the other soon after each
-    /// claimed it.
-    #[error("shard {shard} lost one owner after the other, and is left alone until it is released")]
-    Quarantined {
-        /// Which shard.
-        shard: ShardId,
-    },
-    /// So many shards lost one owner after the other that it cannot be the shards.
-    #[error("{shards} shards lost one owner after the other: too many for it to be the shards")]
-    DeathsEverywhere {
-        /// How many shards.
-        shards: u32,
-    },
     /// One shard alone is more than any node's share: moving it would only move the trouble. Its
     /// objects have to be split, or do less.
     #[error(

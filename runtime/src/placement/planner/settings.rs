@@ -64,14 +64,21 @@ pub struct PlanSettings {
     pub capacity_watermark_permille: u32,
     /// What becomes of a pinned shard whose node is gone. Default: [`PinPolicy::FailOver`].
     pub pin_policy: PinPolicy,
-    /// How many owners in a row a shard must have lost to be left unowned. Default: 3; 0: never.
+    /// How many owners a shard must crash to be quarantined: the last two of them, or more, while it
+    /// was watched (`placement::blame`). Default: 3, at least 2; 0: never.
     pub quarantine_deaths: u32,
-    /// How soon after claiming it such an owner must have died. Default: 30 s.
+    /// How long a shard is watched whose last owner crashed, counted from the first work that it
+    /// does on its new owner. Default: 30 s.
     pub quarantine_within: Duration,
+    /// How long a shard's first quarantine lasts; each further one in a row lasts twice as long.
+    /// Default: 1 min.
+    pub quarantine_min: Duration,
+    /// How long a quarantine lasts at most. Default: 1 h.
+    pub quarantine_max: Duration,
     /// The largest part of all shards that can be in quarantine, in thousandths, though always one
     /// shard. Default: 50.
     ///
-    /// Where more shards than that lost their owners so, it is not the shards that kill them.
+    /// Where more shards than that crash their owners, it is not the shards.
     pub quarantine_share_max_permille: u32,
     /// How long an owner may take to hand a shard over before the move is given up and reported, and
     /// the shard left where it is for two minutes. Default: 1 min.
@@ -108,6 +115,8 @@ impl Default for PlanSettings {
             pin_policy: PinPolicy::FailOver,
             quarantine_deaths: 3,
             quarantine_within: Duration::from_secs(30),
+            quarantine_min: Duration::from_mins(1),
+            quarantine_max: Duration::from_hours(1),
             quarantine_share_max_permille: 50,
             leaving_limit: Duration::from_mins(1),
             claiming_limit: Duration::from_secs(15),

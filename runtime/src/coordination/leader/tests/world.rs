@@ -58,6 +58,7 @@ impl World {
                 node: NodeId::new(&letter.to_ascii_lowercase().to_string()).ok(),
                 pinned: letter.is_ascii_uppercase(),
                 quarantined: letter == '*',
+                suspicion: None,
                 cause: None,
             };
             self.view.targets.set(shard(number), target);

@@ -3,7 +3,8 @@
 use crate::ids::{Incarnation, NodeId, Revision, ShardCount, ShardId};
 use crate::placement::ownership::{Facts, Newest, Stance, Wish};
 use crate::placement::{
-    ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord, Parcel, Target,
+    ActivityNote, ClusterMeta, ClusterView, News, NodeRecord, NodeState, Owner, OwnerRecord,
+    Parcel, Target,
 };
 
 #[test]
@@ -70,6 +71,38 @@ fn a_quarantined_shard_is_left_alone_where_it_is() {
             assert_eq!(wish, Wish::Anywhere, "{target:?} {stance:?}");
         }
     }
+}
+
+#[test]
+fn a_shard_that_awaits_a_verdict_is_not_taken() {
+    let (mut view, shard) = (view_at(20), ShardId::new(0, count()).expect("in range"));
+    let target = Target {
+        node: NodeId::new("me").ok(),
+        ..Target::default()
+    };
+    let targets = vec![target];
+    view.apply(News::Targets { block: 0, targets });
+    let dead = life_of("dead", 4);
+    let record = OwnerRecord {
+        revision: Revision::new(9),
+        owner: Some(dead.clone()),
+        parcel: None,
+    };
+    view.apply(News::Owner(shard, record));
+    let wish = |view: &ClusterView| {
+        let facts = Facts::of(view, shard, &life_of("me", 5), Stance::Takes);
+        (facts.newest, facts.wish)
+    };
+    assert_eq!(wish(&view), (Newest::Gone, Wish::Here));
+    let note = ActivityNote {
+        node: dead.node,
+        running: [shard].into(),
+        survived: [].into(),
+    };
+    view.apply(News::Activity(dead.incarnation, Some(note)));
+    assert_eq!(wish(&view), (Newest::Gone, Wish::Anywhere));
+    view.apply(News::Activity(dead.incarnation, None));
+    assert_eq!(wish(&view), (Newest::Gone, Wish::Here), "it is judged");
 }
 
 #[test]

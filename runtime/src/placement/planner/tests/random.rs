@@ -129,6 +129,7 @@ fn place(
             pinned: node.is_some() && random.one_in(12),
             quarantined: random.one_in(30),
             node,
+            suspicion: None,
             cause: None,
         };
         world.view.targets.set(*shard, target);

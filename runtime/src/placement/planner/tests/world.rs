@@ -97,6 +97,7 @@ impl World {
                 node,
                 pinned: random.is_multiple_of(53),
                 quarantined: random.is_multiple_of(97),
+                suspicion: None,
                 cause: None,
             };
             self.view.targets.set(shard, target);
@@ -110,6 +111,7 @@ impl World {
                 node: NodeId::new(&node).ok(),
                 pinned: letter.is_ascii_uppercase(),
                 quarantined: letter == '*',
+                suspicion: None,
                 cause: None,
             };
             self.view.targets.set(shard, target);

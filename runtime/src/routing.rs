@@ -10,6 +10,7 @@ mod connection;
 mod ending;
 mod forward;
 mod frame;
+mod grpc_only;
 mod handshake;
 mod heavy;
 mod inbound;

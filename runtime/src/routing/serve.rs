@@ -14,11 +14,13 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::layer::layer_fn;
 
 use super::Router;
 use super::admin_service::AdminService;
 use super::channel::STREAM_WINDOW;
 use super::connection::call_batch_max;
+use super::grpc_only::GrpcOnly;
 use super::inbound::PeerService;
 use super::network::{Io, Listener};
 use super::objects_service::{ObjectsService, overloaded};
@@ -94,6 +96,7 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
+        .layer(layer_fn(GrpcOnly))
         .add_routes(more)
         .add_service(PeerServer::new(peer).max_decoding_message_size(batch_max))
         .add_service(objects.max_decoding_message_size(message_max))

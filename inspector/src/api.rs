@@ -45,7 +45,9 @@ const DOCUMENT_PATH: &str = "/api/openapi.json";
         title = "Steading Inspector",
         description = "What the Inspector's page asks: where objects live and why, and what \
                        operators order. Times are milliseconds since 1970, those of plans RFC 3339. \
-                       Actions want the token in the header X-Steading-Token, or as a bearer.",
+                       Actions want the token in the header X-Steading-Token, or as a bearer, and \
+                       `Content-Type: application/json`, or, without a body, `X-Steading-Command: 1`. \
+                       Requests of pages of other sites are rejected.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(Problem))
@@ -67,13 +69,15 @@ pub(crate) fn router(board: Arc<Board>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(board.clone(), may_look));
-    Router::new()
+    let guard = board.access.guard();
+    let routes = Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/ready", get(ready))
         .merge(looking)
         .layer(middleware::map_response(in_one_form))
-        .layer(middleware::map_response(secured))
-        .with_state(board)
+        .with_state(board);
+    let routes = guard.protect(routes);
+    routes.layer(middleware::map_response(secured))
 }
 
 fn routes(board: &Arc<Board>) -> OpenApiRouter<Arc<Board>> {
@@ -161,7 +165,6 @@ async fn secured(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
     ];

@@ -11,7 +11,7 @@ use steading::coordination::watcher::WatchState;
 use steading::ids::{Incarnation, NodeId};
 use steading::node::{Contact, FIGURES_MAX_AGE, Observer};
 use steading::placement::{ClusterView, is_balanced};
-use steading_http::Problem;
+use steading_http::{Attempts, Problem};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
@@ -47,6 +47,8 @@ const POINTS_KEPT: usize = 1_800;
 pub(crate) struct Board {
     /// Who may do what.
     pub access: Access,
+    /// Wrong tokens of late.
+    pub attempts: Mutex<Attempts>,
     /// What pages are told.
     pub feed: Feed,
     /// What happened.
@@ -108,6 +110,7 @@ impl Board {
     pub(crate) fn new(access: Access) -> Self {
         Self {
             access,
+            attempts: Mutex::default(),
             feed: Feed::new(),
             history: Mutex::new(History::new(now_ms())),
             rates: Mutex::default(),

@@ -1,13 +1,15 @@
-//! Who may look, and who may act.
+//! Checks tokens: who may look, and who may act.
 //!
-//! - A server that only this machine reaches may be read by anybody on it, under a name of this
-//!   machine: a page from elsewhere cannot point its own name here.
+//! - A server that only this machine reaches may be read by every user of it. Web pages of other
+//!   sites are kept out before: see [`Guard`].
 //! - A server that others reach wants the token for everything, as a bearer or as the password of
 //!   basic auth.
-//! - Actions want the token in a header that no browser sends by itself, and must come from our own
-//!   page. So no other site can make a browser act, whatever it remembers.
+//! - Actions want the token in a header that no browser sends by itself. So no other site can make
+//!   a browser act, whatever it remembers.
+//!
+//! Wrong tokens are limited for each address and in all: see [`Attempts`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -16,9 +18,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use steading_http::Problem;
+use parking_lot::Mutex;
+use steading_http::{Attempts, Guard, HostName, Problem, TooManyAttempts};
 use steading_settings::Secret;
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::board::Board;
 
@@ -27,6 +32,9 @@ pub(crate) const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-steading-
 
 /// The header in which an operator says who they are, for the log.
 pub(crate) const OPERATOR_HEADER: HeaderName = HeaderName::from_static("x-steading-operator");
+
+/// The paths that links on other sites may lead to.
+const PAGES: &[&str] = &["/", "/index.html"];
 
 /// Asks a browser to ask its user for a name and the token.
 const BASIC: &str = "Basic realm=\"Steading Inspector\", charset=\"UTF-8\"";
@@ -43,6 +51,8 @@ pub struct Access {
     pub allow_actions: bool,
     /// Whether only this machine reaches the server.
     pub is_local: bool,
+    /// More host names that it answers to, see [`Guard::new`].
+    pub hosts: Vec<HostName>,
 }
 
 impl Access {
@@ -52,7 +62,18 @@ impl Access {
             token: None,
             allow_actions: false,
             is_local: true,
+            hosts: Vec::new(),
         }
+    }
+
+    /// Returns what keeps web pages of other sites out.
+    pub(crate) fn guard(&self) -> Guard {
+        let listens = if self.is_local {
+            Ipv4Addr::LOCALHOST
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        };
+        Guard::new(listens.into(), self.hosts.clone(), "inspector_hosts").pages(PAGES)
     }
 
     fn is_token(&self, given: &str) -> bool {
@@ -76,17 +97,9 @@ pub(crate) async fn may_look(
     request: Request,
     next: Next,
 ) -> Response {
-    match check_look(&board.access, request.headers()) {
+    match Checked::of(&board, &request).look() {
         Ok(()) => next.run(request).await,
-        Err(problem) => {
-            let is_unknown = problem.status == StatusCode::UNAUTHORIZED.as_u16();
-            let mut response = problem.into_response();
-            if is_unknown {
-                let headers = response.headers_mut();
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(BASIC));
-            }
-            response
-        }
+        Err(denied) => denied.into_response(),
     }
 }
 
@@ -96,97 +109,122 @@ pub(crate) async fn may_act(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let from = request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .map(|ConnectInfo(address)| address.ip());
-    match check_act(&board.access, request.headers(), from) {
+    match Checked::of(&board, &request).act() {
         Ok(operator) => {
             request.extensions_mut().insert(operator);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(denied) => denied.into_response(),
     }
 }
 
-fn check_look(access: &Access, headers: &HeaderMap) -> Result<(), Problem> {
-    if access.is_local {
-        return match host(headers) {
-            Some(host) if !is_local_name(host) => Err(Problem::new(
-                StatusCode::MISDIRECTED_REQUEST,
-                "wrong_host",
-                "Wrong host",
-                "this Inspector answers only to names of its own machine, such as localhost",
-            )),
-            Some(_) | None => Ok(()),
+/// Why a request is not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Denied {
+    /// It shows no token, or a wrong one.
+    Unknown,
+    /// Nobody may act.
+    ReadOnly,
+    /// An action shows no token, or a wrong one.
+    BadToken,
+    /// Its client showed too many wrong ones.
+    TooMany(TooManyAttempts),
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        let forbidden = |code, detail: &str| {
+            Problem::new(StatusCode::FORBIDDEN, code, "Not allowed", detail).into_response()
         };
+        match self {
+            Self::Unknown => {
+                let detail = "show the token as a bearer, or as the password of basic auth";
+                let status = StatusCode::UNAUTHORIZED;
+                let problem = Problem::new(status, "unauthorized", "Unauthorized", detail);
+                ([(header::WWW_AUTHENTICATE, BASIC)], problem).into_response()
+            }
+            Self::ReadOnly => forbidden(
+                "read_only",
+                "this Inspector only looks: it was not started with --allow-actions",
+            ),
+            Self::BadToken => forbidden("bad_token", "actions need the Inspector's token"),
+            Self::TooMany(error) => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let title = "Too many wrong tokens";
+                let problem = Problem::new(status, "too_many_attempts", title, error.to_string());
+                let after = HeaderValue::from(error.seconds());
+                ([(header::RETRY_AFTER, after)], problem).into_response()
+            }
+        }
     }
-    let shown = given(headers);
-    let is_shown = shown.is_some_and(|(_, token)| access.is_token(&token));
-    is_shown.then_some(()).ok_or_else(|| {
-        let detail = "show the token as a bearer, or as the password of basic auth";
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Who are you?",
-            detail,
-        )
-    })
 }
 
-fn check_act(
-    access: &Access,
-    headers: &HeaderMap,
+/// A request that is being checked.
+struct Checked<'a> {
+    access: &'a Access,
+    attempts: &'a Mutex<Attempts>,
+    headers: &'a HeaderMap,
     from: Option<IpAddr>,
-) -> Result<Operator, Problem> {
-    let refuse = |code, detail: &str| {
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            code,
-            "Not allowed",
-            detail,
-        ))
-    };
-    if !access.allow_actions {
-        return refuse(
-            "read_only",
-            "this Inspector only looks: it was not started with --allow-actions",
-        );
-    }
-    if is_from_elsewhere(headers) {
-        return refuse("cross_site", "actions come from the Inspector's own page");
-    }
-    let bearer =
-        text(headers, &header::AUTHORIZATION).and_then(|text| text.strip_prefix("Bearer "));
-    let token = text(headers, &TOKEN_HEADER).or(bearer).unwrap_or_default();
-    if !access.is_token(token) {
-        return refuse("bad_token", "actions need the Inspector's token");
-    }
-    let said = text(headers, &OPERATOR_HEADER).map(ToOwned::to_owned);
-    let name = said.or_else(|| given(headers).and_then(|(name, _)| name));
-    let name = name.filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| "somebody".into());
-    let clean = name.chars().filter(|c| !c.is_control());
-    let name: String = clean.take(OPERATOR_LEN_MAX).collect();
-    Ok(Operator {
-        name: match from {
-            Some(address) => format!("{name} from {address}"),
-            None => name,
-        },
-    })
+    now: Instant,
 }
 
-/// Whether a browser says that the request comes from another site's page.
-fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    let site = text(headers, &HeaderName::from_static("sec-fetch-site"));
-    if site.is_some_and(|site| site != "same-origin" && site != "none") {
-        return true;
+impl<'a> Checked<'a> {
+    fn of(board: &'a Board, request: &'a Request) -> Self {
+        let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        Self {
+            access: &board.access,
+            attempts: &board.attempts,
+            headers: request.headers(),
+            from: from.map(|ConnectInfo(address)| address.ip()),
+            now: Instant::now(),
+        }
     }
-    let Some(origin) = text(headers, &header::ORIGIN) else {
-        return headers.contains_key(header::ORIGIN);
-    };
-    let place = origin.split_once("://").map(|(_, place)| place);
-    place.is_none() || place != text(headers, &header::HOST)
+
+    fn look(&self) -> Result<(), Denied> {
+        if self.access.is_local {
+            return Ok(());
+        }
+        let (_, token) = given(self.headers).ok_or(Denied::Unknown)?;
+        self.token(&token, Denied::Unknown)
+    }
+
+    fn act(&self) -> Result<Operator, Denied> {
+        if !self.access.allow_actions {
+            return Err(Denied::ReadOnly);
+        }
+        let bearer = text(self.headers, &header::AUTHORIZATION);
+        let bearer = bearer.and_then(|text| text.strip_prefix("Bearer "));
+        let token = text(self.headers, &TOKEN_HEADER).or(bearer);
+        self.token(token.ok_or(Denied::BadToken)?, Denied::BadToken)?;
+        Ok(self.operator())
+    }
+
+    fn token(&self, token: &str, denied: Denied) -> Result<(), Denied> {
+        let is_right = || self.access.is_token(token);
+        let checked = self.attempts.lock().check(self.from, self.now, is_right);
+        if checked.map_err(Denied::TooMany)? {
+            return Ok(());
+        }
+        // Not more often than tokens may fail.
+        warn!(from = ?self.from, "rejected a wrong token");
+        Err(denied)
+    }
+
+    /// Returns who a request says is behind it.
+    fn operator(&self) -> Operator {
+        let said = text(self.headers, &OPERATOR_HEADER).map(ToOwned::to_owned);
+        let name = said.or_else(|| given(self.headers).and_then(|(name, _)| name));
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| "somebody".into());
+        let clean = name.chars().filter(|c| !c.is_control());
+        let name: String = clean.take(OPERATOR_LEN_MAX).collect();
+        Operator {
+            name: match self.from {
+                Some(address) => format!("{name} from {address}"),
+                None => name,
+            },
+        }
+    }
 }
 
 /// Returns the name and token that a request shows for looking.
@@ -203,20 +241,6 @@ fn given(headers: &HeaderMap) -> Option<(Option<String>, String)> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// Returns the host that a request names, without the port.
-fn host(headers: &HeaderMap) -> Option<&str> {
-    let host = text(headers, &header::HOST)?;
-    match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next(),
-        None => host.split(':').next(),
-    }
-}
-
-fn is_local_name(host: &str) -> bool {
-    let address = host.parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use steading::tls::{ServerTls, TlsFiles};
+use steading_http::HostName;
 use steading_settings::{
     Address, LimitSettings, LogSettings, Secret, SecretNames, SettingsError, StoreSettings,
     TlsSettings,
@@ -21,6 +22,17 @@ pub struct InspectorSettings {
     /// `node` and `gate` serve it only if this is set]
     #[arg(long, env = "STEADING_INSPECTOR_LISTEN", value_name = "HOST:PORT")]
     pub inspector_listen: Option<Address>,
+
+    /// More host names that the Inspector answers to, comma-separated, without ports. On the loopback interface it
+    /// answers to `localhost` and loopback addresses otherwise; on others to all names, or, if this is set, to
+    /// these, to IP addresses and to `localhost`.
+    #[arg(
+        long,
+        env = "STEADING_INSPECTOR_HOSTS",
+        value_name = "HOST,…",
+        value_delimiter = ','
+    )]
+    pub inspector_hosts: Vec<HostName>,
 
     /// Token of the Inspector: wanted for actions, and for everything if other machines reach it.
     /// Other users of the machine can read flags: prefer the variable or `inspector_token_file`.
@@ -133,6 +145,7 @@ impl InspectorSettings {
             token,
             allow_actions: self.allow_actions,
             is_local,
+            hosts: self.inspector_hosts.clone(),
         })
     }
 }

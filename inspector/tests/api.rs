@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -71,11 +71,16 @@ impl World {
 
     async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         let request = Request::post(path).header("x-steading-token", TOKEN);
+        let request = request.header("content-type", "application/json");
         let request = request.body(Body::from(body.to_string()));
         read(self.ask(request.expect("a good request")).await).await
     }
 
-    async fn ask(&self, request: Request<Body>) -> Response {
+    /// Sends a request, to `localhost` unless it names a host.
+    async fn ask(&self, mut request: Request<Body>) -> Response {
+        let headers = request.headers_mut();
+        let host = HeaderValue::from_static("localhost:7490");
+        headers.entry(header::HOST).or_insert(host);
         let router = self.inspector.router();
         router.oneshot(request).await.expect("infallible")
     }
@@ -113,6 +118,7 @@ fn access() -> Access {
         token: Some(TOKEN.to_owned().into()),
         allow_actions: true,
         is_local: true,
+        hosts: Vec::new(),
     }
 }
 
@@ -165,6 +171,7 @@ async fn i_6_without_a_store_it_answers_that_it_cannot_see() {
 async fn i_6_wrong_methods_paths_and_targets_are_named() {
     let world = World::start().await;
     let request = Request::builder().method(Method::DELETE).uri("/api/view");
+    let request = request.header("x-steading-command", "1");
     let request = request.body(Body::empty()).expect("a good request");
     let (status, problem) = read(world.ask(request).await).await;
     assert_eq!(
@@ -246,7 +253,10 @@ async fn without_the_token_nothing_is_done() {
     let world = World::start().await;
     for (header, value) in [("x-other", "x"), ("x-steading-token", "guess")] {
         let request = Request::post("/api/shards/7/pin").header(header, value);
-        let request = request.body(Body::empty()).expect("a good request");
+        let request = request
+            .header("x-steading-command", "1")
+            .body(Body::empty())
+            .expect("a good request");
         let (status, problem) = read(world.ask(request).await).await;
         assert_eq!(
             (status, &problem["code"]),
@@ -470,5 +480,98 @@ async fn every_answer_forbids_what_comes_from_elsewhere() {
             "{path}: {policy}"
         );
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_neither_act_nor_read() {
+    let world = World::start().await;
+    let json_type = ("content-type", "application/json");
+    for (method, path, headers, status) in [
+        (
+            "GET",
+            "/api/view",
+            &[("origin", "http://evil.example")][..],
+            403,
+        ),
+        ("GET", "/api/view", &[("sec-fetch-site", "cross-site")], 403),
+        ("GET", "/api/events", &[("origin", "null")], 403),
+        ("GET", "/ready", &[("sec-fetch-site", "same-site")], 403),
+        ("GET", "/app.js", &[("sec-fetch-site", "cross-site")], 403),
+        ("GET", "/", &[("host", "evil.example:7490")], 421),
+        ("GET", "/healthz", &[("host", "evil.example:7490")], 421),
+        (
+            "POST",
+            "/api/pause",
+            &[json_type, ("origin", "http://evil.example")],
+            403,
+        ),
+        (
+            "POST",
+            "/api/pause",
+            &[
+                json_type,
+                ("host", "evil.example"),
+                ("origin", "http://evil.example"),
+            ],
+            421,
+        ),
+        ("POST", "/api/pause", &[("content-type", "text/plain")], 415),
+        ("POST", "/api/pause", &[], 415),
+    ] {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("x-steading-token", TOKEN);
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let answer = world
+            .ask(request.body(Body::empty()).expect("a good request"))
+            .await;
+        assert_eq!(answer.status(), status, "{method} {path} {headers:?}");
+    }
+    let (_, events) = world.get("/api/history?since=0").await;
+    assert!(!events.to_string().contains("pause balancing"), "{events}");
+
+    let visit = Request::get("/").header("sec-fetch-site", "cross-site");
+    let visit = visit
+        .header("sec-fetch-mode", "navigate")
+        .header("sec-fetch-dest", "document");
+    let page = world
+        .ask(visit.body(Body::empty()).expect("a good request"))
+        .await;
+    assert_eq!(page.status(), StatusCode::OK, "links lead to the page");
+    world.stop().await;
+}
+
+/// 930 guesses a second were answered once.
+#[tokio::test(start_paused = true)]
+async fn wrong_tokens_are_slowed_down() {
+    let nowhere = ObservedStore::Etcd(EtcdSettings::new(["http://127.0.0.1:1"]));
+    let world = World {
+        nodes: Vec::new(),
+        inspector: Inspector::start(observed(nowhere), access()),
+    };
+    let guess = async |token: &str, from: [u8; 4]| {
+        let request = Request::post("/api/session").header("x-steading-token", token);
+        let request = request.header("x-steading-command", "1");
+        let mut request = request.body(Body::empty()).expect("a good request");
+        let from = std::net::SocketAddr::from((from, 1));
+        request
+            .extensions_mut()
+            .insert(axum::extract::ConnectInfo(from));
+        world.ask(request).await
+    };
+    let (bad, good) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    for _ in 0..5 {
+        assert_eq!(guess("guess", bad).await.status(), StatusCode::FORBIDDEN);
+    }
+    for token in ["guess", TOKEN] {
+        let answer = guess(token, bad).await;
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS, "{token}");
+        assert_eq!(answer.headers()["retry-after"], "10");
+    }
+    assert_eq!(guess(TOKEN, good).await.status(), StatusCode::OK);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(guess(TOKEN, bad).await.status(), StatusCode::OK);
     world.stop().await;
 }

@@ -44,6 +44,7 @@ impl Node {
         );
         let request = reqwest::Client::new().post(url);
         let request = request.header("x-steading-timeout-ms", "600000");
+        let request = request.header("x-steading-command", "1");
         #[allow(clippy::disallowed_methods, reason = "tests may spawn their callers")]
         let held = tokio::spawn(async move {
             let answer = request.send().await.ok()?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::Request;
-use axum::http::header::DATE;
+use axum::http::header::{CONTENT_TYPE, DATE};
 use axum::http::response::Parts;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -243,7 +243,7 @@ impl Client {
         path: &[&str],
         body: String,
     ) -> Result<T, AskError> {
-        let request = Request::post(self.url(path)?.as_str());
+        let request = self.posted(path)?;
         self.ask(request, body, ANSWER_TIMEOUT).await
     }
 
@@ -258,13 +258,19 @@ impl Client {
         arguments: String,
         timeout: Option<Duration>,
     ) -> Result<serde_json::Value, AskError> {
-        let mut request = Request::post(self.url(path)?.as_str());
+        let mut request = self.posted(path)?;
         let mut limit = ANSWER_TIMEOUT;
         if let Some(timeout) = timeout {
             request = request.header(crate::http::TIMEOUT_HEADER, timeout.as_millis().to_string());
             limit = timeout + GRACE;
         }
         self.ask(request, arguments, limit).await
+    }
+
+    /// Begins a request that changes something. Nodes take none without this type, also where nothing is sent.
+    fn posted(&self, path: &[&str]) -> Result<axum::http::request::Builder, AskError> {
+        let request = Request::post(self.url(path)?.as_str());
+        Ok(request.header(CONTENT_TYPE, "application/json"))
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, AskError> {

@@ -59,7 +59,8 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         let node = launch(app.types_into(node)).await?;
         telemetry.measure(id.as_str(), node.metrics());
         warn_if_open(&settings);
-        server.add(&node, listener, extras, limits, tls.as_ref());
+        let guard = settings.http_guard(http.ip());
+        server.add(&node, listener, extras, limits, tls.as_ref(), &guard);
         nodes.push((node, http));
     }
     let observed_store = if args.settings.store.etcd.is_empty() {

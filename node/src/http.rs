@@ -21,7 +21,6 @@ mod since;
 
 pub use calls::TIMEOUT_HEADER;
 pub(crate) use calls::TIMEOUT_MAX;
-pub(crate) use certified::certified_only;
 pub(crate) use cluster::Heard;
 pub use cluster::{
     Addresses, Cluster, NodeHealthInfo, NodeInfo, NodeLoadInfo, ShardInfo, ShardState, ShardTotals,
@@ -30,8 +29,9 @@ pub use explain::{Because, NodeExplanation, ObjectExplanation, ShardExplanation}
 pub use handlers::Location;
 pub use health::{ConditionInfo, Ready};
 pub use objects::{ObjectItem, Objects};
+pub(crate) use router::certified_router;
 pub use router::{openapi, router};
 pub use steading_http::{
-    Abort, Answer, AtRisk, EventInfo, MoveInfo, MoveTo, Moves, NewPlan, PROBLEM_JSON, PlanCounts,
-    PlanInfo, Problem, Whereto,
+    Abort, Answer, AtRisk, EventInfo, Guard, MoveInfo, MoveTo, Moves, NewPlan, PROBLEM_JSON,
+    PlanCounts, PlanInfo, Problem, Whereto,
 };

@@ -131,7 +131,8 @@ pub(crate) async fn run(
     if let Some(tether) = tether {
         signals.follow(tether.hold(&node, server.tasks()));
     }
-    server.add(&node, listener, extras, limits, tls.as_ref());
+    let guard = settings.http_guard(http.ip());
+    server.add(&node, listener, extras, limits, tls.as_ref(), &guard);
     let page_encrypted = page_tls.is_some();
     let inspector = inspector.map(|(listener, address)| {
         server.inspector(&node, observed, access, listener, limits, page_tls);

@@ -8,6 +8,7 @@ mod docs;
 mod planner;
 mod values;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use clap::Args;
 use steading::ids::{NodeId, Region, Regions, ShardCount};
 use steading::placement::Weight;
 use steading::placement::planner::CAPACITY_LABEL;
+use steading_http::{Guard, HostName, WebOrigin};
 use steading_inspector::InspectorSettings;
 
 pub use docs::configuration_page;
@@ -88,6 +90,27 @@ pub struct Settings {
         default_value = "127.0.0.1:7480"
     )]
     pub http_listen: Address,
+
+    /// More host names that the HTTP server answers to, comma-separated, without ports. On the loopback interface it
+    /// answers to `localhost` and loopback addresses otherwise; on others to all names, or, if this is set, to
+    /// these, to IP addresses and to `localhost`. Set it wherever a browser can reach the server.
+    #[arg(
+        long,
+        env = "STEADING_HTTP_HOSTS",
+        value_name = "HOST,…",
+        value_delimiter = ','
+    )]
+    pub http_hosts: Vec<HostName>,
+
+    /// Origins of web pages that may use the HTTP server from a browser (CORS), comma-separated, such as
+    /// `https://app.example`. Such a page may do whatever a client may: call, command, read.
+    #[arg(
+        long,
+        env = "STEADING_HTTP_CORS_ORIGINS",
+        value_name = "ORIGIN,…",
+        value_delimiter = ','
+    )]
+    pub http_cors_origins: Vec<WebOrigin>,
 
     /// TLS between nodes, gates and clients.
     #[command(flatten)]
@@ -348,6 +371,12 @@ impl Settings {
             }
             Some(Ok(_)) | None => Ok(()),
         }
+    }
+
+    /// Returns the guard of the HTTP server that listens on this address.
+    pub fn http_guard(&self, listens: IpAddr) -> Guard {
+        Guard::new(listens, self.http_hosts.clone(), "http_hosts")
+            .origins(self.http_cors_origins.clone())
     }
 
     /// Returns where objects' state is kept.

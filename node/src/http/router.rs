@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn;
 use axum::routing::get;
 use axum::{Json, Router};
 use steading::object::PAYLOAD_LEN_MAX;
 use steading::{CallError, Node, Tasks};
-use steading_http::Problem;
+use steading_http::{Guard, PROBLEM_JSON, Problem};
 use utoipa::OpenApi;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::certified::certified_only;
 use super::since::Since;
 use super::{calls, explain, handlers, health, objects, operate};
 
@@ -31,14 +36,26 @@ pub(super) struct Served {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Steading",
-    description = "Calls objects by ID, and shows where they live. Any node answers for all.",
+    description = "Calls objects by ID, and shows where they live. Any node answers for all. \
+                   Every POST needs `Content-Type: application/json`, or, if it has no body, the header \
+                   `X-Steading-Command: 1`: no form of a web page can send either. Requests of pages of \
+                   other origins are rejected unless `http_cors_origins` lists them.",
     license(name = "Apache-2.0", identifier = "Apache-2.0")
 ))]
 struct Frame;
 
-/// Returns the routes of a node's HTTP server. One of `tasks` follows the node's view, to tell
-/// since when things are as they are.
-pub fn router(node: Node, tasks: &Tasks) -> Router {
+/// Returns the routes of a node's HTTP server, behind a guard against web pages. One of `tasks` follows the
+/// node's view, to tell since when things are as they are.
+pub fn router(node: Node, tasks: &Tasks, guard: &Guard) -> Router {
+    guard.protect(unguarded(node, tasks))
+}
+
+/// Returns the same for a server with TLS, which asks most clients for a certificate.
+pub(crate) fn certified_router(node: Node, tasks: &Tasks, guard: &Guard) -> Router {
+    guard.protect(unguarded(node, tasks).layer(from_fn(certified_only)))
+}
+
+fn unguarded(node: Node, tasks: &Tasks) -> Router {
     let since = Since::default();
     let (following, views) = (since.clone(), node.subscribe());
     tasks.spawn("http-since", |shutdown| async move {
@@ -46,7 +63,7 @@ pub fn router(node: Node, tasks: &Tasks) -> Router {
         Ok::<_, Infallible>(())
     });
     let (routes, document) = routes().split_for_parts();
-    let document = Arc::new(document);
+    let document = Arc::new(with_rejections(document));
     routes
         .route(
             DOCUMENT_PATH,
@@ -60,7 +77,48 @@ pub fn router(node: Node, tasks: &Tasks) -> Router {
 
 /// Returns the OpenAPI document of the HTTP server.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().split_for_parts().1
+    with_rejections(routes().split_for_parts().1)
+}
+
+/// Adds to every operation what the guard says to it, and to those that change something how it is asked.
+fn with_rejections(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let schema = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let rejected = |why| {
+        ResponseBuilder::new()
+            .description(why)
+            .content(PROBLEM_JSON, content.clone())
+            .build()
+    };
+    let header = ParameterBuilder::new()
+        .name("X-Steading-Command")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "`1`: wanted if there is neither a body nor its content type",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build();
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            let cross_site = rejected("Code `cross_site`: a page of another origin sent it");
+            responses.insert("403".into(), cross_site.into());
+            let wrong_host =
+                rejected("Code `wrong_host`: the server does not answer to this `Host`");
+            responses.insert("421".into(), wrong_host.into());
+        }
+        if let Some(operation) = &mut item.post {
+            let not_json = rejected("Code `unsupported_media_type`: it is not sent as JSON");
+            let responses = &mut operation.responses.responses;
+            responses.insert("415".into(), not_json.into());
+            operation
+                .parameters
+                .get_or_insert_default()
+                .push(header.clone().into());
+        }
+    }
+    document
 }
 
 fn routes() -> OpenApiRouter<Served> {

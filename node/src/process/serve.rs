@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use steading::connections::{ConnectionLimits, Connections};
 use steading::node::ObserverSettings;
 use steading::tls::{Clients, ServerTls, Tls};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::GrpcExtras;
 use super::door::{Door, say_if_closing};
-use crate::http;
+use crate::http::{self, Guard};
 
 /// How long open HTTP connections may take to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,12 +54,13 @@ impl Server {
         extras: GrpcExtras,
         limits: ConnectionLimits,
         tls: Option<&Tls>,
+        guard: &Guard,
     ) {
         extras.follow(node.clone(), &self.tasks);
-        let mut routes = http::router(node.clone(), &self.tasks);
-        if tls.is_some() {
-            routes = routes.layer(from_fn(http::certified_only));
-        }
+        let routes = match tls {
+            None => http::router(node.clone(), &self.tasks, guard),
+            Some(_) => http::certified_router(node.clone(), &self.tasks, guard),
+        };
         let routes = routes.layer(from_fn_with_state(self.door.clone(), say_if_closing));
         let connections = connections("http", limits, node);
         self.door.add(connections.clone());

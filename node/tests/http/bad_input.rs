@@ -45,7 +45,14 @@ async fn bad_questions_get_a_typed_problem_too() {
             "{path}"
         );
     }
-    let (status, problem) = server.send(Method::DELETE, "/v1/cluster", &[], "").await;
+    let (status, problem) = server
+        .send(
+            Method::DELETE,
+            "/v1/cluster",
+            &[("x-steading-command", "1")],
+            "",
+        )
+        .await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(problem["code"], json!("method_not_allowed"));
     server.stop().await;

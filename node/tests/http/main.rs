@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod support;
+mod web_pages;
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -87,7 +88,8 @@ async fn a_methods_own_error_is_a_problem_with_its_value() {
 async fn a_time_limit_is_kept_and_says_that_the_method_may_have_run() {
     let server = Server::start().await;
     let path = "/v1/objects/Trouble/t/hang";
-    let header = [("x-steading-timeout-ms", "50")];
+    let json_type = ("content-type", "application/json");
+    let header = [json_type, ("x-steading-timeout-ms", "50")];
     let (status, problem) = server.send(Method::POST, path, &header, "").await;
     assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{problem}");
     assert_eq!(
@@ -95,7 +97,7 @@ async fn a_time_limit_is_kept_and_says_that_the_method_may_have_run() {
         (&json!("deadline"), &json!("unknown"))
     );
     for bad in ["0", "-5", "soon", "600001"] {
-        let header = [("x-steading-timeout-ms", bad)];
+        let header = [json_type, ("x-steading-timeout-ms", bad)];
         let (status, _) = server.send(Method::POST, path, &header, "").await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
     }

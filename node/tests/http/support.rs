@@ -8,6 +8,7 @@ use axum::http::{Method, Request, StatusCode};
 use serde_json::Value;
 use steading::ids::{NodeId, ShardCount};
 use steading::{Node, Object, Tasks, methods};
+use steading_node::http::Guard;
 use steading_node::samples::{Account, Counter, Word};
 use tower::ServiceExt;
 
@@ -51,7 +52,8 @@ impl Server {
             .await
             .expect("it starts");
         let tasks = Tasks::new();
-        let routes = steading_node::http::router(node.clone(), &tasks);
+        let guard = Guard::new([127, 0, 0, 1].into(), Vec::new(), "http_hosts");
+        let routes = steading_node::http::router(node.clone(), &tasks, &guard);
         let server = Self {
             node,
             routes,
@@ -74,10 +76,11 @@ impl Server {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &str) -> (StatusCode, Value) {
-        self.send(Method::POST, path, &[], body).await
+        let json = [("content-type", "application/json")];
+        self.send(Method::POST, path, &json, body).await
     }
 
-    /// Sends a request; an answer that is no JSON comes back as a text.
+    /// Sends a request, to `localhost` unless a header says otherwise; an answer that is no JSON comes back as a text.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -86,6 +89,9 @@ impl Server {
         body: &str,
     ) -> (StatusCode, Value) {
         let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "localhost:7480");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -166,7 +166,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
 
     /// The pause between two probes of each other node, 1s to 10m. The leader probes at least once a
-    /// second. Probes inform only; ownership depends on leases.
+    /// second. Nodes that most others do not reach get no shards; leases alone end ownership.
     #[arg(
         long,
         env = "STEADING_HEALTH_INTERVAL",

@@ -59,7 +59,7 @@ use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey, ShardId};
 use crate::memory_budget::MemoryBudget;
 use crate::object::{Caller, EncodedCall, Host, Object, ObjectRef, RemoteCalls};
 use crate::placement::planner::{Loads, PlanSettings};
-use crate::placement::{Arrival, ClusterView, Spans};
+use crate::placement::{Arrival, ClusterView, Reach, Spans};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
 pub use crate::routing::{NodeLoad, NodeReport};
@@ -116,6 +116,8 @@ struct Shared {
     ask_nodes: Arc<Notify>,
     /// How other nodes answer this one's probes.
     health: Mutex<BTreeMap<NodeId, health::Record>>,
+    /// Who reaches whom, as this node knows it.
+    reach: watch::Sender<Arc<Reach>>,
     health_settings: HealthSettings,
     /// Set once by whoever stops the node first.
     stopping: watch::Sender<Stopping>,

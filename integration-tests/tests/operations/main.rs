@@ -1,5 +1,6 @@
 //! What an operator does at night: `steading doctor` before clusters that are broken on purpose, and
-//! restoring etcd from a snapshot.
+//! restoring etcd from a snapshot, nodes that nobody reaches.
 
 mod doctor;
+mod reach;
 mod restore;

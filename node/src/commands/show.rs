@@ -188,7 +188,7 @@ fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
             (Some(_), _) => painted(&node.state, Mood::Bad),
             (None, true) => format!("{}, cordoned", node.state),
             (None, false) => node.state.clone(),
-        },
+        } + &unreachable(node),
         or_dash(node.health.as_ref().map(health)),
         or_dash(node.zone.as_ref()),
         node.weight.to_string(),
@@ -209,6 +209,14 @@ pub(super) fn node_mood(node: &NodeInfo) -> Mood {
         (Some(_), _) => Mood::Bad,
         (None, true) => Mood::Good,
         (None, false) => Mood::Busy,
+    }
+}
+
+/// Names the nodes that do not reach a node.
+fn unreachable(node: &NodeInfo) -> String {
+    match &node.unreachable_from[..] {
+        [] => String::new(),
+        from => format!(", unreachable from {}", from.join(" ")),
     }
 }
 

@@ -6,7 +6,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,16 @@ impl Cluster {
             },
             nodes,
         }
+    }
+
+    /// Adds which nodes others do not reach.
+    pub(crate) fn with_reach(mut self, reach: &BTreeMap<NodeId, BTreeSet<NodeId>>) -> Self {
+        for node in &mut self.nodes {
+            let from = reach.iter().find(|(id, _)| id.as_str() == node.id);
+            let from = from.into_iter().flat_map(|(_, from)| from);
+            node.unreachable_from = from.map(ToString::to_string).collect();
+        }
+        self
     }
 }
 

@@ -147,6 +147,7 @@ pub(super) async fn node(
     let id = NodeId::new(&name).map_err(|error| Problem::bad_request(error.to_string()))?;
     let details = Details::of(&served).await;
     let cluster = Cluster::of(&details.view, &details.heard);
+    let cluster = cluster.with_reach(&served.node.unreachable_from());
     let leads = cluster.leader.as_deref() == Some(id.as_str());
     let Some(node) = cluster.nodes.into_iter().find(|node| node.id == name) else {
         return Err(Problem::not_found(format!(

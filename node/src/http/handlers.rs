@@ -37,7 +37,7 @@ pub struct Location {
 )]
 pub(super) async fn cluster(State(served): State<Served>) -> Json<Cluster> {
     let (view, heard) = asked(&served).await;
-    Json(Cluster::of(&view, &heard))
+    Json(Cluster::of(&view, &heard).with_reach(&served.node.unreachable_from()))
 }
 
 /// Asks all nodes about themselves, for two seconds at most.

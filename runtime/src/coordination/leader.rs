@@ -78,7 +78,7 @@ use super::{Rights, SharedView};
 use crate::clock::{Clock, Moment};
 use crate::ids::{Revision, ShardId, Term};
 use crate::placement::planner::{Advice, Loads, Memory, PlanSettings};
-use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState, ShardTable, Target};
+use crate::placement::{Arrival, ClusterView, NodeRecord, NodeState, Reach, ShardTable, Target};
 use crate::telemetry::{Metrics, SkipLabels};
 
 pub use self::handle::LeaderHandle;
@@ -108,6 +108,8 @@ pub struct LeaderParts {
     pub arrivals: watch::Receiver<Arc<BTreeMap<ShardId, Arrival>>>,
     /// Told when nodes should report soon.
     pub ask_nodes: Arc<Notify>,
+    /// Who reaches whom. `None`: nobody finds out, and every node counts as reached.
+    pub reach: Option<watch::Receiver<Arc<Reach>>>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
 }
@@ -180,10 +182,11 @@ impl Leader {
                 Ok(()) = self.parts.loads.changed() => self.settled = None,
                 Ok(()) = self.parts.arrivals.changed() => {}
                 Ok(()) = self.news.changed() => {}
+                () = reach_changed(&mut self.parts.reach) => {}
                 Some(asked) = self.asked.recv() => self.take_in(asked),
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
-            let view = self.news.borrow_and_update().clone();
+            let view = self.view_to_plan_on();
             let now = self.parts.clock.now();
             self.changes.see(&view, now);
             let loads = self.parts.loads.borrow().clone();
@@ -194,6 +197,16 @@ impl Leader {
         self.asks.refuse_all(&Refusal::not_leader(None));
         self.resign().await;
         Ok(())
+    }
+
+    /// Returns the newest view, in which nodes that others do not reach count as joining or draining.
+    /// So they neither get shards nor lead, and lose shards only as any draining node does.
+    fn view_to_plan_on(&mut self) -> Arc<ClusterView> {
+        let view = self.news.borrow_and_update().clone();
+        match &mut self.parts.reach {
+            Some(reach) => reach.borrow_and_update().seen(&view),
+            None => view,
+        }
     }
 
     /// Gives the lead up whenever the view says that this node has it, until `shutdown`. To follow
@@ -371,6 +384,16 @@ impl Leader {
             let skips = &self.parts.metrics.coordination.plan_skips;
             skips.get_or_create(&SkipLabels { reason }).inc();
         }
+    }
+}
+
+async fn reach_changed(reach: &mut Option<watch::Receiver<Arc<Reach>>>) {
+    let changed = match reach {
+        Some(reach) => reach.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Node, Progress, Stopping};
 use crate::coordination::membership::MembershipState;
 use crate::coordination::watcher::WatchState;
 use crate::ids::{NodeId, ShardId};
-use crate::placement::{ClusterView, NodeState, Shortfall, Unclaimed};
+use crate::placement::{ClusterView, NodeState, Reachability, Shortfall, Unclaimed};
 
 /// The last answer about missing shards, and the view that it was made of: `/ready` is asked far
 /// more often than the view of a settled cluster changes, and an answer costs a plan.
@@ -80,9 +80,33 @@ impl Node {
         let progress = *taking.reconciler.progress().borrow();
         facts.claimed = progress.owned as usize;
         facts.targeted = progress.targeted as usize;
+        self.judge_reach(&mut facts, &view);
         self.judge_plan(&mut facts, &view, is_active);
         self.judge_claims(&mut facts, &view);
         facts
+    }
+
+    /// Decides whether others reach this node, by what they have told: it has no shards while nobody
+    /// does, and loses those that it has once most do not.
+    fn judge_reach(&self, facts: &mut Facts, view: &ClusterView) {
+        let (id, placed) = (&self.shared.id, facts.targeted > 0);
+        let reach = self.shared.reach.borrow();
+        let from = reach.unreachable_from(id, view);
+        let nobody = !placed && !from.is_empty() && reach.reached_by(id, view).is_empty();
+        facts.reached = !nobody && reach.of(id, placed, view) != Reachability::Gone;
+        if facts.reached || facts.gate {
+            return;
+        }
+        let address = view
+            .nodes
+            .get(id)
+            .map_or("it", |record| record.grpc.as_str());
+        let names: Vec<_> = from.iter().map(NodeId::as_str).collect();
+        let what = format!(
+            "other nodes to reach {address}: {} cannot",
+            names.join(", ")
+        );
+        facts.waits(Condition::Reached, what);
     }
 
     /// Decides whether the newest plan knows this node. One that has no shards is known if it is

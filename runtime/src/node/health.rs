@@ -1,7 +1,7 @@
 //! How other nodes answer this one: a record for each, made of probes. Pure.
 //!
-//! A record informs people. It decides nothing: who may own shards is for leases alone to say, as
-//! one node's trouble in reaching another does not tell that the other has stopped (ADR-0025).
+//! Alone, a record decides nothing: one node's trouble in reaching another does not tell that the other
+//! has stopped (ADR-0025). What all records together say is for [`Reach`](crate::placement::Reach).
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::status::Contact;
 use crate::ids::Incarnation;
+use crate::placement::ReachState;
 use crate::routing::Vitals;
 
 /// How many of the last probes a record remembers: the error rate is of these.
@@ -16,6 +17,9 @@ const PROBES_KEPT: u32 = u32::BITS;
 
 /// The weight of the newest round trip in the average is one in this many.
 const LATENCY_WEIGHT: u32 = 8;
+
+/// A node that has answered no probe for this long is lost: it is not reached any more.
+const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// How a node probes the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,8 @@ pub(super) struct Record {
     last_failure: Option<(String, Instant)>,
     contact: Contact,
     last: Option<Vitals>,
+    /// When the first of the failures in a row came.
+    failing_since: Option<Instant>,
 }
 
 /// A probe that was answered.
@@ -111,6 +117,7 @@ impl Record {
             last_failure: None,
             contact: Contact::default(),
             last: None,
+            failing_since: None,
         }
     }
 
@@ -145,18 +152,36 @@ impl Record {
                 self.contact.answer(now, vitals.fence_left);
                 self.last = Some(vitals);
                 self.consecutive_failures = 0;
+                self.failing_since = None;
                 self.latency = Some(self.latency.map_or(trip, |mean| smoothed(mean, trip)));
             }
             Err(reason) => {
                 self.contact.fail(now);
                 self.consecutive_failures = self.consecutive_failures.saturating_add(1);
                 self.last_failure = Some((reason, now));
+                self.failing_since = self.failing_since.or(Some(now));
             }
         }
         match (was_healthy, self.is_healthy(settings)) {
             (true, false) => Turn::Unhealthy,
             (false, true) => Turn::Recovered,
             (true, true) | (false, false) => Turn::None,
+        }
+    }
+
+    /// Returns how many probes have failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.consecutive_failures
+    }
+
+    /// Returns how the node is reached at `now`; `None` before the first probe has ended.
+    pub(super) fn reach(&self, now: Instant) -> Option<ReachState> {
+        let lost = |since: Instant| now - since >= LOST_AFTER;
+        match (self.probes, self.latency) {
+            (0, _) => None,
+            (_, None) => Some(ReachState::Never),
+            (_, Some(_)) if self.failing_since.is_some_and(lost) => Some(ReachState::Lost),
+            (_, Some(_)) => Some(ReachState::Reached),
         }
     }
 
@@ -253,6 +278,23 @@ mod tests {
         };
         let later = now + Duration::from_secs(5);
         assert_eq!(record.told(2, later, SETTINGS), Some(told));
+    }
+
+    #[test]
+    fn a_node_is_lost_ten_seconds_after_its_last_answer() {
+        let (mut record, now) = record();
+        assert_eq!(record.reach(now), None);
+        record.absorb(failure(), now, SETTINGS);
+        assert_eq!(record.reach(now + LOST_AFTER), Some(ReachState::Never));
+        record.absorb(Ok(answer(1)), now, SETTINGS);
+        assert_eq!(record.reach(now), Some(ReachState::Reached));
+        let failed = now + Duration::from_secs(1);
+        for _ in 0..3 {
+            record.absorb(failure(), failed, SETTINGS);
+        }
+        let before = failed + LOST_AFTER - Duration::from_millis(1);
+        assert_eq!(record.reach(before), Some(ReachState::Reached));
+        assert_eq!(record.reach(failed + LOST_AFTER), Some(ReachState::Lost));
     }
 
     #[test]

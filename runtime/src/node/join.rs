@@ -221,6 +221,7 @@ impl Node {
             loads: self.shared.loads.subscribe(),
             arrivals: self.shared.arrivals.subscribe(),
             ask_nodes: self.shared.ask_nodes.clone(),
+            reach: Some(self.shared.reach.subscribe()),
             metrics: metrics.clone(),
         });
         let activity = ActivityParts {

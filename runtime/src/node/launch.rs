@@ -26,7 +26,7 @@ use crate::fence::Fence;
 use crate::ids::{Layout, NodeId};
 use crate::memory_budget::{MemoryBudget, default_memory_budget};
 use crate::object::{Host, HostSettings, RemoteCalls};
-use crate::placement::ClusterMeta;
+use crate::placement::{ClusterMeta, Reach};
 use crate::routing::network::{Listener, Network, TlsNetwork, host};
 use crate::routing::{Router, RouterSettings, serve};
 use crate::tasks::Tasks;
@@ -69,6 +69,7 @@ impl Node {
             },
             plan_settings: builder.plan_settings.clone(),
         };
+        let reach = Arc::new(Reach::new(id.clone()));
         let shared = Shared {
             id,
             gate: builder.weight.is_gate(),
@@ -97,6 +98,7 @@ impl Node {
             arrivals: watch::Sender::default(),
             ask_nodes: Arc::default(),
             health: Mutex::default(),
+            reach: watch::Sender::new(reach),
             stopping: watch::Sender::new(Stopping::No),
             draining: watch::Sender::new(None),
             accepting,

@@ -18,12 +18,15 @@ use tonic::transport::{Channel, Endpoint};
 use super::Node;
 use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardId};
 use crate::object::{MethodTimes, ObjectInfo, ObjectOrder, ObjectQuery, ShardLoad, TimedTurns};
-use crate::placement::Arrival;
+use crate::placement::{Arrival, ReachState, ReachStates};
 use crate::routing::network::Network;
 use crate::routing::{NodeLoad, NodeReport, Vitals, why};
 
 /// How long another node may take to answer a question about itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most nodes of which another one may tell whether it reaches them.
+const REACH_MAX: usize = 10_000;
 
 /// Why a node does not tell what it hosts.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -155,6 +158,8 @@ pub struct MethodInfo {
 pub(super) struct Probed {
     pub(super) node: NodeId,
     pub(super) vitals: Vitals,
+    /// How it reaches others.
+    pub(super) reach: ReachStates,
 }
 
 /// Another node's admin service.
@@ -239,6 +244,12 @@ impl PeerAdmin {
                 objects: reply.objects,
                 shards_cpus: reply.shards_cpus.filter(|cpus| cpus.is_finite()),
             },
+            reach: reply
+                .reach
+                .iter()
+                .take(REACH_MAX)
+                .filter_map(read_reach)
+                .collect(),
         })
     }
 
@@ -312,6 +323,17 @@ impl PeerAdmin {
             reason,
         }
     }
+}
+
+fn read_reach(told: &proto::Reach) -> Option<(NodeId, (Incarnation, ReachState))> {
+    use proto::reach::State;
+    let state = match State::try_from(told.state).ok()? {
+        State::Never => ReachState::Never,
+        State::Reached => ReachState::Reached,
+        State::Lost => ReachState::Lost,
+    };
+    let life = Incarnation::new(told.incarnation);
+    Some((NodeId::new(&told.node).ok()?, (life, state)))
 }
 
 fn read_sent(sent: &proto::PeerCalls) -> Option<(NodeId, u64)> {

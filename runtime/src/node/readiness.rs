@@ -19,6 +19,8 @@ pub enum Condition {
     NotFenced,
     /// The view has caught up with the store.
     ViewCaughtUp,
+    /// Other nodes reach this one at its advertised address, as far as they have said.
+    Reached,
     /// The newest plan knows this incarnation of the node, or leaves it without shards on purpose:
     /// it is cordoned, balancing is paused, or rules leave it none.
     Planned,
@@ -33,11 +35,12 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, in the order in which a node meets them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::StoreConnected,
         Self::LeaseAlive,
         Self::NotFenced,
         Self::ViewCaughtUp,
+        Self::Reached,
         Self::Planned,
         Self::ShardsClaimed,
         Self::Accepting,
@@ -51,6 +54,7 @@ impl Condition {
             Self::LeaseAlive => "lease_alive",
             Self::NotFenced => "not_fenced",
             Self::ViewCaughtUp => "view_caught_up",
+            Self::Reached => "reached",
             Self::Planned => "planned",
             Self::ShardsClaimed => "shards_claimed",
             Self::Accepting => "accepting",
@@ -68,6 +72,7 @@ pub(super) struct Facts {
     pub(super) fence_open: bool,
     pub(super) view_caught_up: bool,
     pub(super) accepting: bool,
+    pub(super) reached: bool,
     pub(super) planned: bool,
     pub(super) draining: bool,
     pub(super) gate: bool,
@@ -91,6 +96,7 @@ impl Facts {
             Condition::LeaseAlive => self.lease_alive,
             Condition::NotFenced => self.fence_open,
             Condition::ViewCaughtUp => self.view_caught_up,
+            Condition::Reached => self.gate || self.reached,
             Condition::Planned => self.gate || self.planned,
             Condition::ShardsClaimed => {
                 self.gate || self.claimed * 100 >= self.targeted * CLAIMED_PERCENT_MIN
@@ -197,6 +203,7 @@ mod tests {
             fence_open: true,
             view_caught_up: true,
             accepting: true,
+            reached: true,
             planned: true,
             draining: false,
             gate: false,
@@ -215,12 +222,13 @@ mod tests {
     #[tokio::test]
     async fn v2_each_missing_condition_alone_makes_a_node_unready() {
         assert!(ready(&serving()));
-        let broken: [fn(&mut Facts); 8] = [
+        let broken: [fn(&mut Facts); 9] = [
             |facts| facts.accepting = false,
             |facts| facts.store_connected = false,
             |facts| facts.lease_alive = false,
             |facts| facts.fence_open = false,
             |facts| facts.view_caught_up = false,
+            |facts| facts.reached = false,
             |facts| facts.planned = false,
             |facts| facts.claimed = 98,
             |facts| facts.draining = true,
@@ -236,6 +244,7 @@ mod tests {
     async fn a_gate_needs_no_plan_and_no_shards() {
         assert!(ready(&Facts {
             gate: true,
+            reached: false,
             planned: false,
             claimed: 0,
             ..serving()

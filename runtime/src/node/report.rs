@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Shared;
 use crate::coordination::membership::MembershipState;
 use crate::ids::Incarnation;
+use crate::placement::ReachStates;
 use crate::routing::{NodeLoad, NodeReport, Reports, Vitals};
 
 /// Answers for a node while it exists.
@@ -22,6 +23,13 @@ impl Reports for Reporter {
 
     fn vitals(&self) -> Option<Vitals> {
         Some(self.0.upgrade()?.vitals())
+    }
+
+    fn reach(&self) -> ReachStates {
+        let shared = self.0.upgrade();
+        shared
+            .map(|shared| shared.reach_states())
+            .unwrap_or_default()
     }
 }
 

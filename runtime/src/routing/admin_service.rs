@@ -11,9 +11,9 @@ use steading_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{NodeLoad, NodeReport, Router};
-use crate::ids::{Incarnation, ObjectKey, ShardId};
+use crate::ids::{Incarnation, NodeId, ObjectKey, ShardId};
 use crate::object::{self, ObjectOrder, ObjectQuery, ShardLoad};
-use crate::placement::Arrival;
+use crate::placement::{Arrival, ReachState};
 
 /// How many objects are listed if the request does not say.
 const LIMIT_DEFAULT: usize = 100;
@@ -59,6 +59,7 @@ impl Admin for AdminService {
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         let node = self.0.inner.settings.node.to_string();
         let reports = self.0.inner.reports.get();
+        let reach = reports.map(|reports| reports.reach()).unwrap_or_default();
         let vitals = reports.and_then(|reports| reports.vitals());
         let vitals = vitals.unwrap_or_default();
         Ok(Response::new(ProbeReply {
@@ -67,6 +68,7 @@ impl Admin for AdminService {
             fence_left_ms: vitals.fence_left.map(millis),
             objects: vitals.objects,
             shards_cpus: vitals.shards_cpus,
+            reach: reach.iter().map(written_reach).collect(),
         }))
     }
 
@@ -82,6 +84,20 @@ impl Admin for AdminService {
         Ok(Response::new(ListTypesReply {
             types: types.collect(),
         }))
+    }
+}
+
+fn written_reach((node, (life, state)): (&NodeId, &(Incarnation, ReachState))) -> proto::Reach {
+    use proto::reach::State;
+    let state = match state {
+        ReachState::Never => State::Never,
+        ReachState::Reached => State::Reached,
+        ReachState::Lost => State::Lost,
+    };
+    proto::Reach {
+        node: node.to_string(),
+        incarnation: life.get(),
+        state: state.into(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ids::{Incarnation, NodeId, ShardId};
 use crate::object::ShardLoad;
-use crate::placement::Arrival;
+use crate::placement::{Arrival, ReachStates};
 
 /// What a node hosts and how busy it is, by its own count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,9 @@ pub trait Reports: fmt::Debug + Send + Sync + 'static {
 
     /// Says how the node is now, at little cost; `None`: the node is gone.
     fn vitals(&self) -> Option<Vitals>;
+
+    /// Returns how this node reaches the others; empty if it is not up.
+    fn reach(&self) -> ReachStates;
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
@@ -9,7 +10,8 @@ use steading_proto::v1::piece::Piece as Content;
 use steading_proto::v1::receipt::Receipt as Said;
 use steading_proto::v1::transfer_client::TransferClient;
 use steading_proto::v1::{self as wire, ObjectState, ParcelName, Piece, States, TimerState};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::time::{Instant, timeout};
 use tonic::Request;
 use tonic::transport::Channel;
 use tracing::warn;
@@ -27,12 +29,19 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Room for what stands around the state in a message, the timers of its object included.
 pub(super) const PIECE_OVERHEAD: usize = 512 << 10;
 
+/// For how long a node counts as taking shards after it has said so: moves come in waves, and one
+/// question a wave is enough.
+const READY_FOR: Duration = Duration::from_secs(1);
+
+/// How long a node may take to say so. Short, because calls to the closed shard wait meanwhile.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transferred {
     /// All of it is staged.
     Staged(ParcelSum),
-    /// There was nothing that travels, and nothing was sent.
+    /// There was nothing that travels. The receiver said that it takes shards.
     Nothing,
 }
 
@@ -57,7 +66,16 @@ pub enum TransferError {
 /// One connection to each life of a node, for transfers alone: calls have their own. Whoever waits
 /// until one is open waits for that node only.
 #[derive(Debug, Default)]
-pub(super) struct Transfers(Mutex<BTreeMap<Owner, Arc<OnceCell<Channel>>>>);
+pub(super) struct Transfers(Mutex<BTreeMap<Owner, Arc<Line>>>);
+
+/// The connection to one life.
+#[derive(Debug, Default)]
+struct Line {
+    channel: OnceCell<Channel>,
+    /// When the life last said that it takes shards. Whoever asks holds it, and the others wait for
+    /// that answer.
+    ready_at: AsyncMutex<Option<Instant>>,
+}
 
 impl Router {
     /// Sends the state of a closed shard's objects to the life `to`, to be staged as `parcel`.
@@ -95,6 +113,7 @@ impl Router {
         mut packing: Packing,
     ) -> Result<Transferred, TransferError> {
         let Some(first) = packing.next().await else {
+            self.hear_ready(to).await?;
             return Ok(Transferred::Nothing);
         };
         let outcome = Arc::new(Mutex::new(Ok(ParcelSum::default())));
@@ -126,6 +145,56 @@ impl Router {
         }
     }
 
+    /// Returns once a life has said, at most [`READY_FOR`] ago, that it takes shards: a shard without
+    /// state is not handed over to a node that nobody reaches either.
+    async fn hear_ready(&self, to: &Owner) -> Result<(), TransferError> {
+        let line = self.line_to(to)?;
+        let mut ready_at = line.ready_at.lock().await;
+        if ready_at.is_some_and(|at| at.elapsed() < READY_FOR) {
+            return Ok(());
+        }
+        *ready_at = None;
+        let asking = async {
+            let (greeting, mut client) = self.transfer_client(to).await?;
+            let mut request = Request::new(wire::ReadyRequest {});
+            greeting.write(request.metadata_mut());
+            let answer = client.ready(request).await;
+            answer.map_err(|status| {
+                TransferError::Unreachable(to.node.clone(), channel::why(&status))
+            })
+        };
+        let answer = timeout(READY_TIMEOUT, asking).await;
+        let late = || {
+            let why = format!("no answer within {READY_TIMEOUT:?}");
+            Err(TransferError::Unreachable(to.node.clone(), why))
+        };
+        match answer.unwrap_or_else(|_| late()) {
+            Ok(reply) => match reply.into_inner().refused {
+                None => {
+                    *ready_at = Some(Instant::now());
+                    Ok(())
+                }
+                Some(why) => Err(TransferError::Refused(to.node.clone(), why)),
+            },
+            Err(error) => {
+                // It may not connect again: the next transfer opens another.
+                self.inner.transfers.0.lock().remove(to);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the line to a life, and forgets those to lives that are over.
+    fn line_to(&self, to: &Owner) -> Result<Arc<Line>, TransferError> {
+        let view = self.inner.settings.view.borrow().clone();
+        if !view.is_live(to) {
+            return Err(TransferError::Gone(to.node.clone()));
+        }
+        let mut lines = self.inner.transfers.0.lock();
+        lines.retain(|life, _| view.is_live(life));
+        Ok(lines.entry(to.clone()).or_default().clone())
+    }
+
     async fn transfer_client(
         &self,
         to: &Owner,
@@ -142,13 +211,10 @@ impl Router {
             to: to.node.clone(),
             incarnation: to.incarnation,
         };
-        let line = {
-            let mut lines = self.inner.transfers.0.lock();
-            lines.retain(|life, _| view.is_live(life));
-            lines.entry(to.clone()).or_default().clone()
-        };
+        let line = self.line_to(to)?;
         let network = &*self.inner.settings.network;
-        let channel = line.get_or_try_init(|| channel::open(network, &record.grpc));
+        let opening = || channel::open(network, &record.grpc);
+        let channel = line.channel.get_or_try_init(opening);
         let channel = channel.await;
         let channel = channel.map_err(|why| TransferError::Unreachable(to.node.clone(), why))?;
         Ok((greeting, TransferClient::new(channel.clone())))

@@ -7,8 +7,11 @@ use std::time::Duration;
 use steading_proto::v1::piece::Piece as Content;
 use steading_proto::v1::receipt::Receipt as Said;
 use steading_proto::v1::transfer_server::Transfer;
-use steading_proto::v1::{ObjectState, ParcelName, Piece, Receipt, Refusal, TimerState};
+use steading_proto::v1::{
+    ObjectState, ParcelName, Piece, ReadyReply, ReadyRequest, Receipt, Refusal, TimerState,
+};
 use tokio::time::timeout;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Router;
@@ -30,9 +33,14 @@ pub(super) struct TransferService(pub(super) Arc<Router>);
 
 #[tonic::async_trait]
 impl Transfer for TransferService {
+    async fn ready(&self, request: Request<ReadyRequest>) -> Result<Response<ReadyReply>, Status> {
+        self.check_greeting(request.metadata())?;
+        let refused = self.refuses();
+        Ok(Response::new(ReadyReply { refused }))
+    }
+
     async fn send(&self, request: Request<Streaming<Piece>>) -> Result<Response<Receipt>, Status> {
-        let greeting = Greeting::read(request.metadata())?;
-        self.0.inner.identity().check(&greeting)?;
+        let greeting = self.check_greeting(request.metadata())?;
         make_peer(&request);
         if let Some(why) = self.refuses() {
             return Ok(Response::new(refusal(None, why)));
@@ -77,6 +85,12 @@ impl Transfer for TransferService {
 }
 
 impl TransferService {
+    fn check_greeting(&self, metadata: &MetadataMap) -> Result<Greeting, Status> {
+        let greeting = Greeting::read(metadata)?;
+        self.0.inner.identity().check(&greeting)?;
+        Ok(greeting)
+    }
+
     /// Why this node takes no shards now, if so.
     fn refuses(&self) -> Option<String> {
         let settings = &self.0.inner.settings;

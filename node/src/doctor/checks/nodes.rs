@@ -65,7 +65,22 @@ fn bare(address: &str) -> &str {
 pub(super) fn peers(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "peers";
     let nodes = facts.cluster.iter().flat_map(|cluster| &cluster.nodes);
-    let found = nodes.filter_map(|node| {
+    let unreached = nodes
+        .clone()
+        .filter(|node| !node.unreachable_from.is_empty());
+    let unreached = unreached.map(|node| {
+        let from = node.unreachable_from.join(", ");
+        let what = format!("{} is unreachable from {from}", node.id);
+        let why = format!(
+            "Nothing answers as {} at its advertised address {}: closed port, wrong name, firewall",
+            node.id, node.addresses.grpc
+        );
+        Finding::bad(CHECK, Runbook("node-not-ready"), what)
+            .because(why)
+            .then(format!("steading explain node {}", node.id))
+    });
+    let unanswered = nodes.filter(|node| node.unreachable_from.is_empty());
+    let found = unanswered.filter_map(|node| {
         let health = node.health.as_ref().filter(|health| !health.healthy)?;
         let failures = health.consecutive_failures;
         let what = format!(
@@ -84,7 +99,11 @@ pub(super) fn peers(facts: &Facts) -> Vec<Finding> {
                 .then(format!("steading explain node {}", node.id)),
         )
     });
-    or_ok(found.collect(), CHECK, "nodes reach each other")
+    or_ok(
+        unreached.chain(found).collect(),
+        CHECK,
+        "nodes reach each other",
+    )
 }
 
 pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
@@ -143,6 +162,10 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
         Some(&"view_caught_up") => (
             Runbook("watch-lag"),
             "It does not hear of changes, and cannot know who owns what.",
+        ),
+        Some(&"reached") => (
+            Runbook("node-not-ready"),
+            "Other nodes cannot connect to its advertised address, so it gets no shards.",
         ),
         Some(&"planned") => (
             Runbook("leader-absent"),

@@ -56,6 +56,7 @@ fn ready(node: &str, unmet: &[&str]) -> Ready {
         "lease_alive",
         "not_fenced",
         "view_caught_up",
+        "reached",
         "planned",
         "shards_claimed",
         "accepting",
@@ -262,6 +263,7 @@ fn an_unready_node_is_named_with_the_condition_and_the_page_for_it() {
     for (condition, page) in [
         ("not_fenced", "etcd-down"),
         ("view_caught_up", "watch-lag"),
+        ("reached", "node-not-ready"),
         ("planned", "leader-absent"),
         ("shards_claimed", "stuck-move"),
     ] {
@@ -374,6 +376,17 @@ fn certificates_are_told_before_they_run_out() {
         );
         assert_eq!(the(&facts, "certificates").level, level, "{left} days");
     }
+}
+
+#[test]
+fn pairs_that_do_not_reach_each_other_are_named() {
+    let mut facts = well();
+    let nodes = &mut facts.cluster.as_mut().expect("known").nodes;
+    let (id, from) = (nodes[1].id.clone(), nodes[0].id.clone());
+    nodes[1].unreachable_from = vec![from.clone()];
+    let finding = the(&facts, "peers");
+    assert_eq!(finding.level, Level::Bad);
+    assert_eq!(finding.what, format!("{id} is unreachable from {from}"));
 }
 
 #[test]

@@ -50,6 +50,10 @@ pub struct NodeInfo {
     /// How it answers the asked node's probes; none for the asked node itself, and for one that it
     /// has not probed yet.
     pub health: Option<NodeHealthInfo>,
+    /// The live nodes that do not reach it at its gRPC address, by what nodes told the asked one.
+    /// While most do not, it gets no shards.
+    #[serde(default)]
+    pub unreachable_from: Vec<String>,
 }
 
 /// Where a node is reached, as `host:port`.
@@ -124,6 +128,7 @@ impl NodeInfo {
             objects: None,
             load: None,
             health: None,
+            unreachable_from: Vec::new(),
         }
     }
 }

@@ -78,7 +78,7 @@ pub trait ShardHost: fmt::Debug + Send + Sync + 'static {
 pub enum Sent {
     /// The receiver has staged all of it.
     Staged,
-    /// There is none that travels.
+    /// There is none that travels; the receiver said that it takes the shard.
     Nothing,
 }
 

@@ -158,6 +158,7 @@ impl Common {
             loads: watch::Sender::default().subscribe(),
             arrivals: watch::Sender::default().subscribe(),
             ask_nodes: Arc::default(),
+            reach: None,
             metrics: self.metrics.clone(),
         }
     }

@@ -19,6 +19,7 @@ use super::super::testing::{World, node, shard};
 use super::super::{NodeLoad, NodeReport, Reports, Vitals};
 use crate::ids::Incarnation;
 use crate::object::ShardLoad;
+use crate::placement::{ReachState, ReachStates};
 
 async fn connect(world: &World, to: &str) -> Channel {
     let port = world.network.port("stranger");
@@ -173,6 +174,10 @@ impl Reports for Told {
             objects: 1,
             shards_cpus: Some(0.5),
         })
+    }
+
+    fn reach(&self) -> ReachStates {
+        BTreeMap::from([(node("a"), (Incarnation::new(1), ReachState::Lost))])
     }
 }
 

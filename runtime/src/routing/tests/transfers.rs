@@ -95,6 +95,27 @@ async fn only_the_owner_may_send_state_ahead() {
     assert!(matches!(sent, Ok(Transferred::Staged(_))), "{sent:?}");
 }
 
+/// There is nothing to send, so nothing but this question shows that nobody answers there.
+#[tokio::test(start_paused = true)]
+async fn empty_shards_go_only_to_nodes_that_answer() {
+    let world = closed().await;
+    world.at("b").close(5).await;
+    assert_eq!(transfer(&world, 5, "d").await, Ok(Transferred::Nothing));
+    world.network.partition("b", "c");
+    world.network.refuse("d", true);
+    let began = Instant::now();
+    let sent = timeout(2 * SECOND, transfer(&world, 5, "c")).await;
+    let sent = sent.expect("bounded");
+    assert!(
+        matches!(sent, Err(TransferError::Unreachable(_, _))),
+        "{sent:?}"
+    );
+    assert!(began.elapsed() <= SECOND, "{:?}", began.elapsed());
+    sleep(2 * SECOND).await;
+    world.network.heal("b", "c");
+    assert_eq!(transfer(&world, 5, "c").await, Ok(Transferred::Nothing));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_lags_waits_for_the_sender_to_own() {
     let mut world = closed().await;

@@ -11,6 +11,7 @@ use steading::ids::NodeId;
 use steading::node::{ObservedStore, ObserverSettings};
 use steading::routing::network::listen;
 use steading::telemetry::Metrics;
+use steading::text::Escaped;
 use steading_inspector::{Inspector, Listening, Program};
 use steading_settings::{
     FileError, RuntimeError, SettingsError, UnknownVariable, check_variables, not_utf8,
@@ -89,7 +90,7 @@ fn report(failure: &Failure) -> ExitCode {
         source = error.source();
     }
     // A closed or full error output must not change the exit code.
-    let _ = writeln!(anstream::stderr(), "error: {text}");
+    let _ = writeln!(anstream::stderr(), "error: {}", Escaped(text));
     failure.code()
 }
 

@@ -133,7 +133,7 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
             let others = others_part(&std::fs::read_to_string(file).unwrap_or_default());
             std::fs::write(file, format!("{}{others}", report.markdown()))?;
         }
-        Some(_) => output::line(report.markdown()),
+        Some(_) => output::bytes(format!("{}\n", report.markdown()).as_bytes()),
         None if json => output::json(&report),
         None => report.print(),
     }

@@ -9,6 +9,7 @@ mod signals;
 
 use std::sync::Arc;
 
+use steading::coordination::keys::InvalidRegistration;
 use steading::ids::NodeId;
 use steading::node::{HealthSettings, ObservedStore, ObserverSettings};
 use steading::storage::{EmbeddedStorage, MemoryStorage, OpenError, Storage};
@@ -243,6 +244,10 @@ pub(crate) async fn launch(builder: NodeBuilder) -> Result<Node, ProcessError> {
         }
         if let StartError::Tls(error) = error {
             return ProcessError::Settings(error.into());
+        }
+        if let StartError::Registration(InvalidRegistration { field, why }) = error {
+            let setting = field;
+            return ProcessError::Settings(SettingsError::Refused { setting, why });
         }
         ProcessError::Start(error)
     })

@@ -120,7 +120,7 @@ pub struct Settings {
     #[command(flatten)]
     pub inspector: InspectorSettings,
 
-    /// Failure domain in which the node stands. An empty one is none: where Kubernetes knows no zone of a pod,
+    /// Failure domain in which the node stands, of at most 256 visible bytes. An empty one is none: where Kubernetes knows no zone of a pod,
     /// that is what it gives.
     #[arg(long, env = "STEADING_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
@@ -135,7 +135,7 @@ pub struct Settings {
     )]
     pub weight: Option<Weight>,
 
-    /// Free names for operators, comma-separated.
+    /// Free names for operators, comma-separated: at most 64, names and values of at most 256 visible bytes.
     #[arg(
         long,
         env = "STEADING_LABELS",

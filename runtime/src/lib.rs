@@ -65,6 +65,7 @@ mod tasks;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod tls;
 mod write_through;
 

@@ -11,8 +11,15 @@ pub enum FileError {
     #[error("cannot read the file {} that `config` names", .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
     /// It is not TOML.
-    #[error("{} is not TOML", .0.display())]
-    NotToml(PathBuf, #[source] toml::de::Error),
+    #[error("{} is not TOML: line {line}: {why}", file.display())]
+    NotToml {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
     /// It has a key that is no setting.
     #[error("{}: there is no setting `{key}`", file.display())]
     UnknownKey {
@@ -43,7 +50,7 @@ pub fn with_file<S: Args>(command: Command, file: &Path) -> Result<Command, File
     let text = std::fs::read_to_string(file)
         .map_err(|error| FileError::Unreadable(file.to_owned(), error))?;
     let table: toml::Table =
-        toml::from_str(&text).map_err(|error| FileError::NotToml(file.to_owned(), error))?;
+        toml::from_str(&text).map_err(|error| not_toml(file, &text, &error))?;
     table
         .into_iter()
         .try_fold(command, |command, (key, value)| {
@@ -63,6 +70,17 @@ pub fn with_file<S: Args>(command: Command, file: &Path) -> Result<Command, File
             })?;
             Ok(command.mut_arg(key, |arg| arg.default_values(values)))
         })
+}
+
+/// Names the line: the parser's own message has several, with a picture of it.
+fn not_toml(file: &Path, text: &str, error: &toml::de::Error) -> FileError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let lines_before = text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    FileError::NotToml {
+        file: file.to_owned(),
+        line: lines_before + 1,
+        why: error.message().to_owned(),
+    }
 }
 
 /// Returns the texts of a value if the setting takes them.

@@ -24,6 +24,7 @@ pub use file::{FileError, with_file};
 pub use limits::{LimitSettings, raise_descriptors};
 pub use log_writer::LogGuard;
 pub use logs::{LogLayer, LogSettings};
+pub use marked::escaped_json;
 pub use runtime::{OPEN_FILES_MIN, RuntimeError, start_runtime};
 pub use secret::SecretNames;
 pub use store::StoreSettings;

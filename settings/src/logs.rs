@@ -1,16 +1,20 @@
 //! The log, on the error output.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::panic::{PanicHookInfo, set_hook};
 
 use clap::Args;
+use tracing::error;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::log_writer::LogWriter;
 use crate::marked::Marked;
+use crate::runtime::panic_text;
 use crate::{LogFormat, LogGuard, SettingsError};
 
 /// Somebody else who gets the log.
@@ -107,8 +111,21 @@ impl LogSettings {
         layers.extend(unfiltered);
         // An error says that there is a log already, which is fine.
         drop(tracing_subscriber::registry().with(layers).try_init());
+        set_hook(Box::new(log_panic));
         Ok(guard)
     }
+}
+
+/// Logs a panic like any other event. The standard hook prints its message as it is, and what a
+/// method panics with can come from its caller.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let why = panic_text(panic.payload()).unwrap_or("(not a text)");
+    let at = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(thread = thread.name(), at, why, backtrace, "panicked");
 }
 
 /// Returns the error output, without the lock that others need who write there, such as a panic:

@@ -3,6 +3,7 @@
 //! tokio and the standard library panic on a bad variable, and when the system refuses threads or
 //! descriptors. Programs start here instead, so that each of these is an error with an exit code.
 
+use std::any::Any;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -109,11 +110,16 @@ fn without_panic<T>(step: impl FnOnce() -> std::io::Result<T>) -> Result<T, Runt
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(RuntimeError::System(error.to_string())),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(RuntimeError::System(text.unwrap_or_default()))
+            let text = panic_text(&*panic).unwrap_or_default();
+            Err(RuntimeError::System(text.to_owned()))
         }
     }
+}
+
+/// Returns the message of a panic, if it has one.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
 }
 
 #[cfg(test)]

@@ -212,9 +212,15 @@ impl Report {
             let goal = match figure.met {
                 Some(true) => painted(format!("{goal} reached"), Mood::Good),
                 Some(false) => painted(format!("{goal} MISSED"), Mood::Bad),
-                None => goal,
+                None => goal.into(),
             };
-            vec![name, ours, baseline, ratio, goal]
+            vec![
+                name.into(),
+                ours.into(),
+                baseline.into(),
+                ratio.into(),
+                goal,
+            ]
         });
         output::table(&["figure", "ours", "baseline", "ratio", "goal"], rows);
         for figure in &self.figures {

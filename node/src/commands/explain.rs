@@ -8,7 +8,7 @@ use crate::args::{AskArgs, Subject};
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
 use crate::http::{NodeExplanation, ObjectExplanation, ShardExplanation};
-use crate::output::{self, or_dash, painted};
+use crate::output::{self, or_dash, painted, text};
 
 /// Explains a shard, an object or a node.
 pub(crate) async fn explain(subject: &Subject, json: bool) -> Result<Exit, AskError> {
@@ -63,7 +63,7 @@ fn print_object(explained: &ObjectExplanation) {
 fn print_shard(explained: &ShardExplanation) {
     let shard = &explained.shard;
     let state = painted(shard.state.as_str(), mood(shard.state));
-    output::line(format_args!("shard {}: {state}", shard.shard));
+    output::line(text!(format_args!("shard {}: ", shard.shard), state));
     let owner_state = match &shard.owner_state {
         Some(state) if !shard.healthy => format!(", {state}"),
         Some(_) | None => String::new(),
@@ -111,12 +111,8 @@ fn print_shard(explained: &ShardExplanation) {
 
 fn print_node(explained: &NodeExplanation) {
     let node = &explained.node;
-    let mood = node_mood(node);
-    output::line(format_args!(
-        "node {}: {}",
-        node.id,
-        painted(&node.state, mood)
-    ));
+    let state = painted(&node.state, node_mood(node));
+    output::line(text!(format_args!("node {}: ", node.id), state));
     let role = match (explained.leads, node.weight == 0.0) {
         (true, _) => "leads, and hosts objects",
         (false, true) => "gate",

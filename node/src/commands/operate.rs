@@ -9,12 +9,13 @@ use serde::Serialize;
 use serde_json::json;
 use steading::coordination::commands::MOVES_MAX;
 use steading::ids::NodeId;
+use steading::text::Escaped;
 
 use crate::args::AskArgs;
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
 use crate::http::{Abort, Answer, Cluster, MoveTo, Moves, NewPlan, PlanInfo, Problem, Whereto};
-use crate::output::{self, Mood, or_dash, painted};
+use crate::output::{self, Mood, Text, or_dash, painted, text};
 
 /// How often a plan or a node is looked at while it is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -279,17 +280,17 @@ async fn plans(ask: &AskArgs, json: bool) -> Result<Exit, AskError> {
     Ok(Exit::Done)
 }
 
-fn row(plan: &PlanInfo) -> Vec<String> {
+fn row(plan: &PlanInfo) -> Vec<Text> {
     let counts = plan.counts;
     let ended = counts.done + counts.failed + counts.cancelled;
     vec![
-        plan.id.to_string(),
-        plan.reason.clone(),
+        plan.id.into(),
+        (&plan.reason).into(),
         painted(&plan.outcome, mood(plan)),
-        (ended + counts.pending + counts.ordered).to_string(),
-        format!("{} %", plan.percent),
-        plan.created_at.clone(),
-        plan.trigger.clone(),
+        (ended + counts.pending + counts.ordered).into(),
+        format_args!("{} %", plan.percent).into(),
+        (&plan.created_at).into(),
+        (&plan.trigger).into(),
     ]
 }
 
@@ -321,12 +322,10 @@ fn mood(plan: &PlanInfo) -> Mood {
 
 fn print_plan(plan: &PlanInfo) {
     let counts = plan.counts;
-    output::line(format_args!(
-        "plan {} ({}): {}, {} %",
-        plan.id,
-        plan.reason,
+    output::line(text!(
+        format_args!("plan {} ({}): ", plan.id, plan.reason),
         painted(&plan.outcome, mood(plan)),
-        plan.percent
+        format_args!(", {} %", plan.percent),
     ));
     output::line(format_args!("  because  {}", plan.trigger));
     output::line(format_args!(
@@ -405,7 +404,7 @@ async fn wait_until_ended(client: &Client, plan: &PlanInfo) -> Result<PlanInfo, 
             }
             Ok(plan) => {
                 bar.set_position(plan.percent.into());
-                bar.set_message(plan.trigger.clone());
+                bar.set_message(Escaped(&plan.trigger).to_string());
             }
             Err(AskError::Problem(problem)) if is_missing(&problem) => {}
             Err(error) => return Err(error),

@@ -1,13 +1,14 @@
 //! `status`, `nodes`, `shards` and `objects`.
 
 use steading::node::{Condition, NodeStatus};
+use steading::text::shell_quoted;
 use steading_http::AtRisk;
 
 use crate::args::{AskArgs, ObjectsArgs, ShardsArgs};
 use crate::client::{AskError, Client};
 use crate::exit::Exit;
 use crate::http::{Cluster, NodeHealthInfo, NodeInfo, Objects, Ready, ShardInfo, ShardState};
-use crate::output::{self, Mood, or_dash, painted};
+use crate::output::{self, Mood, Text, or_dash, painted, text};
 
 /// Shows the cluster in a few lines.
 pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError> {
@@ -24,7 +25,7 @@ pub(crate) async fn status(args: &AskArgs, json: bool) -> Result<Exit, AskError>
         return Ok(exit);
     }
     if let Some(cut_off) = cut_off {
-        output::line(format_args!("store     {}", painted(cut_off, Mood::Bad)));
+        output::line(text!("store     ", painted(cut_off, Mood::Bad)));
     }
     show_head(&cluster);
     show_shards(&cluster);
@@ -77,23 +78,19 @@ fn show_shards(cluster: &Cluster) {
             Mood::Busy
         },
     );
-    let at_risk = painted(format_args!(", {} at risk", shards.at_risk), Mood::Bad);
-    let at_risk = if shards.at_risk == 0 {
-        String::new()
-    } else {
-        at_risk
+    let at_risk = match shards.at_risk {
+        0 => text!(""),
+        at_risk => painted(format_args!(", {at_risk} at risk"), Mood::Bad),
     };
-    output::line(format_args!(
-        "shards    {} owned, {moving}, {unowned}{at_risk}",
-        shards.owned
-    ));
+    let owned = format!("shards    {} owned, ", shards.owned);
+    output::line(text!(owned, moving, ", ", unowned, at_risk));
     if cluster.paused {
         let paused = painted("paused by an operator", Mood::Busy);
-        output::line(format_args!("balancing {paused}"));
+        output::line(text!("balancing ", paused));
     }
     for node in cluster.nodes.iter().filter(|node| node.cordoned) {
         let cordoned = painted(format_args!("{} by an operator", node.id), Mood::Busy);
-        output::line(format_args!("cordoned  {cordoned}"));
+        output::line(text!("cordoned  ", cordoned));
     }
 }
 
@@ -102,7 +99,7 @@ fn show_at_risk(nodes: &[NodeInfo]) {
     for node in nodes {
         if let Some(risk) = &node.at_risk {
             let what = painted(unserved(node, risk), Mood::Bad);
-            output::line(format_args!("at risk   {what}: {}", risk.next));
+            output::line(text!("at risk   ", what, ": ", &risk.next));
         }
     }
 }
@@ -175,31 +172,32 @@ pub(crate) async fn nodes(args: &AskArgs, json: bool) -> Result<Exit, AskError> 
     Ok(Exit::Done)
 }
 
-fn node_row(node: &NodeInfo, leads: bool) -> Vec<String> {
+fn node_row(node: &NodeInfo, leads: bool) -> Vec<Text> {
     let role = match (leads, node.weight == 0.0) {
         (true, _) => " (leader)",
         (false, true) => " (gate)",
         (false, false) => "",
     };
     let load = node.load.as_ref();
+    let state = match (&node.at_risk, node.cordoned) {
+        (Some(_), _) => painted(&node.state, Mood::Bad),
+        (None, true) => format!("{}, cordoned", node.state).into(),
+        (None, false) => (&node.state).into(),
+    };
     vec![
-        format!("{}{role}", node.id),
-        match (&node.at_risk, node.cordoned) {
-            (Some(_), _) => painted(&node.state, Mood::Bad),
-            (None, true) => format!("{}, cordoned", node.state),
-            (None, false) => node.state.clone(),
-        } + &unreachable(node),
-        or_dash(node.health.as_ref().map(health)),
-        or_dash(node.zone.as_ref()),
-        node.weight.to_string(),
-        node.shards_owned.to_string(),
-        node.shards_targeted.to_string(),
-        or_dash(node.objects),
-        or_dash(load.map(|load| format!("{:.1}", load.calls_per_second))),
-        or_dash(load.map(|load| format!("{:.0} %", load.cpu * 100.0))),
-        or_dash(load.map(|load| format!("{} MiB", load.memory_bytes >> 20))),
-        node.addresses.grpc.clone(),
-        or_dash(node.addresses.http.as_ref()),
+        format!("{}{role}", node.id).into(),
+        text!(state, unreachable(node)),
+        or_dash(node.health.as_ref().map(health)).into(),
+        or_dash(node.zone.as_ref()).into(),
+        node.weight.to_string().into(),
+        node.shards_owned.to_string().into(),
+        node.shards_targeted.to_string().into(),
+        or_dash(node.objects).into(),
+        or_dash(load.map(|load| format!("{:.1}", load.calls_per_second))).into(),
+        or_dash(load.map(|load| format!("{:.0} %", load.cpu * 100.0))).into(),
+        or_dash(load.map(|load| format!("{} MiB", load.memory_bytes >> 20))).into(),
+        node.addresses.grpc.clone().into(),
+        or_dash(node.addresses.http.as_ref()).into(),
     ]
 }
 
@@ -352,7 +350,7 @@ pub(crate) async fn objects(args: &ObjectsArgs, json: bool) -> Result<Exit, AskE
         );
     }
     if let Some(next) = &objects.next {
-        output::line(format_args!("… and more (--after '{next}')"));
+        output::line(format_args!("… and more (--after {})", shell_quoted(next)));
     }
     if !objects.silent.is_empty() {
         output::line(format_args!("no answer from {}", objects.silent.join(", ")));

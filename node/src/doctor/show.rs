@@ -30,8 +30,8 @@ pub(super) fn print(facts: &Facts, findings: &[Finding], json: bool) {
     let row = |finding: &Finding| {
         vec![
             painted(finding.level.as_str(), mood(finding.level)),
-            finding.check.to_owned(),
-            finding.what.clone(),
+            finding.check.into(),
+            (&finding.what).into(),
         ]
     };
     output::table(&["", "check", "found"], findings.iter().map(row));

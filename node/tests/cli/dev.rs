@@ -61,6 +61,32 @@ fn dev_serves_every_command_and_ends_on_a_signal_with_0() {
     assert_eq!(dev.terminate(), Some(0), "V-1");
 }
 
+#[test]
+fn nasty_names_stay_in_their_cell() {
+    let dev = Dev::start();
+    let id = "a\n\u{1b}]0;x\u{7}\r\u{9b}31m\u{202e}\u{2028}'b";
+    let shown = r"a\n\u{1b}]0;x\u{7}\r\u{9b}31m\u{202e}\u{2028}'b";
+    assert_eq!(dev.ask(&["call", "Word", id, "add", "n=2"]), (0, 2.into()));
+    for arguments in [
+        &["objects"][..],
+        &["explain", "object", &format!("Word/{id}")],
+    ] {
+        let text = dev.text(arguments, 0);
+        assert!(text.contains(shown), "{text:?}");
+    }
+    // The cursor can be pasted into a shell, whatever it holds.
+    dev.ask(&["call", "Word", "z", "add", "n=1"]);
+    let text = dev.text(&["objects", "--limit=1"], 0);
+    let pasted = r"--after $'Word/a\012\033]0;x\007\015\302\23331m\342\200\256\342\200\250\'b')";
+    assert!(text.contains(pasted), "{text:?}");
+    // So are errors, in text and in JSON, where the meaning stays.
+    dev.text(&["call", "W\u{1b}[2J\nord", id, "add"], 1);
+    dev.text(&["call", "Word", id, "a\u{202e}dd"], 1);
+    let json = dev.text(&["--json", "objects", "--limit=1"], 0);
+    let objects: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(objects["objects"][0]["id"], id);
+}
+
 /// Each says what is so now, and changes nothing the second time.
 fn operators_commands(dev: &Dev) {
     dev.check(&["explain", "shard", "5"], 0, "because plan");

@@ -191,6 +191,29 @@ fn values_out_of_range_are_2_and_say_what_the_range_is() {
 }
 
 #[test]
+fn names_that_operators_read_are_short_and_visible() {
+    for (flag, value, says) in [
+        ("--zone", "a\u{1b}[2J", "`zone` cannot be used"),
+        ("--labels", "rack=a\u{202e}", "`labels` cannot be used"),
+        (
+            "--grpc-advertise",
+            &format!("{}:1", "x".repeat(300)),
+            "at most 260",
+        ),
+    ] {
+        let arguments = [
+            "node",
+            "--etcd=127.0.0.1:1",
+            "--grpc-listen=127.0.0.1:0",
+            "--http-listen=127.0.0.1:0",
+            flag,
+            value,
+        ];
+        check(&arguments, 2, says);
+    }
+}
+
+#[test]
 fn the_port_of_grpc_is_told_from_that_of_http() {
     let settings_of_http2 = b"\0\0\0\x04\0\0\0\0\0";
     let address = listening(settings_of_http2);

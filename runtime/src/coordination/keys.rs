@@ -24,7 +24,7 @@ use crate::placement::{News, Orders, OwnerRecord, Target};
 pub use self::activity::{decode_activity, encode_activity};
 pub use self::leading::{decode_leader, decode_orders, encode_leader, encode_orders};
 pub use self::meta::{FORMAT, FORMAT_WITH_REGIONS, HASH, decode_meta, encode_meta};
-pub use self::nodes::{decode_node, encode_node};
+pub use self::nodes::{InvalidRegistration, check_node, decode_node, encode_node};
 pub use self::owners::{decode_owner, encode_owner, owner_news};
 pub use self::plans::{decode_plan, encode_plan};
 pub use self::targets::{decode_targets, encode_targets};

@@ -9,10 +9,13 @@ use super::{InvalidNodeId, Layout, NodeId, ShardCount, ShardId, ShardOutOfRange}
 /// The longest object ID, in bytes of UTF-8.
 pub const OBJECT_ID_LEN_MAX: usize = 1024;
 
+/// The longest name of an object type, in bytes of UTF-8.
+const OBJECT_TYPE_LEN_MAX: usize = 256;
+
 /// An object's identity in the whole cluster: its registered type name and its ID.
 ///
 /// Written `Type/id`. The ID is any UTF-8 text of 1 to 1024 bytes, slashes included; the type
-/// name has no slash. Cheap to clone.
+/// name has 1 to 256 bytes and no slash. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     object_type: Arc<str>,
@@ -30,7 +33,8 @@ impl ObjectKey {
         id: impl Into<Arc<str>>,
     ) -> Result<Self, InvalidObjectKey> {
         let (object_type, id) = (object_type.into(), id.into());
-        if object_type.is_empty() || object_type.contains('/') {
+        let len = object_type.len();
+        if !(1..=OBJECT_TYPE_LEN_MAX).contains(&len) || object_type.contains('/') {
             return Err(InvalidObjectKey::TypeName(
                 object_type.chars().take(64).collect(),
             ));
@@ -142,8 +146,10 @@ pub enum Place {
 /// A type name and ID that cannot name an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidObjectKey {
-    /// The type name is empty or has a slash.
-    #[error("`{0}` cannot be the name of an object type: it must not be empty nor have a slash")]
+    /// The type name is empty, too long, or has a slash.
+    #[error(
+        "`{0}` cannot be the name of an object type: use 1 to {OBJECT_TYPE_LEN_MAX} bytes without a slash"
+    )]
     TypeName(String),
     /// The ID is empty.
     #[error("an object's ID must not be empty")]
@@ -213,5 +219,7 @@ mod tests {
         assert!(refused("node#/x").contains("cannot name a node"));
         assert!(refused("").contains("must not be empty"));
         assert!(refused(&"x".repeat(1025)).contains("1025 bytes"));
+        assert!(ObjectKey::new("T".repeat(256), "x").is_ok());
+        assert!(ObjectKey::new("T".repeat(257), "x").is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::coordination::cluster::ClusterError;
+use crate::coordination::keys::InvalidRegistration;
 use crate::coordination::membership::JoinError;
 use crate::coordination::store::StoreError;
 use crate::ids::{InvalidNodeId, NodeId};
@@ -48,6 +49,9 @@ pub enum StartError {
     /// The cluster was created with other settings.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// What the node says of itself would be rejected by the others, such as its labels.
+    #[error(transparent)]
+    Registration(#[from] InvalidRegistration),
     /// The node cannot be a member.
     #[error(transparent)]
     Join(#[from] JoinError),

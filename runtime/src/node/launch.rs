@@ -58,8 +58,10 @@ impl Node {
         follow_certificates(&tasks, &metrics, builder.tls.clone(), &builder.store);
         let (host, router, owner_checks) =
             serving(&builder, &id, &fence, &view, &network, &tasks, &metrics);
+        let registration = registration(&builder, id.clone(), grpc, &host);
+        registration.check()?;
         let joining = Joining {
-            registration: registration(&builder, id.clone(), grpc, &host),
+            registration,
             store: builder.store,
             keys: Keys::new(&builder.prefix),
             settings: MembershipSettings {

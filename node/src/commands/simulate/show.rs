@@ -1,7 +1,7 @@
 //! A simulation's report for people.
 
 use super::SimulateArgs;
-use crate::output::{self, Mood, or_dash, painted};
+use crate::output::{self, Mood, or_dash, painted, text};
 use crate::simulate::{Level, Report, written_bytes};
 
 /// So many nodes are listed; JSON has all.
@@ -109,10 +109,7 @@ fn balancing(report: &Report) {
         ),
     });
     for advice in &balancing.advice {
-        output::line(format_args!(
-            "{} {advice}",
-            painted("the planner:", Mood::Busy)
-        ));
+        output::line(text!(painted("the planner:", Mood::Busy), " ", advice));
     }
 }
 
@@ -188,14 +185,14 @@ fn capacity(report: &Report, args: &SimulateArgs) {
                 ),
             };
             vec![
-                format!("{} ×", grown.growth),
-                format!("{:.0}", grown.calls_per_s),
-                written_bytes(grown.memory_bytes),
-                percent(grown.cpu),
-                percent(grown.cpu_after_loss),
-                percent(grown.memory),
-                percent(grown.memory_after_loss),
-                grown.nodes_needed.to_string(),
+                format_args!("{} ×", grown.growth).into(),
+                format_args!("{:.0}", grown.calls_per_s).into(),
+                written_bytes(grown.memory_bytes).into(),
+                percent(grown.cpu).into(),
+                percent(grown.cpu_after_loss).into(),
+                percent(grown.memory).into(),
+                percent(grown.memory_after_loss).into(),
+                grown.nodes_needed.into(),
                 verdict,
             ]
         }),
@@ -215,12 +212,8 @@ fn lints(report: &Report) {
             Level::Warning => ("warning", Mood::Bad),
             Level::Note => ("note", Mood::Busy),
         };
-        output::line(format_args!(
-            "{}: {}: {}",
-            painted(level, mood),
-            lint.name,
-            lint.says
-        ));
+        let says = format!(": {}: {}", lint.name, lint.says);
+        output::line(text!(painted(level, mood), says));
         output::line(format_args!("  such as {}", lint.examples.join(", ")));
     }
 }

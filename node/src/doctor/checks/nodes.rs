@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use steading::text::shell_word;
+
 use super::{or_ok, percent};
 use crate::doctor::facts::{Facts, NodeFacts, Told};
 use crate::doctor::finding::{Finding, Runbook};
@@ -43,7 +45,10 @@ pub(super) fn answers(facts: &Facts) -> Vec<Finding> {
             );
             Finding::bad(CHECK, Runbook("node-not-ready"), what)
                 .because("It has lost its lease or has not joined yet; or it is of another cluster")
-                .then(format!("curl -s http://{}/ready", bare(&node.address)))
+                .then(format!(
+                    "curl -s {}",
+                    shell_word(&format!("http://{}/ready", bare(&node.address)))
+                ))
         })
     });
     let found: Vec<_> = silent.chain(strangers).collect();
@@ -96,7 +101,7 @@ pub(super) fn peers(facts: &Facts) -> Vec<Finding> {
         Some(
             finding
                 .because(why)
-                .then(format!("steading explain node {}", node.id)),
+                .then(format!("steading explain node {}", shell_word(&node.id))),
         )
     });
     or_ok(
@@ -191,7 +196,7 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
     };
     Finding::bad(CHECK, runbook, what)
         .because(format!("{why}{}", waits.unwrap_or_default()))
-        .then(format!("steading explain node {}", node.name))
+        .then(format!("steading explain node {}", shell_word(&node.name)))
 }
 
 pub(super) fn versions(facts: &Facts) -> Vec<Finding> {
@@ -334,7 +339,10 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
             let what = format!("{} uses {} of its memory", node.name, percent(part));
             Finding::warn(CHECK, Runbook("memory"), what)
                 .because("Too many live objects, or too large ones; the kernel kills it at 100 %")
-                .then(format!("steading objects --node {} --limit 20", node.name))
+                .then(format!(
+                    "steading objects --node {} --limit 20",
+                    shell_word(&node.name)
+                ))
         })
     });
     or_ok(full.collect(), CHECK, "every node has memory left")

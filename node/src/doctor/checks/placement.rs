@@ -1,5 +1,7 @@
 //! Whether every shard is where it should be, and somebody sees to that.
 
+use steading::text::shell_word;
+
 use super::{or_ok, percent};
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Finding, Runbook};
@@ -92,7 +94,7 @@ pub(super) fn unowned(facts: &Facts) -> Vec<Finding> {
     }
     let cordoned = cluster.nodes.iter().filter(|node| node.cordoned);
     for node in cordoned {
-        finding = finding.then(format!("steading uncordon {}", node.id));
+        finding = finding.then(format!("steading uncordon {}", shell_word(&node.id)));
     }
     vec![finding]
 }
@@ -310,7 +312,7 @@ pub(super) fn orders(facts: &Facts) -> Vec<Finding> {
                 .because(
                     "An operator ordered it: it gets no more shards, not even those of dead nodes",
                 )
-                .then(format!("steading uncordon {}", node.id)),
+                .then(format!("steading uncordon {}", shell_word(&node.id))),
         );
     }
     for node in cluster

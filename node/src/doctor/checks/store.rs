@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use steading::coordination::MemberHealth;
+use steading::text::shell_word;
 
 use super::{or_ok, percent};
 use crate::doctor::facts::Facts;
@@ -52,9 +53,10 @@ fn of_silent(endpoint: &str, why: &str, is_bad: bool) -> Finding {
     } else {
         Finding::warn(MEMBERS, Runbook("etcd-down"), what)
     };
-    finding
-        .because(why)
-        .then(format!("etcdctl --endpoints={endpoint} endpoint health"))
+    finding.because(why).then(format!(
+        "etcdctl --endpoints={} endpoint health",
+        shell_word(endpoint)
+    ))
 }
 
 fn of_member(endpoint: &str, health: &MemberHealth) -> Vec<Finding> {
@@ -64,7 +66,10 @@ fn of_member(endpoint: &str, health: &MemberHealth) -> Vec<Finding> {
         found.push(
             Finding::bad(MEMBERS, Runbook("lost-quorum"), what)
                 .because("More than half of the members are away: there is no quorum")
-                .then(format!("etcdctl --endpoints={endpoint} member list")),
+                .then(format!(
+                    "etcdctl --endpoints={} member list",
+                    shell_word(endpoint)
+                )),
         );
     }
     for alarm in &health.alarms {
@@ -74,7 +79,10 @@ fn of_member(endpoint: &str, health: &MemberHealth) -> Vec<Finding> {
                 .because(
                     "With NOSPACE it takes no writes until it has room and the alarm is taken back",
                 )
-                .then(format!("etcdctl --endpoints={endpoint} alarm list")),
+                .then(format!(
+                    "etcdctl --endpoints={} alarm list",
+                    shell_word(endpoint)
+                )),
         );
     }
     if health.took > SLOW {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use steading::text::is_visible_text;
 
 use crate::{check, run, steading};
 
@@ -98,6 +99,17 @@ impl Dev {
             code,
             says,
         );
+    }
+
+    /// Runs a command against it; returns all that it printed, each line of which is plainly visible.
+    #[track_caller]
+    pub(crate) fn text(&self, arguments: &[&str], code: i32) -> String {
+        let output = run(&[arguments, &["--address", &self.http]].concat());
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(text.lines().all(is_visible_text), "{arguments:?}: {text:?}");
+        text
     }
 
     /// Asks it to end, and returns its exit code once it has.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::JoinError;
+use crate::coordination::keys::{InvalidRegistration, check_node};
 use crate::ids::{Incarnation, LeaseId, NodeId};
 use crate::placement::{NodeRecord, NodeState, Weight};
 
@@ -100,6 +101,15 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// Checks the texts in it, as every reader of the node's key does.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRegistration`] names the first that cannot be used.
+    pub fn check(&self) -> Result<(), InvalidRegistration> {
+        check_node(&self.record((LeaseId::new(0), Duration::ZERO), NodeState::Joining, ""))
+    }
+
     /// Returns what the node's key should say in a life under `lease`.
     pub(super) fn record(
         &self,

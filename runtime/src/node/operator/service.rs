@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::wire::{read_command, written_answer, written_insight};
 use super::{Node, Shared};
 use crate::coordination::commands::{Refusal, RefusalCode};
-use crate::ids::ShardId;
+use crate::ids::{NodeId, ShardId};
 
 /// The longest that a command may wait here, whatever the asking node says.
 const ORDER_LIMIT: Duration = Duration::from_secs(30);
@@ -72,8 +72,13 @@ impl Operator for OperatorService {
     ) -> Result<Response<proto::OrderReply>, Status> {
         let node = self.node()?;
         let proto::DrainRequest { via, undo } = request.into_inner();
-        tracing::info!(via, undo, "an operator's command to drain");
-        let answer = if undo { node.undrain() } else { node.drain() };
+        let answer = match NodeId::new(&via) {
+            Err(error) => Err(Refusal::new(RefusalCode::Malformed, error.to_string())),
+            Ok(via) => {
+                tracing::info!(%via, undo, "an operator's command to drain");
+                if undo { node.undrain() } else { node.drain() }
+            }
+        };
         Ok(Response::new(written_answer(answer)))
     }
 }

@@ -23,6 +23,8 @@ pub struct Etcd {
     name: String,
     data: PathBuf,
     tls: Option<TlsPaths>,
+    /// More of its flags.
+    flags: Vec<String>,
     client_port: u16,
     peer_port: u16,
     process: Process,
@@ -41,18 +43,45 @@ struct TlsPaths {
 impl Etcd {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, &[]).await
+    }
+
+    /// Starts one with more flags.
+    pub async fn start_flagged(flags: &[&str]) -> Self {
+        Self::start_with(None, flags).await
+    }
+
+    /// Starts `etcd grpc-proxy` before it, and waits until that listens. Returns it with its endpoint.
+    pub async fn proxied(&self) -> (Process, String) {
+        let address = format!("127.0.0.1:{}", free_ports().0);
+        let proxy = Process::start(
+            "proxy",
+            "etcd",
+            [
+                "grpc-proxy".into(),
+                "start".into(),
+                format!("--endpoints={}", self.address()),
+                format!("--listen-addr={address}"),
+            ],
+        );
+        until("the proxy listens", async || {
+            assert!(proxy.ended().is_none(), "{}", proxy.output());
+            let connected = tokio::net::TcpStream::connect(&address).await;
+            connected.map_err(|error| error.to_string())
+        })
+        .await;
+        (proxy, format!("http://{address}"))
     }
 
     /// Starts one that speaks TLS only, and asks for a client certificate; see [`tls`].
     pub async fn start_tls() -> Self {
-        Self::start_with(Some(TlsPaths {
+        let tls = TlsPaths {
             ca: tls::file("ca"),
             cert: tls::file("server"),
             key: tls::file("server-key"),
             client: (tls::file("client"), tls::file("client-key")),
-        }))
-        .await
+        };
+        Self::start_with(Some(tls), &[]).await
     }
 
     /// The same with these files: it takes clients of their authorities, and shows their certificate.
@@ -65,13 +94,13 @@ impl Etcd {
             key,
             client,
         };
-        Self::start_with(Some(tls)).await
+        Self::start_with(Some(tls), &[]).await
     }
 
-    async fn start_with(tls: Option<TlsPaths>) -> Self {
+    async fn start_with(tls: Option<TlsPaths>, flags: &[&str]) -> Self {
         let mut attempts = 1;
         loop {
-            let etcd = Self::launch(tls.clone());
+            let etcd = Self::launch(tls.clone(), flags);
             if etcd.answers().await {
                 return etcd;
             }
@@ -80,7 +109,8 @@ impl Etcd {
         }
     }
 
-    fn launch(tls: Option<TlsPaths>) -> Self {
+    fn launch(tls: Option<TlsPaths>, flags: &[&str]) -> Self {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         let data = data_folder();
         let name = data
             .file_name()
@@ -88,11 +118,12 @@ impl Etcd {
             .expect("made of ASCII")
             .to_owned();
         let (client_port, peer_port) = free_ports();
-        let process = run(&name, &data, tls.as_ref(), client_port, peer_port);
+        let process = run(&name, &data, tls.as_ref(), &flags, client_port, peer_port);
         Self {
             name,
             data,
             tls,
+            flags,
             client_port,
             peer_port,
             process,
@@ -177,6 +208,7 @@ impl Etcd {
             &self.name,
             &self.data,
             self.tls.as_ref(),
+            &self.flags,
             self.client_port,
             self.peer_port,
         );
@@ -258,6 +290,7 @@ fn run(
     name: &str,
     data: &Path,
     tls: Option<&TlsPaths>,
+    flags: &[String],
     client_port: u16,
     peer_port: u16,
 ) -> Process {
@@ -281,6 +314,7 @@ fn run(
         args.push(format!("--cert-file={}", cert.display()));
         args.push(format!("--key-file={}", key.display()));
     }
+    args.extend(flags.iter().cloned());
     Process::start(name, "etcd", args)
 }
 

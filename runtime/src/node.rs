@@ -27,6 +27,7 @@ mod query;
 mod readiness;
 mod report;
 mod status;
+mod store_limits;
 mod weigh;
 mod zeros;
 
@@ -102,6 +103,8 @@ struct Shared {
     readiness: Mutex<Tracker>,
     shortfall: Mutex<LastShortfall>,
     plan_settings: PlanSettings,
+    /// Which limit of the store keeps plans from being written, if one does.
+    limits: Mutex<Option<String>>,
     /// What the process took in the last window of load.
     process: loads::ProcessLoad,
     /// Since when shards are on their way.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod commands;
+mod etcd_limits;
 mod failover;
 mod limits;
 mod membership;

@@ -11,6 +11,7 @@
 mod convert;
 mod failure;
 mod health;
+mod limits;
 mod members;
 mod settings;
 mod streams;
@@ -196,6 +197,10 @@ impl Store for EtcdStore {
             .retry(self.backoff(READ_RETRIES_MAX))
             .when(StoreError::is_transient)
             .await
+    }
+
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
+        Self::check_limits(self, prefix).await
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError> {

@@ -69,6 +69,10 @@ impl Store for Metered {
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError> {
         self.timed("watch", self.store.watch(prefix, from)).await
     }
+
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
+        self.store.check_limits(prefix).await
+    }
 }
 
 #[cfg(test)]

@@ -68,6 +68,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`] if the watch cannot be opened.
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError>;
+
+    /// Checks that the store takes transactions as large as a cluster needs, without any change.
+    /// Costs a request of 1 MiB, so ask only if a cluster does not work.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Limits`] names the limit that is too low; else it could not be found out.
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
+        let _ = prefix; // A store without limits of its own has nothing to check.
+        Ok(())
+    }
 }
 
 /// What a watch brings, until its first error.
@@ -215,6 +226,9 @@ pub enum StoreError {
         /// How many its largest part has.
         operations: usize,
     },
+    /// The store's own limits are too low for this cluster. Nothing happened.
+    #[error("the limits of the store are too low: {0}")]
+    Limits(String),
     /// User or password is wrong, or may not do this. Trying again will not help.
     #[error("the store refuses access: {0}")]
     Refused(String),
@@ -232,6 +246,7 @@ impl StoreError {
             Self::Compacted(_)
             | Self::LeaseGone(_)
             | Self::TooManyOperations { .. }
+            | Self::Limits(_)
             | Self::Refused(_)
             | Self::Protocol(_) => false,
         }
@@ -245,6 +260,7 @@ impl StoreError {
             Self::Unknown(why) => Self::Unknown(named(why)),
             Self::Refused(why) => Self::Refused(named(why)),
             Self::Protocol(why) => Self::Protocol(named(why)),
+            Self::Limits(why) => Self::Limits(named(why)),
             error @ (Self::Compacted(_) | Self::LeaseGone(_) | Self::TooManyOperations { .. }) => {
                 error
             }

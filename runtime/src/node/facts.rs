@@ -22,7 +22,10 @@ impl Node {
     pub fn readiness(&self) -> Readiness {
         let waiting_for = match &*self.shared.progress.borrow() {
             Progress::Waiting(what) => Some(what.clone()),
-            Progress::Joined => self.shared.taking.get().and_then(Taking::trouble),
+            Progress::Joined => {
+                let trouble = self.shared.taking.get().and_then(Taking::trouble);
+                trouble.or_else(|| self.shared.limits.lock().clone())
+            }
             Progress::Failed(error) => Some(error.to_string()),
         };
         self.shared

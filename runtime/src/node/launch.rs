@@ -16,7 +16,10 @@ use super::join::Joining;
 use super::loads::{self, ProcessLoad};
 use super::readiness::Tracker;
 use super::report::Reporter;
-use super::{Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, probing, zeros};
+use super::{
+    Node, NodeBuilder, Progress, Shared, StartError, Stopping, operator, probing, store_limits,
+    zeros,
+};
 use crate::clock::Clock;
 use crate::connections::{Accepting, Connections};
 use crate::coordination::keys::Keys;
@@ -93,6 +96,7 @@ impl Node {
             readiness: Mutex::new(Tracker::new(Instant::now())),
             shortfall: Mutex::default(),
             plan_settings: builder.plan_settings,
+            limits: Mutex::default(),
             process: ProcessLoad::new(),
             spans: Mutex::default(),
             reports: Mutex::default(),
@@ -151,6 +155,10 @@ impl Node {
         let measured = self.clone();
         tasks.spawn("load windows", |shutdown| {
             loads::end_windows(measured, shutdown)
+        });
+        let waiting = self.clone();
+        tasks.spawn("store limits", |shutdown| {
+            store_limits::probe_while_unplanned(waiting, shutdown)
         });
         tasks.spawn("join", |shutdown| self.clone().join(joining, shutdown));
     }

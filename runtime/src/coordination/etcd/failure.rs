@@ -5,8 +5,9 @@ use std::error::Error as _;
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
+use super::limits::{REQUEST_LEN_NEEDED, TOO_LARGE, TOO_MANY_OPERATIONS};
 use crate::coordination::effect::Effect;
-use crate::coordination::store::StoreError;
+use crate::coordination::store::{StoreError, TXN_OPS_MAX};
 use crate::ids::LeaseId;
 
 /// What a request is about, as far as its error needs it.
@@ -55,6 +56,9 @@ impl Context {
     /// Tells what a gRPC status means. What is not known to have had no effect may have had one.
     pub(super) fn classify_status(self, status: &Status) -> StoreError {
         let detail = chain(status);
+        if let Some(limit) = limit_exceeded(status.message()) {
+            return StoreError::Limits(format!("{limit} ({detail})"));
+        }
         if was_never_sent(status) {
             return StoreError::Unavailable(detail);
         }
@@ -67,7 +71,7 @@ impl Context {
                 StoreError::Unavailable(detail)
             }
             Code::ResourceExhausted if status.message().starts_with("grpc:") => {
-                StoreError::Protocol(detail) // A message is too large.
+                StoreError::Protocol(detail) // An answer is too large.
             }
             Code::Unavailable
             | Code::DeadlineExceeded
@@ -111,6 +115,15 @@ pub(super) fn of_cancelled_watch(reason: &str) -> StoreError {
     } else {
         StoreError::Unavailable(reason.into())
     }
+}
+
+/// Returns which limit of etcd a request exceeded, and what it must be.
+fn limit_exceeded(message: &str) -> Option<String> {
+    if message.contains(TOO_MANY_OPERATIONS) {
+        return Some(format!("--max-txn-ops must be at least {TXN_OPS_MAX}"));
+    }
+    let is_too_large = TOO_LARGE.iter().any(|part| message.contains(part));
+    is_too_large.then(|| format!("--max-request-bytes must be at least {REQUEST_LEN_NEEDED}"))
 }
 
 /// Whether no connection could be made, so that the request surely did not leave this process.
@@ -228,6 +241,31 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_etcd_are_named() {
+        for (code, message, limit) in [
+            (
+                Code::InvalidArgument,
+                "etcdserver: too many operations in txn request",
+                "--max-txn-ops must be at least 128",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+                "--max-request-bytes must be at least 1048576",
+            ),
+            (
+                Code::ResourceExhausted,
+                "grpc: received message larger than max (1048600 vs. 544288)",
+                "--max-request-bytes must be at least 1048576",
+            ),
+        ] {
+            let error = write(code, message);
+            assert!(matches!(error, StoreError::Limits(_)), "{message}: {error}");
+            assert!(error.to_string().contains(limit), "{message}: {error}");
+        }
+    }
+
+    #[test]
     fn refused_access_is_told_from_malformed_requests() {
         for (code, message) in [
             (
@@ -254,7 +292,6 @@ mod tests {
         }
         for (code, message) in [
             (Code::InvalidArgument, "etcdserver: duplicate key given"),
-            (Code::InvalidArgument, "etcdserver: request is too large"),
             (Code::ResourceExhausted, "grpc: received message too large"),
             (Code::DataLoss, "etcdserver: corrupt cluster"),
             (Code::Unimplemented, "unknown service"),

@@ -29,6 +29,10 @@ const PATIENCE_MAX: u32 = 3;
 /// is none.
 const PING_PAUSE_MIN: Duration = Duration::from_millis(50);
 
+/// What is added to the error of a keep-alive that is late on a stream whose first was in time.
+const PROXY_HINT: &str =
+    "; `etcd grpc-proxy`, which is not supported, does this: give the members' own addresses";
+
 /// A life that has begun.
 #[derive(Debug)]
 pub(super) struct Life<'a> {
@@ -73,11 +77,11 @@ impl Life<'_> {
     async fn keep_alive(&self) -> Lost {
         let clock = self.shared.parts.fence.clock();
         let mut stream = None;
-        let mut failures = 0;
+        let (mut failures, mut is_proxied) = (0, false);
         loop {
             // Before a new stream is opened too: it may send a keep-alive of its own.
             let sent = clock.now();
-            let pause = match self.ping(&mut stream, failures).await {
+            let pause = match self.ping(&mut stream, failures, &mut is_proxied).await {
                 Ok(()) => {
                     failures = 0;
                     if let Err(lost) = self.acknowledged(sent).await {
@@ -103,23 +107,28 @@ impl Life<'_> {
         &self,
         stream: &mut Option<Box<dyn KeepAlive>>,
         failures: u32,
+        is_proxied: &mut bool,
     ) -> Result<(), StoreError> {
         let limit = self.period() * (1 + failures).min(PATIENCE_MAX);
+        let is_new = stream.is_none();
         let ping = async {
-            let open = match stream {
-                Some(open) => open,
-                None => stream.insert(
-                    self.shared
-                        .parts
-                        .store
-                        .keep_alive(self.identity.lease)
-                        .await?,
-                ),
+            let open = if let Some(open) = stream {
+                open
+            } else {
+                let store = &self.shared.parts.store;
+                stream.insert(store.keep_alive(self.identity.lease).await?)
             };
             open.ping().await
         };
-        let late = || StoreError::Unavailable(format!("no reply to a keep-alive within {limit:?}"));
-        timeout(limit, ping).await.unwrap_or_else(|_| Err(late()))
+        let Ok(answered) = timeout(limit, ping).await else {
+            // A new stream has had one keep-alive answered; etcd answers the next as fast. A proxy
+            // answers with its own, which it sends thrice in a time to live.
+            *is_proxied |= is_new && stream.is_some();
+            let hint = if *is_proxied { PROXY_HINT } else { "" };
+            let late = format!("no reply to a keep-alive within {limit:?}{hint}");
+            return Err(StoreError::Unavailable(late));
+        };
+        answered
     }
 
     /// Takes in that a ping which was not sent before `sent` was answered.

@@ -237,6 +237,7 @@ impl Batch {
                 | StoreError::Compacted(_)
                 | StoreError::LeaseGone(_)
                 | StoreError::TooManyOperations { .. }
+                | StoreError::Limits(_)
                 | StoreError::Refused(_)
                 | StoreError::Protocol(_),
             ) => Ending::NotSent,

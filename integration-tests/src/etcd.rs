@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, TlsOptions,
+};
 use rustix::process::test_kill_process;
 
 use crate::certificates::Files;
@@ -190,6 +192,19 @@ impl Etcd {
             options = options.with_tls(tls);
         }
         Client::connect([self.endpoint()], Some(options)).await
+    }
+
+    /// Returns all keys with a prefix, with their values.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer.
+    pub async fn entries(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let prefixed = GetOptions::new().with_prefix();
+        let reply = self.client().await.get(prefix, Some(prefixed)).await;
+        let reply = reply.expect("etcd answers");
+        let entry = |kv: &KeyValue| (kv.key_str().expect("UTF-8").to_owned(), kv.value().to_vec());
+        reply.kvs().iter().map(entry).collect()
     }
 
     /// Kills it. Its data stays for [`Etcd::restart`].

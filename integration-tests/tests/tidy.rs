@@ -104,6 +104,8 @@ const DOORS: &[(&str, &[&str])] = &[
             "integration-tests/tests/telemetry/",
             // A client that poses as a node.
             "integration-tests/tests/processes/memory.rs",
+            // Messages that no node sends.
+            "integration-tests/tests/malformed/",
         ],
     ),
 ];

@@ -41,6 +41,15 @@ impl Browser {
     ///
     /// If `chromedriver` or `chromium` is not installed.
     pub async fn start(width: u32, height: u32) -> Self {
+        Self::start_with(width, height, &[]).await
+    }
+
+    /// The same, with more arguments of Chromium.
+    ///
+    /// # Panics
+    ///
+    /// If `chromedriver` or `chromium` is not installed.
+    pub async fn start_with(width: u32, height: u32, more: &[&str]) -> Self {
         let driver = Process::start("chromedriver", "chromedriver", ["--port=0"]);
         let port = driver
             .line("chromedriver listens", |line| {
@@ -51,12 +60,17 @@ impl Browser {
         let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
         let client = client.no_proxy().build().expect("a client");
         let size = format!("--window-size={width},{height}");
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            &size,
+        ];
+        let args = [&args, more].concat();
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": {"browser": "ALL"},
-            "goog:chromeOptions": {
-                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", size],
-            },
+            "goog:chromeOptions": { "args": args },
         }}});
         let base = format!("http://127.0.0.1:{port}/session");
         let session = ask(client.post(&base).json(&wanted)).await;

@@ -4,6 +4,7 @@
 //! the Inspector's figures into `docs/benchmarks.md`.
 
 mod acting;
+mod foreign;
 mod looking;
 mod measuring;
 
@@ -20,8 +21,13 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_test-node");
 
 /// Returns a cluster on the etcd that all tests share.
 async fn cluster(name: &str) -> Cluster {
+    stock_cluster(name).await.program(PROGRAM)
+}
+
+/// The same, of nodes that run the stock program.
+async fn stock_cluster(name: &str) -> Cluster {
     static ETCD: OnceCell<Etcd> = OnceCell::const_new();
-    Cluster::new(ETCD.get_or_init(Etcd::start).await, name).program(PROGRAM)
+    Cluster::new(ETCD.get_or_init(Etcd::start).await, name)
 }
 
 /// Opens a page, and waits until it shows the cluster.

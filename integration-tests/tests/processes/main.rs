@@ -15,6 +15,7 @@ mod quarantine;
 mod signals;
 mod start;
 mod supervise;
+mod web_pages;
 
 use steading_integration_tests::cluster::Cluster;
 use steading_integration_tests::etcd::Etcd;

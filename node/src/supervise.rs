@@ -1,7 +1,7 @@
 //! `--supervise`: a parent process that ends its node's lease the moment the node's process dies.
 //!
 //! Without it a killed process is missed only when its lease runs out. The parent learns of the
-//! exit from the kernel (a pidfd, where the system has them), so the others can take the shards
+//! exit from the kernel (SIGCHLD), so the others can take the shards
 //! over within a tenth of a second. It starts nothing again: that is for whoever started it.
 //!
 //! The parent runs this same program again, with a socket as its standard input. Over it the child
@@ -19,6 +19,8 @@
 
 mod child;
 mod parent;
+mod reaper;
+mod words;
 
 pub(crate) use child::{FromSupervisor, Tether};
 pub(crate) use parent::run;

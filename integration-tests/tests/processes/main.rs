@@ -10,6 +10,7 @@ mod failover;
 mod limits;
 mod membership;
 mod memory;
+mod namespaces;
 mod outage;
 mod quarantine;
 mod signals;

@@ -106,7 +106,7 @@ async fn listen(from_parent: OwnedReadHalf, said: mpsc::Sender<FromSupervisor>) 
             continue;
         };
         // A full queue holds more signals than count.
-        drop(said.try_send(FromSupervisor::Signal(received)));
+        let _ = said.try_send(FromSupervisor::Signal(received));
     }
     warn!("the supervising process is gone: draining");
     // An error means that nobody listens any more: the process ends already.

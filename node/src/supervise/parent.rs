@@ -2,38 +2,37 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::Pid;
 use steading::coordination::store::{Store, StoreError};
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::LeaseId;
 use steading_signals::{Received, Signals};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::Command;
-use tokio::signal::unix::{self, SignalKind};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::{CHILD_VARIABLE, LEFT, SIGNAL};
+use super::reaper::{End, Followed, Reaper};
+use super::words::Words;
+use super::{CHILD_VARIABLE, SIGNAL};
+use crate::exit::Exit;
 use crate::process::ProcessError;
 use crate::settings::{Role, Settings};
 
-/// How long ending the lease may take; then it runs out by itself.
+/// How long ending the lease may take, retries included; then it runs out by itself.
 const REVOKE_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long what the child said last is waited for: a descendant of it may hold the socket open.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What a shell adds to the number of the signal that ended a process.
 const SIGNALLED: i32 = 128;
 
 /// Runs this program again as a child, and returns what its exit code is to be.
+///
+/// Everything that can fail is done before the child runs. From then on there is one way out, past
+/// the end of its lease.
 ///
 /// # Errors
 ///
@@ -43,96 +42,69 @@ pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, Pro
     let _log = settings.logs.start().map_err(ProcessError::Log)?;
     let etcd = settings.store.etcd_settings()?;
     let mut signals = Signals::listen().map_err(ProcessError::Signals)?;
+    let reaper = Reaper::new().map_err(ProcessError::Signals)?;
     let (child, socket) = start().map_err(ProcessError::Supervise)?;
-    let status = watch(child, socket, &mut signals, etcd).await;
-    let status = status.map_err(ProcessError::Supervise)?;
-    Ok(exit_code(status))
+
+    let (from_child, to_child) = socket.into_split();
+    let (mut words, mut etcd) = (Words::new(from_child), Etcd::new(etcd));
+    let mut followed = reaper.follow(Pid::from_child(&child));
+    let end = watch(
+        &mut followed,
+        &mut words,
+        &to_child,
+        &mut signals,
+        &mut etcd,
+    )
+    .await;
+    match words.last().await {
+        Some(lease) => {
+            warn!(?end, %lease, "the node's process ended without leaving: ending its lease");
+            etcd.revoke(lease).await;
+        }
+        None => info!(?end, "the node's process ended"),
+    }
+    Ok(exit_code(end))
 }
 
-fn start() -> std::io::Result<(tokio::process::Child, UnixStream)> {
+fn start() -> std::io::Result<(Child, UnixStream)> {
     let (ours, theirs) = net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
+    let ours = UnixStream::from_std(ours)?;
     let child = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(CHILD_VARIABLE, "1")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    Ok((child, UnixStream::from_std(ours)?))
+    Ok((child, ours))
 }
 
-/// Passes signals on until the child ends; then ends its lease, if it has not done so itself.
+/// Passes signals on, and listens to the child, until it ends.
 async fn watch(
-    mut child: tokio::process::Child,
-    socket: UnixStream,
+    child: &mut Followed,
+    words: &mut Words,
+    to_child: &OwnedWriteHalf,
     signals: &mut Signals,
-    etcd: EtcdSettings,
-) -> std::io::Result<ExitStatus> {
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    let id = id.and_then(Pid::from_raw).expect("it was started just now");
-    let (from_child, to_child) = socket.into_split();
-    let mut words = Words::new(from_child);
+    etcd: &mut Etcd,
+) -> End {
     // Connected ahead of time, so that the end of a lease waits for nothing but its own answer; and
-    // beside everything else, for an etcd that does not answer must not keep signals waiting.
-    let (mut store, mut connecting) = (None, None);
-    let mut orphans = unix::signal(SignalKind::child())?;
-    let status = loop {
+    // next to everything else, for an etcd that does not answer must not keep signals waiting.
+    let mut connecting = None;
+    loop {
         tokio::select! {
             biased;
-            status = child.wait() => break status?,
-            lease = words.next(), if !words.are_over => {
-                if lease && store.is_none() && connecting.is_none() {
-                    connecting = Some(Box::pin(connect(&etcd)));
+            end = child.end() => return end,
+            has_lease = words.next() => {
+                if has_lease && etcd.store.is_none() && connecting.is_none() {
+                    connecting = Some(Box::pin(connect(etcd.settings.clone())));
                 }
             }
             connected = async { connecting.as_mut().expect("it was looked at").await },
                 if connecting.is_some() =>
             {
-                (store, connecting) = (connected, None);
+                (etcd.store, connecting) = (connected, None);
             }
-            signal = signals.next() => pass_on(&to_child, signal),
-            _ = orphans.recv() => reap_others(id),
+            signal = signals.next() => pass_on(to_child, signal),
         }
-    };
-    // What it said just before its end may not be read yet.
-    let _ = timeout(LAST_WORDS, async {
-        while !words.are_over {
-            words.next().await;
-        }
-    })
-    .await;
-    if let Some(lease) = words.lease {
-        warn!(%status, %lease, "the node's process has ended: ending its lease");
-        revoke(store, &etcd, lease).await;
-    } else {
-        info!(%status, "the node's process has ended");
-    }
-    Ok(status)
-}
-
-async fn connect(etcd: &EtcdSettings) -> Option<EtcdStore> {
-    let store = EtcdStore::connect(etcd.clone()).await;
-    store
-        .inspect_err(|error| warn!(%error, "cannot reach etcd yet"))
-        .ok()
-}
-
-async fn revoke(store: Option<EtcdStore>, etcd: &EtcdSettings, lease: LeaseId) {
-    let revoke = || async {
-        match &store {
-            Some(store) => store.revoke(lease).await,
-            None => EtcdStore::connect(etcd.clone()).await?.revoke(lease).await,
-        }
-    };
-    let retries = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(10))
-        .with_max_delay(Duration::from_secs(1))
-        .without_max_times();
-    let revoked = revoke.retry(retries).when(StoreError::is_transient);
-    match timeout(REVOKE_LIMIT, revoked).await {
-        Ok(Ok(())) => info!(%lease, "ended the lease"),
-        Ok(Err(StoreError::LeaseGone(_))) => info!(%lease, "the lease was over already"),
-        Ok(Err(error)) => error!(%lease, %error, "cannot end the lease: it will run out"),
-        Err(_) => error!(%lease, "cannot end the lease in time: it will run out"),
     }
 }
 
@@ -144,51 +116,70 @@ fn pass_on(to_child: &OwnedWriteHalf, signal: Received) {
     }
 }
 
-/// Reaps processes that were left to this one, as the first process of a container must.
-fn reap_others(child: Pid) {
-    // A look first: the child's own status is for whoever waits for it.
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    while let Ok(Some(_)) = rustix::process::waitid(WaitId::All, look) {
-        let others = rustix::process::wait(WaitOptions::NOHANG);
-        match others {
-            Ok(Some((reaped, _))) if reaped != child => {}
-            Ok(Some(_) | None) | Err(_) => return,
-        }
-    }
+/// Where the child's lease is, connected ahead of time if that went well.
+struct Etcd {
+    settings: EtcdSettings,
+    store: Option<EtcdStore>,
 }
 
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| SIGNALLED + signal));
-    let code = code.and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// What the child says.
-struct Words {
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    /// The lease of its present life; none before the first and after it has left.
-    lease: Option<LeaseId>,
-    are_over: bool,
-}
-
-impl Words {
-    fn new(from_child: OwnedReadHalf) -> Self {
+impl Etcd {
+    fn new(settings: EtcdSettings) -> Self {
         Self {
-            lines: BufReader::new(from_child).lines(),
-            lease: None,
-            are_over: false,
+            settings,
+            store: None,
         }
     }
 
-    /// Takes in the next line, and returns whether there is a lease now. Cancel safe.
-    async fn next(&mut self) -> bool {
-        match self.lines.next_line().await {
-            Ok(Some(line)) if line == LEFT => self.lease = None,
-            Ok(Some(line)) => self.lease = line.parse().ok().map(LeaseId::new),
-            Ok(None) | Err(_) => self.are_over = true,
+    /// Ends a lease. What fails is logged: the lease runs out by itself then.
+    async fn revoke(&mut self, lease: LeaseId) {
+        let settings = &self.settings;
+        // The old connection, its token or its certificate may be the reason of a failure, so each
+        // further try connects anew.
+        let mut store = self.store.take();
+        let revoke = || {
+            let store = store.take();
+            async move {
+                match store {
+                    Some(store) => store.revoke(lease).await,
+                    None => {
+                        EtcdStore::connect(settings.clone())
+                            .await?
+                            .revoke(lease)
+                            .await
+                    }
+                }
+            }
+        };
+        let retries = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(10))
+            .with_max_delay(Duration::from_secs(1))
+            .without_max_times();
+        let is_there = |error: &StoreError| !matches!(error, StoreError::LeaseGone(_));
+        let revoked = revoke.retry(retries).when(is_there).notify(|error, pause| {
+            warn!(%lease, %error, ?pause, "cannot end the lease, retrying");
+        });
+        match timeout(REVOKE_LIMIT, revoked).await {
+            Ok(Ok(())) => info!(%lease, "ended the lease"),
+            Ok(Err(error)) => info!(%lease, %error, "the lease was over already"),
+            Err(_) => error!(%lease, "cannot end the lease in time: it will run out"),
         }
-        self.lease.is_some()
     }
+}
+
+async fn connect(settings: EtcdSettings) -> Option<EtcdStore> {
+    let store = EtcdStore::connect(settings).await;
+    store
+        .inspect_err(|error| warn!(%error, "cannot reach etcd yet"))
+        .ok()
+}
+
+/// Returns this process's exit code: the child's, or what a shell makes of a signal.
+fn exit_code(end: End) -> ExitCode {
+    let code = match end {
+        End::Exited(code) => u8::try_from(code).ok(),
+        End::Killed(signal) => u8::try_from(SIGNALLED + signal).ok(),
+        // Not 0: nothing says that it ended well.
+        End::Unknown => None,
+    };
+    code.map_or(Exit::Failed.into(), ExitCode::from)
 }

@@ -89,8 +89,9 @@ impl Inspector {
     }
 
     /// Serves the routes at a listener; the certificate of a new file is used for new connections.
-    /// Does not end by itself: dropping the future closes the listener, and [`Inspector::stop`] ends
-    /// the connections that are open.
+    /// Ends by itself only if a background task has ended, since pages would show what was known then
+    /// for ever. Dropping the future closes the listener, and [`Inspector::stop`] ends the connections
+    /// that are open.
     pub async fn serve(&self, listening: Listening) {
         let tls = listening.tls.map(|(tls, metrics)| {
             let (followed, counted) = (tls.clone(), metrics.clone());
@@ -108,7 +109,10 @@ impl Inspector {
         };
         // Pages keep their connection as long as they are open: nothing waits for them.
         let never = std::future::pending();
-        server.serve(self.router(), &self.tasks, never).await;
+        tokio::select! {
+            () = server.serve(self.router(), &self.tasks, never) => {}
+            () = self.tasks.shutdown().cancelled() => {}
+        }
     }
 
     /// Stops looking. Pages that are open see that it went.

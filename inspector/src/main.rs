@@ -39,6 +39,8 @@ enum Failure {
     Output(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    #[error("a background task ended; the log has more")]
+    Ended,
 }
 
 impl Failure {
@@ -53,7 +55,8 @@ impl Failure {
             | Self::Log(_)
             | Self::Output(_)
             | Self::Runtime(RuntimeError::OpenFiles { .. } | RuntimeError::System(_))
-            | Self::Signals(_) => ExitCode::from(4),
+            | Self::Signals(_)
+            | Self::Ended => ExitCode::from(4),
         }
     }
 }
@@ -159,15 +162,16 @@ async fn run(program: Program) -> Result<(), Failure> {
         budget: settings.limits.budget(),
         tls: tls.map(|tls| (tls, metrics.certificates.clone())),
     };
-    tokio::select! {
-        () = inspector.serve(listening) => {}
+    let served = tokio::select! {
+        () = inspector.serve(listening) => Err(Failure::Ended),
         received = signals.next() => {
             tracing::info!(signal = received.name, "stopping");
+            Ok(())
         }
     };
     inspector.stop().await;
     telemetry.stop().await;
-    Ok(())
+    served
 }
 
 /// Prints the address. A reader that has gone is fine; a full disk is not.

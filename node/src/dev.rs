@@ -10,8 +10,8 @@ use crate::app::App;
 use crate::args::{DevArgs, Ports};
 use crate::exit::Exit;
 use crate::process::{
-    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, console, launch, observed,
-    open_storage, warn_if_open,
+    GrpcExtras, Listening, ProcessError, Server, Signals, bind, builder, console, failing, launch,
+    observed, open_storage, warn_if_open,
 };
 use crate::settings::{Address, Role, Settings, SettingsError};
 use steading_settings::raise_descriptors;
@@ -89,7 +89,9 @@ pub(crate) async fn run(app: &App, args: &DevArgs, json: bool) -> Result<Exit, P
         .announce(json);
     }
     let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
-    let ended = signals.or_end_of(&nodes, server.door()).await;
+    let ended = signals
+        .or_end_of(&nodes, server.door(), failing(&*storage, &server))
+        .await;
     server.stop().await;
     telemetry.stop().await;
     ended

@@ -35,7 +35,7 @@ pub(crate) const CODES: &[(u8, &str)] = &[
     (Exit::Unreachable as u8, "the asked node cannot be reached"),
     (
         Exit::Failed as u8,
-        "a server could not start, or ended by an error of its own; the answer could not be written; or the \
+        "a server could not start, or ended by an error of its own, or its storage failed for good; the answer could not be written; or the \
          system refused threads, or open files (at least 64: `ulimit -n`)",
     ),
 ];

@@ -61,6 +61,9 @@ pub(crate) enum ProcessError {
     /// The system does not tell of signals.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    /// The storage ended for good; the nodes left their cluster.
+    #[error("the storage has failed: {0}")]
+    StorageFailed(String),
     /// The node ended by itself.
     #[error("the node ended by an error of its own; the log has more")]
     Died,
@@ -77,6 +80,7 @@ impl ProcessError {
             | Self::Log(_)
             | Self::Signals(_)
             | Self::Supervise(_)
+            | Self::StorageFailed(_)
             | Self::Died => Exit::Failed,
         }
     }
@@ -112,11 +116,12 @@ pub(crate) async fn run(
         None => None,
     };
     let extras = GrpcExtras::new().await;
+    let storage = open_storage(&settings.storage(role)).await?;
     let builder = telemetry
         .trace(id.as_str(), builder)
         .id(id.clone())
         .http_address(http.to_string())
-        .storage(open_storage(&settings.storage(role)).await?)
+        .storage(storage.clone())
         .grpc_routes(extras.routes());
     let observed = observed(
         settings,
@@ -148,11 +153,24 @@ pub(crate) async fn run(
     }
     .announce(json);
     let ended = signals
-        .or_end_of(std::slice::from_ref(&node), server.door())
+        .or_end_of(
+            std::slice::from_ref(&node),
+            server.door(),
+            failing(&*storage, &server),
+        )
         .await;
     server.stop().await;
     telemetry.stop().await;
     ended
+}
+
+/// Waits until a part of the process has ended without which its nodes should not go on.
+pub(crate) async fn failing(storage: &dyn Storage, server: &Server) -> ProcessError {
+    tokio::select! {
+        why = storage.failed() => ProcessError::StorageFailed(why),
+        // The log has said which of its tasks ended.
+        () = server.tasks().shutdown().cancelled() => ProcessError::Died,
+    }
 }
 
 /// Begins a node with everything the settings say, but its name, types, storage and servers.

@@ -64,6 +64,7 @@ use crate::placement::{Arrival, ClusterView, Reach, Spans};
 use crate::routing::network::Network;
 use crate::routing::{Location, Router};
 pub use crate::routing::{NodeLoad, NodeReport};
+use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 use cluster::Way;
@@ -92,6 +93,7 @@ struct Shared {
     view: Arc<SharedView>,
     /// Checks in the store what other nodes claim about owners.
     owner_checks: Arc<OwnerChecks>,
+    storage: Arc<dyn Storage>,
     fence: Arc<Fence>,
     metrics: Arc<Metrics>,
     tasks: Tasks,

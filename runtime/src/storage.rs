@@ -51,6 +51,21 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         version: u64,
         state: Option<Vec<u8>>,
     ) -> Result<u64, StorageError>;
+
+    /// Returns why requests fail at present, as with a full disk. A node whose storage is in trouble
+    /// is not ready. Default: no trouble.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Waits until this storage has failed for good, and returns why: nothing will be answered any
+    /// more, so the process should end. Providers may look after themselves while it is polled, so
+    /// each node polls it as long as it lives. Default: never.
+    ///
+    /// Cancel safety: only waits; dropping the future changes nothing.
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
 }
 
 /// Why storage did not do what was asked.
@@ -76,6 +91,10 @@ pub enum StorageError {
     /// Storage cannot be reached or is overloaded. Nothing happened.
     #[error("storage is unavailable: {0}")]
     Unavailable(String),
+    /// What is stored of this object is damaged. Other objects are not affected, and nothing was
+    /// changed.
+    #[error("the stored state is damaged: {0}")]
+    Damaged(String),
     /// The request was under way and no answer came.
     #[error("storage did not answer: {0}")]
     Unknown(String),

@@ -242,7 +242,7 @@ async fn a_file_of_a_later_format_is_refused() {
     let change = file.begin_write().expect("begun");
     let meta = redb::TableDefinition::<&str, u64>::new("meta");
     let mut table = change.open_table(meta).expect("there");
-    table.insert("format", 2).expect("set");
+    table.insert("format", 3).expect("set");
     drop(table);
     change.commit().expect("committed");
     drop(file);
@@ -250,7 +250,7 @@ async fn a_file_of_a_later_format_is_refused() {
         .await
         .expect_err("too new");
     assert!(
-        matches!(error, OpenError::Format { found: 2, .. }),
+        matches!(error, OpenError::Format { found: 3, .. }),
         "{error}"
     );
 }

@@ -94,7 +94,7 @@ async fn every_query_of_dashboard_and_rules_finds_its_data_in_a_real_cluster() {
     let prometheus = Prometheus::start(&jobs, &project("k8s/monitoring/rules.yaml")).await;
     // A rate needs a value from before what it counts.
     has_result(&prometheus, "targets", "sum(up) == 4").await;
-    has_result(&prometheus, "scrapes", "sum(steading_condition_met) == 21").await;
+    has_result(&prometheus, "scrapes", "sum(steading_condition_met) == 30").await;
     use_it([&a, &b], &gate).await;
 
     for (title, expression) in expressions() {

@@ -15,6 +15,7 @@ mod outage;
 mod quarantine;
 mod signals;
 mod start;
+mod storage;
 mod supervise;
 mod web_pages;
 

@@ -4,7 +4,7 @@ use futures::future::{join_all, select_all};
 use steading::Node;
 use steading_signals::{Effect, Sender, Shutdown, Step};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::ProcessError;
 use super::door::Door;
@@ -78,13 +78,16 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// [`ProcessError`] if a node cannot join its cluster, or ends by itself.
+    /// [`ProcessError`] if a node cannot join its cluster, or ends by itself, or what `failing`
+    /// returns if that ends first. The nodes have left then.
     pub(crate) async fn or_end_of(
         &mut self,
         nodes: &[Node],
         door: &Door,
+        failing: impl Future<Output = ProcessError>,
     ) -> Result<Exit, ProcessError> {
         let mut nodes = nodes.to_vec();
+        tokio::pin!(failing);
         let name = loop {
             tokio::select! {
                 (_, name) = self.next() => break name,
@@ -98,7 +101,13 @@ impl Signals {
                     }
                     leaving[0].stop().await;
                 }
-                failed = first_failure(&nodes) => {
+                failed = async {
+                    tokio::select! {
+                        failed = first_failure(&nodes) => failed,
+                        failed = &mut failing => failed,
+                    }
+                } => {
+                    error!(%failed, "stops: hands its shards over, then leaves");
                     self.shutdown.began();
                     let stopped = join_all(nodes.iter().map(Node::stop));
                     self.wait_or_force(&nodes, stopped).await;

@@ -61,11 +61,15 @@ impl Node {
         let mut facts = Facts {
             gate: self.shared.gate,
             fence_open: self.shared.fence.is_open(),
+            storage_works: self.shared.storage.trouble().is_none(),
             accepting: self.shared.accepting.stalled(Instant::now()).is_none(),
             draining: *self.shared.stopping.borrow() != Stopping::No
                 || record.is_some_and(|record| record.state == NodeState::Draining),
             ..Facts::default()
         };
+        if let Some(trouble) = self.shared.storage.trouble() {
+            facts.waits(Condition::StorageWorks, trouble);
+        }
         if facts.draining {
             facts.waits(Condition::NotDraining, self.why_draining());
         }

@@ -1,5 +1,6 @@
 //! Starting a node: listen, make the parts, begin to join.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::builder::StoreChoice;
 use super::follow::{self, Overview};
@@ -32,6 +34,7 @@ use crate::object::{Host, HostSettings, RemoteCalls};
 use crate::placement::{ClusterMeta, Reach};
 use crate::routing::network::{Listener, Network, TlsNetwork, host};
 use crate::routing::{Router, RouterSettings, serve};
+use crate::storage::Storage;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 use crate::tls::{self, Tls};
@@ -59,6 +62,7 @@ impl Node {
         zeros::begin_at_zero(&metrics);
         let view = first_view(&builder);
         follow_certificates(&tasks, &metrics, builder.tls.clone(), &builder.store);
+        let storage = builder.storage.clone();
         let (host, router, owner_checks) =
             serving(&builder, &id, &fence, &view, &network, &tasks, &metrics);
         let registration = registration(&builder, id.clone(), grpc, &host);
@@ -87,6 +91,7 @@ impl Node {
             network,
             view,
             owner_checks,
+            storage,
             fence,
             metrics,
             tasks,
@@ -160,8 +165,27 @@ impl Node {
         tasks.spawn("store limits", |shutdown| {
             store_limits::probe_while_unplanned(waiting, shutdown)
         });
+        let storage = self.shared.storage.clone();
+        tasks.spawn("storage", |shutdown| look_after(storage, shutdown));
         tasks.spawn("join", |shutdown| self.clone().join(joining, shutdown));
     }
+}
+
+/// Polls the storage as long as the node lives. One that has failed makes the node unready; ending
+/// it in order is for the process, which can hand over what is in memory.
+async fn look_after(
+    storage: Arc<dyn Storage>,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        why = storage.failed() => {
+            error!(%why, "the storage has failed for good: the node is not ready any more");
+            shutdown.cancelled().await;
+        }
+    }
+    Ok(())
 }
 
 /// Returns where others reach the node. Its certificate must be good for that.

@@ -29,13 +29,15 @@ pub enum Condition {
     ShardsClaimed,
     /// The node's listeners take connections.
     Accepting,
+    /// The storage answers: its disk works, and its file is there.
+    StorageWorks,
     /// The node is not giving its shards up.
     NotDraining,
 }
 
 impl Condition {
     /// Every condition, in the order in which a node meets them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::StoreConnected,
         Self::LeaseAlive,
         Self::NotFenced,
@@ -44,6 +46,7 @@ impl Condition {
         Self::Planned,
         Self::ShardsClaimed,
         Self::Accepting,
+        Self::StorageWorks,
         Self::NotDraining,
     ];
 
@@ -58,6 +61,7 @@ impl Condition {
             Self::Planned => "planned",
             Self::ShardsClaimed => "shards_claimed",
             Self::Accepting => "accepting",
+            Self::StorageWorks => "storage_works",
             Self::NotDraining => "not_draining",
         }
     }
@@ -74,6 +78,7 @@ pub(super) struct Facts {
     pub(super) accepting: bool,
     pub(super) reached: bool,
     pub(super) planned: bool,
+    pub(super) storage_works: bool,
     pub(super) draining: bool,
     pub(super) gate: bool,
     pub(super) claimed: usize,
@@ -102,6 +107,7 @@ impl Facts {
                 self.gate || self.claimed * 100 >= self.targeted * CLAIMED_PERCENT_MIN
             }
             Condition::Accepting => self.accepting,
+            Condition::StorageWorks => self.storage_works,
             Condition::NotDraining => !self.draining,
         }
     }
@@ -205,6 +211,7 @@ mod tests {
             accepting: true,
             reached: true,
             planned: true,
+            storage_works: true,
             draining: false,
             gate: false,
             claimed: 99,

@@ -33,6 +33,7 @@ impl Metered {
             Err(StorageError::Fenced { .. }) => "fenced",
             Err(StorageError::Conflict { .. }) => "conflict",
             Err(StorageError::Unavailable(_)) => "unavailable",
+            Err(StorageError::Damaged(_)) => "damaged",
             Err(StorageError::Unknown(_)) => "unknown",
         };
         let labels = StorageRequest { request, outcome };
@@ -56,6 +57,14 @@ impl Storage for Metered {
     ) -> Result<u64, StorageError> {
         let saved = self.storage.save(key, token, version, state);
         self.timed("save", saved).await
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.storage.trouble()
+    }
+
+    async fn failed(&self) -> String {
+        self.storage.failed().await
     }
 }
 

@@ -41,7 +41,14 @@ impl StorageMetrics {
             request_seconds: Family::new_with_constructor(request_histogram as _),
         };
         for request in ["load", "save"] {
-            for outcome in ["ok", "fenced", "conflict", "unavailable", "unknown"] {
+            for outcome in [
+                "ok",
+                "fenced",
+                "conflict",
+                "unavailable",
+                "damaged",
+                "unknown",
+            ] {
                 let labels = StorageRequest { request, outcome };
                 drop(metrics.requests.get_or_create(&labels));
             }

@@ -184,6 +184,10 @@ fn not_ready(node: &NodeFacts, told: &Told) -> Finding {
             Runbook("node-not-ready"),
             "It cannot accept connections: it may open no more files.",
         ),
+        Some(&"storage_works") => (
+            Runbook("storage"),
+            "Its storage fails, so objects that are stored cannot be loaded or saved.",
+        ),
         Some(&"not_draining") => {
             let draining = Finding::warn(CHECK, Runbook("stuck-roll-out"), what);
             let why = "It hands its shards over, then leaves.";

@@ -60,6 +60,7 @@ fn ready(node: &str, unmet: &[&str]) -> Ready {
         "planned",
         "shards_claimed",
         "accepting",
+        "storage_works",
         "not_draining",
     ];
     let conditions: Vec<_> = names
@@ -266,6 +267,7 @@ fn an_unready_node_is_named_with_the_condition_and_the_page_for_it() {
         ("reached", "node-not-ready"),
         ("planned", "leader-absent"),
         ("shards_claimed", "stuck-move"),
+        ("storage_works", "storage"),
     ] {
         let mut facts = well();
         facts.nodes[1].told.as_mut().expect("it answers").ready = ready("b", &[condition]);

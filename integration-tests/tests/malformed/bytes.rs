@@ -34,7 +34,7 @@ const NASTY: &[&[u8]] = &[
     b",",
 ];
 
-/// Chance that a seed determines (SplitMix64).
+/// Chance that a seed determines (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(u64);
 
@@ -66,8 +66,8 @@ impl Chance {
     }
 
     /// Returns inputs: each of the seeds as it is, then changed ones.
-    pub(crate) fn inputs(mut self, seeds: Vec<Vec<u8>>, count: usize) -> Vec<Vec<u8>> {
-        let mut inputs = seeds.clone();
+    pub(crate) fn inputs(mut self, seeds: &[Vec<u8>], count: usize) -> Vec<Vec<u8>> {
+        let mut inputs = seeds.to_vec();
         while inputs.len() < count {
             let seed = &seeds[self.below(seeds.len())];
             inputs.push(self.changed(seed));

@@ -53,7 +53,7 @@ async fn malformed_inputs_harm_no_process() {
     let [encrypted_node] = encrypted.ready_with(["t"], &flags).await;
     let before = counts(&nodes).await;
 
-    let inputs = |seed, seeds, count| Chance::new(SEED + seed).inputs(seeds, count);
+    let inputs = |seed, seeds: &[Vec<u8>], count| Chance::new(SEED + seed).inputs(seeds, count);
     let at = |address: &str| corpus(HTTP, address);
     let greeting = greeting(&nodes[0]).await;
     let (a, b) = (nodes[0].http(), nodes[1].http());
@@ -66,17 +66,17 @@ async fn malformed_inputs_harm_no_process() {
         b"\x80\x2e\x01\x03\x01".to_vec(),
     ];
     let (to_a, to_b, to_page, to_grpc, calls, to_https, to_tls) = tokio::join!(
-        raw::send_all(a, inputs(0, at(a), 5000)),
-        raw::send_all(b, inputs(1, at(b), 3500)),
-        raw::send_all(page, inputs(2, at(page), 4000)),
-        raw::send_all(nodes[0].grpc(), inputs(3, grpc::frames(), 2000)),
+        raw::send_all(a, inputs(0, &at(a), 5000)),
+        raw::send_all(b, inputs(1, &at(b), 3500)),
+        raw::send_all(page, inputs(2, &at(page), 4000)),
+        raw::send_all(nodes[0].grpc(), inputs(3, &grpc::frames(), 2000)),
         grpc::send_all(nodes[0].grpc(), &greeting, Chance::new(SEED + 4), 4500),
-        raw::send_all(encrypted_node.http(), inputs(5, hello.clone(), 500)),
-        raw::send_all(encrypted_node.grpc(), inputs(6, hello, 500)),
+        raw::send_all(encrypted_node.http(), inputs(5, &hello, 500)),
+        raw::send_all(encrypted_node.grpc(), inputs(6, &hello, 500)),
     );
     let prefix = cluster.prefix();
     let values = corpus(ETCD, "");
-    let written = store::write_all(&etcd, prefix, values, Chance::new(SEED + 7), 600).await;
+    let written = store::write_all(&etcd, prefix, &values, Chance::new(SEED + 7), 600).await;
     let sent = [
         to_a, to_b, to_page, to_grpc, calls, to_https, to_tls, written,
     ];

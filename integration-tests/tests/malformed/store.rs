@@ -28,7 +28,7 @@ const FOREIGN: [&str; 12] = [
 pub(crate) async fn write_all(
     etcd: &Etcd,
     prefix: &str,
-    seeds: Vec<Vec<u8>>,
+    seeds: &[Vec<u8>],
     chance: Chance,
     count: usize,
 ) -> usize {

@@ -157,6 +157,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    #[allow(clippy::unnecessary_wraps, reason = "what attempts take")]
     fn v4(number: u32) -> Option<IpAddr> {
         Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
     }

@@ -227,6 +227,9 @@ async fn only_the_owner_may_read_what_is_made() {
     assert_eq!(names.len(), 1, "nothing else is left: {names:?}");
 }
 
+/// Takes a file away from a running storage.
+type TakeAway<'a> = &'a dyn Fn(&Path);
+
 /// What happens to a file, and whether the storage may say that it was saved all the same.
 #[tokio::test]
 async fn a_file_that_is_taken_away_ends_the_storage() {
@@ -240,7 +243,7 @@ async fn a_file_that_is_taken_away_ends_the_storage() {
         let file = fs::OpenOptions::new().write(true).open(path);
         file.and_then(|file| file.set_len(0)).expect("truncated");
     };
-    let ways: [(&str, &dyn Fn(&Path)); 3] = [
+    let ways: [(&str, TakeAway<'_>); 3] = [
         ("deleted", &delete),
         ("replaced", &replace),
         ("truncated", &truncate),

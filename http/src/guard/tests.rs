@@ -134,7 +134,7 @@ async fn a_server_for_others_answers_to_any_name() {
         let guard = Guard::new(IpAddr::from([0, 0, 0, 0]), hosts, "http_hosts");
         let answer = ask(&guard, &["GET /", host], "").await;
         assert_eq!(answer.status(), status, "{host}");
-        let foreign = [&"GET /", host, "origin: http://evil.example"].map(|line| line);
+        let foreign = ["GET /", host, "origin: http://evil.example"].map(|line| line);
         assert_ne!(ask(&guard, &foreign, "").await.status(), 200, "{host}");
     }
 }

@@ -285,7 +285,10 @@ impl Drop for Site {
     }
 }
 
-async fn note(State(seen): State<Arc<Mutex<Vec<(String, String)>>>>, request: Request) {
+/// The method and content type of each request.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
+async fn note(State(seen): State<Seen>, request: Request) {
     let kind = request.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let seen_now = (request.method().to_string(), kind.to_owned());

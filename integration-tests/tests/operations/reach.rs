@@ -26,7 +26,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 async fn write_node(cluster: &Cluster, id: &str, address: SocketAddr) {
     let store = cluster.store().await;
     let lease = store
-        .grant(Duration::from_secs(600))
+        .grant(Duration::from_mins(10))
         .await
         .expect("etcd runs");
     let record = NodeRecord {

@@ -38,7 +38,7 @@ fn assert_bounded(node: &Node, before: u64) {
         kibibytes(node.pid(), "VmHWM"),
         kibibytes(node.pid(), "VmRSS"),
     );
-    println!("{before} KiB before, at most {peak} KiB, {now} KiB after");
+    eprintln!("{before} KiB before, at most {peak} KiB, {now} KiB after");
     let bound = before + (64 << 10) + MARGIN_KIB;
     assert!(
         peak < bound,

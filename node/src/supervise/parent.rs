@@ -56,12 +56,11 @@ pub(crate) async fn run(settings: &Settings, role: Role) -> Result<ExitCode, Pro
         &mut etcd,
     )
     .await;
-    match words.last().await {
-        Some(lease) => {
-            warn!(?end, %lease, "the node's process ended without leaving: ending its lease");
-            etcd.revoke(lease).await;
-        }
-        None => info!(?end, "the node's process ended"),
+    if let Some(lease) = words.last().await {
+        warn!(?end, %lease, "the node's process ended without leaving: ending its lease");
+        etcd.revoke(lease).await;
+    } else {
+        info!(?end, "the node's process ended");
     }
     Ok(exit_code(end))
 }

@@ -138,6 +138,7 @@ mod tests {
 
     const CHILD: i32 = 7;
 
+    #[allow(clippy::unnecessary_wraps, reason = "one of the results of a look")]
     fn ended(pid: i32, end: End) -> Result<Look, Errno> {
         Ok(Look::Ended(Pid::from_raw(pid).expect("positive"), end))
     }

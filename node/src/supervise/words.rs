@@ -67,12 +67,11 @@ fn lease_after(lease: Option<LeaseId>, line: &str) -> Option<LeaseId> {
     if line == LEFT {
         return None;
     }
-    match line.parse() {
-        Ok(number) => Some(LeaseId::new(number)),
-        Err(_) => {
-            warn!(line, "the node said what this version does not know");
-            lease
-        }
+    if let Ok(number) = line.parse() {
+        Some(LeaseId::new(number))
+    } else {
+        warn!(line, "the node said what this version does not know");
+        lease
     }
 }
 

@@ -393,7 +393,7 @@ async fn reach_changed(reach: &mut Option<watch::Receiver<Arc<Reach>>>) {
         None => false,
     };
     if !changed {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -76,6 +76,9 @@ mod tests {
         root
     }
 
+    /// Files below the root: path and content.
+    type Files<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn the_least_limit_around_the_process_counts() {
         const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:  4194304 kB\nMemFree: 1 kB\n");
@@ -84,7 +87,7 @@ mod tests {
             "proc/self/cgroup",
             "4:cpu,memory:/docker/x\n2:pids:/y\n0::/\n",
         );
-        let cases: [(&[(&str, &str)], Option<u64>); 7] = [
+        let cases: [(Files<'_>, Option<u64>); 7] = [
             (&[], None),
             (&[MEMINFO], Some(4 << 30)),
             (

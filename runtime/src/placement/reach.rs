@@ -129,7 +129,7 @@ impl Reach {
         let mine = self
             .told
             .get(&self.me)
-            .and_then(|mine| self.life(mine, node, view));
+            .and_then(|mine| state_of(mine, node, view));
         if mine == Some(ReachState::Reached) || voices.reached > against {
             return Reachability::Fine;
         }
@@ -182,7 +182,7 @@ impl Reach {
             .filter(|node| **node != self.me && *node != but);
         let mine = self.told.get(&self.me);
         let reached = |node: &&NodeId| {
-            let state = mine.and_then(|mine| self.life(mine, node, view));
+            let state = mine.and_then(|mine| state_of(mine, node, view));
             state == Some(ReachState::Reached)
         };
         let (all, reached) = (others.clone().count(), others.filter(reached).count());
@@ -198,13 +198,14 @@ impl Reach {
         let live = self.told.iter().filter(move |(witness, _)| {
             view.nodes.contains_key(*witness) && (*witness != node || *node == self.me)
         });
-        live.filter_map(move |(witness, states)| Some((witness, self.life(states, node, view)?)))
+        live.filter_map(move |(witness, states)| Some((witness, state_of(states, node, view)?)))
     }
+}
 
-    fn life(&self, states: &ReachStates, node: &NodeId, view: &ClusterView) -> Option<ReachState> {
-        let (life, state) = states.get(node)?;
-        (view.nodes.get(node)?.incarnation == *life).then_some(*state)
-    }
+/// Returns what a witness found of a node, unless that was of another incarnation.
+fn state_of(states: &ReachStates, node: &NodeId, view: &ClusterView) -> Option<ReachState> {
+    let (incarnation, state) = states.get(node)?;
+    (view.nodes.get(node)?.incarnation == *incarnation).then_some(*state)
 }
 
 /// Whether it matters that others reach a node: nobody calls what a gate hosts.

@@ -189,7 +189,7 @@ impl Answers {
             };
             match frame {
                 Ok(Frame::Call(id, Ok(mut call))) => {
-                    call.batch = reading.reserved.clone();
+                    call.batch.clone_from(&reading.reserved);
                     metrics.inbound_calls.inc();
                     if self.lanes.must_take(&call.call, &running) {
                         self.lanes.put(id, call, &running);

@@ -30,7 +30,7 @@ fn raw(request: &str, version: Version, wanted: &str) {
         headers: &headers,
     };
     let got = policy.check_sender(&head);
-    assert_eq!(code(got), wanted, "{request}");
+    assert_eq!(code(&got), wanted, "{request}");
 }
 
 /// Checks the same for forms.
@@ -43,7 +43,7 @@ fn form(request: &str, has_body: bool, wanted: &str) {
         version: Version::HTTP_11,
         headers: &headers,
     };
-    assert_eq!(code(check_form(&head, has_body)), wanted, "{request}");
+    assert_eq!(code(&check_form(&head, has_body)), wanted, "{request}");
 }
 
 fn read(request: &str) -> (Method, Uri, HeaderMap) {
@@ -68,7 +68,7 @@ fn read(request: &str) -> (Method, Uri, HeaderMap) {
     )
 }
 
-fn code(got: Result<(), Rejection>) -> &'static str {
+fn code(got: &Result<(), Rejection>) -> &'static str {
     match got {
         Ok(()) => OK,
         Err(Rejection::BadHost) => "bad host",

@@ -190,7 +190,7 @@ mod tests {
         assert!(is_visible_text(&error.to_string()), "{error}");
         let entry = Entry {
             key: "/s/nodes/n0".into(),
-            value: encode_node(&node).into(),
+            value: encode_node(&node),
             create_revision: crate::ids::Revision::new(1),
             mod_revision: crate::ids::Revision::new(1),
         };
@@ -206,16 +206,16 @@ mod tests {
         rejected("http_listen", |node| node.http = Some("x".repeat(261)));
         rejected("version", |node| node.version = "1\u{202e}".into());
         rejected("object_types", |node| {
-            node.object_types = vec!["A\u{200b}".into()]
+            node.object_types = vec!["A\u{200b}".into()];
         });
         rejected("object_types", |node| {
-            node.object_types = vec!["A".into(); 4097]
+            node.object_types = vec!["A".into(); 4097];
         });
         rejected("labels", |node| {
-            node.labels = [("a\r".into(), String::new())].into()
+            node.labels = [("a\r".into(), String::new())].into();
         });
         rejected("labels", |node| {
-            node.labels = [("a".into(), "x".repeat(257))].into()
+            node.labels = [("a".into(), "x".repeat(257))].into();
         });
         rejected("labels", |node| {
             node.labels = (0..65).map(|n| (n.to_string(), String::new())).collect();

@@ -74,7 +74,7 @@ fn a_quarantine_ends_and_doubles() {
     world.die("a", &[1]);
     world.die("b", &[1]);
     for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-        world.now += MINUTE * minutes - Duration::from_secs(1);
+        world.now += MINUTE * (minutes - 1) + Duration::from_secs(59);
         let verdicts = world.judge();
         assert!(verdicts.is_empty(), "{minutes} min are not over");
         assert_eq!(verdicts.next_at, Some(world.now + Duration::from_secs(1)));

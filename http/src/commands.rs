@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use steading::coordination::commands::{Command, Done};
-use steading::ids::{NodeId, PlanId, ShardId};
+use steading::ids::{NodeId, PlanId, ShardId, canonical_number};
 use steading::placement::ClusterView;
 use steading::placement::planner::Strategy;
 use utoipa::ToSchema;
@@ -142,9 +142,8 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 ///
 /// A problem if it is no number, or none of this cluster's.
 pub fn shard_named(text: &str, view: &ClusterView) -> Result<ShardId, Problem> {
-    let number = text
-        .parse()
-        .map_err(|_| Problem::bad_request(format!("`{text}` is not the number of a shard")))?;
+    let number = canonical_number(text)
+        .ok_or_else(|| Problem::bad_request(format!("`{text}` is not the number of a shard")))?;
     ShardId::new(number, view.meta.shard_count)
         .map_err(|error| Problem::not_found(error.to_string()))
 }
@@ -164,8 +163,8 @@ pub fn node_named(name: &str) -> Result<NodeId, Problem> {
 ///
 /// A problem if it is no number.
 pub fn plan_named(text: &str) -> Result<PlanId, Problem> {
-    let number = text.parse().map(PlanId::new);
-    number.map_err(|_| Problem::bad_request(format!("`{text}` is not the number of a plan")))
+    let number = canonical_number(text).map(PlanId::new);
+    number.ok_or_else(|| Problem::bad_request(format!("`{text}` is not the number of a plan")))
 }
 
 #[cfg(test)]

@@ -51,21 +51,36 @@ pub(crate) async fn run(
     settings: ObserverSettings,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
-    let reached = shutdown.run_until_cancelled(reach(&board, &settings)).await;
-    let Some(observer) = reached else {
-        return Ok(());
-    };
-    let all = async {
-        tokio::join!(
-            follow_view(&board, &observer),
-            follow_plans(&board, &observer),
-            ask_nodes(&board, &observer),
-            follow_store(&board, &observer),
-        )
-    };
-    shutdown.run_until_cancelled(all).await;
-    observer.stop().await;
-    Ok(())
+    loop {
+        let reached = shutdown.run_until_cancelled(reach(&board, &settings)).await;
+        let Some(observer) = reached else {
+            return Ok(());
+        };
+        let all = async {
+            tokio::join!(
+                follow_view(&board, &observer),
+                follow_plans(&board, &observer),
+                ask_nodes(&board, &observer),
+                follow_store(&board, &observer),
+            )
+        };
+        let replaced = shutdown.run_until_cancelled(async {
+            tokio::select! {
+                evidence = observer.replaced() => evidence,
+                _ = all => std::future::pending().await,
+            }
+        });
+        let replaced = replaced.await;
+        observer.stop().await;
+        let Some(evidence) = replaced else {
+            return Ok(());
+        };
+        // What was seen until now belongs to another cluster, or to another past of this one.
+        let why = format!("the store is not the one that was looked at: {evidence}");
+        warn!(why, "looking at the cluster anew");
+        board.set_observer(Err(why));
+        board.tell_figures();
+    }
 }
 
 async fn reach(board: &Board, settings: &ObserverSettings) -> Observer {

@@ -230,6 +230,17 @@ impl Etcd {
         assert!(self.answers().await, "{}", self.process.output());
     }
 
+    /// Starts it again on its ports without any data, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If somebody else has taken one of its ports meanwhile.
+    pub async fn lose_data(&mut self) {
+        self.process.kill();
+        fs::remove_dir_all(&self.data).expect("its own folder");
+        self.restart().await;
+    }
+
     /// Saves a snapshot of its data, and returns where.
     ///
     /// # Panics

@@ -19,6 +19,9 @@ pub enum Exit {
     /// A server could not start, or ended by an error of its own; an answer could not be written; or
     /// the system refused threads or open files.
     Failed = 4,
+    /// The node ended because its store is not the one that it joined. Start it again: it joins what
+    /// is there now.
+    Replaced = 5,
 }
 
 /// Every code with its meaning, for the documentation.
@@ -37,6 +40,10 @@ pub(crate) const CODES: &[(u8, &str)] = &[
         Exit::Failed as u8,
         "a server could not start, or ended by an error of its own, or its storage failed for good; the answer could not be written; or the \
          system refused threads, or open files (at least 64: `ulimit -n`)",
+    ),
+    (
+        Exit::Replaced as u8,
+        "the node's etcd lost its data, was restored, or was replaced; start the node again",
     ),
 ];
 

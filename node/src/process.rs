@@ -9,6 +9,7 @@ mod signals;
 
 use std::sync::Arc;
 
+use steading::coordination::Evidence;
 use steading::coordination::keys::InvalidRegistration;
 use steading::ids::NodeId;
 use steading::node::{HealthSettings, ObservedStore, ObserverSettings};
@@ -64,6 +65,9 @@ pub(crate) enum ProcessError {
     /// The storage ended for good; the nodes left their cluster.
     #[error("the storage has failed: {0}")]
     StorageFailed(String),
+    /// The store is not the one that the node joined.
+    #[error("the node ended: its store is not the one that it joined")]
+    Replaced(#[source] Evidence),
     /// The node ended by itself.
     #[error("the node ended by an error of its own; the log has more")]
     Died,
@@ -74,6 +78,7 @@ impl ProcessError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Settings(_) | Self::NotSupervised(_) => Exit::Usage,
+            Self::Replaced(_) => Exit::Replaced,
             Self::Listen { .. }
             | Self::Storage(_)
             | Self::Start(_)

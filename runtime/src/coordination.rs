@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod commands;
 mod effect;
 mod etcd;
+mod evidence;
+mod history;
 pub mod keys;
 pub mod leader;
 pub mod membership;
@@ -24,6 +26,8 @@ pub mod store;
 pub mod watcher;
 
 pub use etcd::{EtcdSettings, EtcdStore, MemberHealth, Told};
+pub use evidence::Evidence;
+pub use history::{History, Verified};
 pub use memory::{CommitFault, Cut, Faults, MemoryStore};
 pub use metered::Metered;
 pub use owner_checks::{CLAIM_OUTCOMES, OwnerChecks};

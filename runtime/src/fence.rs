@@ -17,7 +17,7 @@
 //! from a plain OS thread, so that a stalled executor cannot skip it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -41,6 +41,8 @@ pub struct Fence {
     /// The deadline that the last acknowledged keep-alive allows. Also the lock under which
     /// `deadline` and `state` change.
     promised: Mutex<Moment>,
+    /// Whether no incarnation of this process may serve any more. Changes under the lock too.
+    ended: AtomicBool,
     state: watch::Sender<FenceState>,
 }
 
@@ -62,6 +64,7 @@ impl Fence {
             clock,
             deadline: AtomicU64::new(Moment::START.nanos()),
             promised: Mutex::new(Moment::START),
+            ended: AtomicBool::new(false),
             state: watch::Sender::new(FenceState::Closed),
         }
     }
@@ -112,9 +115,12 @@ impl Fence {
         self.state.subscribe()
     }
 
-    /// Begins a life: the node may serve until `deadline`.
+    /// Begins a life: the node may serve until `deadline`. After [`Fence::end`] this does nothing.
     pub fn open(&self, deadline: Moment) {
         let mut promised = self.promised.lock();
+        if self.ended.load(Ordering::Relaxed) {
+            return;
+        }
         *promised = deadline;
         self.set(FenceState::Open, deadline);
     }
@@ -160,6 +166,14 @@ impl Fence {
     /// Ends the life: the lease is lost or given up. Only [`Fence::open`] leads back.
     pub fn close(&self) {
         let mut promised = self.promised.lock();
+        *promised = Moment::START;
+        self.set(FenceState::Closed, Moment::START);
+    }
+
+    /// Closes the fence for good: no later life of this process opens it.
+    pub fn end(&self) {
+        let mut promised = self.promised.lock();
+        self.ended.store(true, Ordering::Relaxed);
         *promised = Moment::START;
         self.set(FenceState::Closed, Moment::START);
     }
@@ -299,6 +313,16 @@ mod tests {
         assert!(!fence.resume() && !fence.is_open());
         fence.open(clock.now().plus(TTL));
         assert!(fence.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ended_fence_never_opens_again() {
+        let (fence, clock) = opened();
+        fence.end();
+        fence.open(clock.now().plus(TTL));
+        fence.extend_to(clock.now().plus(TTL));
+        assert!(!fence.resume() && !fence.is_open());
+        assert_eq!(fence.state(), FenceState::Closed);
     }
 
     #[tokio::test(start_paused = true)]

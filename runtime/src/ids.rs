@@ -11,5 +11,5 @@ mod shards;
 pub use self::keys::{InvalidObjectKey, OBJECT_ID_LEN_MAX, ObjectKey, Place};
 pub use self::layout::{InvalidRegion, Layout, REGION_NAME_LEN_MAX, REGIONS_MAX, Region, Regions};
 pub use self::nodes::{InvalidNodeId, NODE_ID_LEN_MAX, NodeId};
-pub use self::numbers::{Incarnation, LeaseId, PlanId, Revision, Term, Token};
+pub use self::numbers::{Incarnation, LeaseId, PlanId, Revision, Term, Token, canonical_number};
 pub use self::shards::{InvalidShardCount, ShardCount, ShardId, ShardOutOfRange};

@@ -53,7 +53,7 @@ pub use status::{Contact, FIGURES_MAX_AGE, NodeStatus, Takeover};
 
 use crate::connections::Accepting;
 use crate::coordination::watcher::WatchState;
-use crate::coordination::{OwnerChecks, SharedView};
+use crate::coordination::{History, OwnerChecks, SharedView};
 use crate::error::CallError;
 use crate::fence::Fence;
 use crate::ids::{InvalidObjectKey, LeaseId, NodeId, ObjectKey, ShardId};
@@ -100,6 +100,8 @@ struct Shared {
     progress: watch::Sender<Progress>,
     /// What takes part in the cluster, once the node has joined.
     taking: OnceLock<Taking>,
+    /// What proves that the store is still the one that the node joined, once it has reached it.
+    history: OnceLock<Arc<History>>,
     /// The lease of the present life, once there is one and until the node has left.
     lease: watch::Sender<Option<LeaseId>>,
     readiness: Mutex<Tracker>,

@@ -160,7 +160,9 @@ impl FromStr for Address {
         }
         let port = port
             .parse()
-            .map_err(|_| "the port must be a number up to 65535")?;
+            .ok()
+            .filter(|number: &u16| number.to_string() == port)
+            .ok_or("the port must be a number up to 65535")?;
         Ok(Self {
             host: host.to_owned(),
             port,

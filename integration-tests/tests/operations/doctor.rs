@@ -9,14 +9,14 @@ use steading_integration_tests::etcd::Etcd;
 use steading_integration_tests::until;
 
 /// What the doctor said.
-struct Said {
-    code: Option<i32>,
+pub(super) struct Said {
+    pub(super) code: Option<i32>,
     report: Value,
 }
 
 impl Said {
     /// Returns what is not well, each as `LEVEL CHECK: WHAT | WHY | NEXT`.
-    fn unwell(&self) -> Vec<String> {
+    pub(super) fn unwell(&self) -> Vec<String> {
         let findings = self.report["findings"].as_array().expect("findings");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let unwell = findings.iter().filter(|of| of["level"] != "ok");
@@ -32,7 +32,7 @@ impl Said {
 }
 
 /// Asks the doctor about a cluster by way of some nodes, and the store if wished.
-async fn doctor(cluster: &Cluster, nodes: &[&Node], store: bool) -> Said {
+pub(super) async fn doctor(cluster: &Cluster, nodes: &[&Node], store: bool) -> Said {
     let addresses = nodes.iter().map(|node| node.http());
     let addresses = addresses.collect::<Vec<_>>().join(",");
     let mut args = vec![
@@ -53,7 +53,7 @@ async fn doctor(cluster: &Cluster, nodes: &[&Node], store: bool) -> Said {
 }
 
 /// Waits until the doctor finds something of this level and check that contains a text.
-async fn finds(
+pub(super) async fn finds(
     cluster: &Cluster,
     nodes: &[&Node],
     store: bool,

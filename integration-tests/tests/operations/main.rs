@@ -1,6 +1,7 @@
 //! What an operator does at night: `steading doctor` before clusters that are broken on purpose, and
-//! restoring etcd from a snapshot, nodes that nobody reaches.
+//! restoring etcd from a snapshot, or losing it, nodes that nobody reaches.
 
 mod doctor;
+mod lost;
 mod reach;
 mod restore;

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use steading::coordination::commands::MOVES_MAX;
-use steading::ids::NodeId;
+use steading::ids::{NodeId, canonical_number};
 use steading::text::Escaped;
 
 use crate::args::AskArgs;
@@ -222,8 +222,8 @@ fn now(ask: &AskArgs) -> How {
 /// Reads `17` or `16-31`.
 fn shards_of(text: &str) -> Result<RangeInclusive<u32>, AskError> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+    match (canonical_number(first), canonical_number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
         _ => Err(AskError::Shards(text.to_owned())),
     }
 }

@@ -28,6 +28,9 @@ pub struct Ready {
     /// What it waits for: to join; else what its first unmet condition waits for; else the
     /// directive that leaves a ready node without shards.
     pub waiting_for: Option<String>,
+    /// What is wrong without keeping it from taking traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One thing that must hold for a node to be ready.
@@ -64,6 +67,7 @@ impl Ready {
             claimed: readiness.claimed,
             targeted: readiness.targeted,
             waiting_for: readiness.waiting_for.clone(),
+            warnings: readiness.warnings.clone(),
         }
     }
 }

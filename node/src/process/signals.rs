@@ -1,7 +1,7 @@
 //! Ends a process in order on a signal, at once on a second one. HTTP clients are let go before the node leaves.
 
 use futures::future::{join_all, select_all};
-use steading::Node;
+use steading::{Node, StartError};
 use steading_signals::{Effect, Sender, Shutdown, Step};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -154,11 +154,22 @@ async fn first_failure(nodes: &[Node]) -> ProcessError {
             match node.joined().await {
                 Ok(()) => {
                     node.stopped().await;
-                    ProcessError::Died
+                    // A node that fails later says so too.
+                    match node.joined().await {
+                        Ok(()) => ProcessError::Died,
+                        Err(error) => failure(error),
+                    }
                 }
-                Err(error) => ProcessError::Start(error),
+                Err(error) => failure(error),
             }
         })
     });
     select_all(lives).await.0
+}
+
+fn failure(error: StartError) -> ProcessError {
+    match error.evidence() {
+        Some(evidence) => ProcessError::Replaced(evidence.clone()),
+        None => ProcessError::Start(error),
+    }
 }

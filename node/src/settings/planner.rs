@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use steading::ids::{ShardCount, ShardId};
+use steading::ids::{ShardCount, ShardId, canonical_number};
 use steading::placement::planner::{PinPolicy, PlanSettings, Strategy, Strength, ZoneRule};
 
 use super::{SettingsError, refused, values};
@@ -398,7 +398,7 @@ fn zone_rule(text: &str, count: ShardCount) -> Option<ZoneRule> {
     let sign = text.find(['=', '~'])?;
     let (range, zone) = (text.get(..sign)?, text.get(sign + 1..)?);
     let (first, last) = range.split_once('-')?;
-    let shard = |text: &str| ShardId::new(text.trim().parse().ok()?, count).ok();
+    let shard = |text: &str| ShardId::new(canonical_number(text.trim())?, count).ok();
     let rule = ZoneRule {
         first: shard(first)?,
         last: shard(last)?,

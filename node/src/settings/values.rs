@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use steading::ids::{InvalidRegion, Region, ShardCount};
+use steading::ids::{InvalidRegion, Region, ShardCount, canonical_number};
 use steading::placement::Weight;
 use steading_settings::Secret;
 pub(super) use steading_settings::duration;
@@ -104,7 +104,7 @@ pub(super) fn health_interval(text: &str) -> Result<Duration, String> {
 
 /// Reads a shard count.
 pub(crate) fn shard_count(text: &str) -> Result<ShardCount, String> {
-    let count: u32 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    let count: u32 = canonical_number(text).ok_or("it must be a number")?;
     ShardCount::new(count).map_err(|error| error.to_string())
 }
 

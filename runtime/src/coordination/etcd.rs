@@ -83,11 +83,13 @@ impl EtcdStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if none does: that of the first, unless another one refuses access.
+    /// [`StoreError`] if none does: that of the first, unless another one refuses access; and if two
+    /// of them are of different etcd clusters.
     pub async fn server_versions(&self) -> Result<Vec<(String, String)>, StoreError> {
         let asked = (0..self.members.len()).map(|index| async move {
             let endpoint = self.members.endpoint(index);
-            let asked = self.members.ask(index, Context::READ, version_of).await;
+            let version = |member, client| version_of(member, client, &self.members);
+            let asked = self.members.ask(index, Context::READ, version).await;
             let version = asked.map_err(|error| error.at(endpoint))?;
             Ok((endpoint.to_owned(), version))
         });
@@ -99,6 +101,7 @@ impl EtcdStore {
                 Err(error) => errors.push(error),
             }
         }
+        self.members.agree()?;
         match errors.into_iter().next() {
             Some(error) if versions.is_empty() => Err(error),
             Some(_) | None => Ok(versions),
@@ -106,7 +109,7 @@ impl EtcdStore {
     }
 
     /// Sends a request that changes nothing, again and again if need be.
-    async fn read<T, F>(&self, request: impl Fn(Client) -> F + Sync) -> Result<T, StoreError>
+    async fn read<T, F>(&self, request: impl Fn(usize, Client) -> F + Sync) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + Send,
     {
@@ -120,7 +123,7 @@ impl EtcdStore {
     async fn write<T, F>(
         &self,
         context: Context,
-        request: impl Fn(Client) -> F + Sync,
+        request: impl Fn(usize, Client) -> F + Sync,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + Send,
@@ -143,11 +146,13 @@ impl EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let request = |client: Client| async move {
+        let request = |member, client: Client| async move {
             let mut client = client.kv_client().max_decoding_message_size(ANSWER_LEN_MAX);
             let prefixed = GetOptions::new().with_prefix();
             let reply = client.get(prefix, Some(prefixed)).await;
-            convert::listing(&reply.map_err(|error| Context::READ.classify(&error))?)
+            let reply = reply.map_err(|error| Context::READ.classify(&error))?;
+            self.members.admit(member, reply.header())?;
+            convert::listing(&reply)
         };
         self.read(request).await
     }
@@ -156,11 +161,13 @@ impl Store for EtcdStore {
         txn.check_size()?;
         let context = Context::write(convert::lease_of(&txn));
         let txn = convert::txn(txn);
-        let request = |mut client: Client| {
+        let request = |member, mut client: Client| {
             let txn = txn.clone();
             async move {
                 let reply = client.txn(txn).await;
-                convert::txn_reply(&reply.map_err(|error| context.classify(&error))?)
+                let reply = reply.map_err(|error| context.classify(&error))?;
+                self.members.admit(member, reply.header())?;
+                convert::txn_reply(&reply)
             }
         };
         self.write(context, request).await
@@ -169,9 +176,10 @@ impl Store for EtcdStore {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let context = Context::write(None);
         let seconds = convert::whole_seconds(ttl);
-        let request = |mut client: Client| async move {
+        let request = |member, mut client: Client| async move {
             let reply = client.lease_grant(seconds, None).await;
             let reply = reply.map_err(|error| context.classify(&error))?;
+            self.members.admit(member, reply.header())?;
             Ok(LeaseId::new(reply.id()))
         };
         self.write(context, request).await
@@ -179,13 +187,13 @@ impl Store for EtcdStore {
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Box<dyn KeepAlive>, StoreError> {
         let members = &self.members;
-        let request = |client| EtcdKeepAlive::open(client, members.clone(), lease);
+        let request = |member, client| EtcdKeepAlive::open(client, members.clone(), member, lease);
         Ok(Box::new(self.write(Context::READ, request).await?))
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         let context = Context::write(Some(lease));
-        let request = |mut client: Client| async move {
+        let request = |_, mut client: Client| async move {
             let reply = client.lease_revoke(lease.get()).await;
             match reply.map_err(|error| context.classify(&error)) {
                 Ok(_) | Err(StoreError::LeaseGone(_)) => Ok(()),
@@ -205,7 +213,8 @@ impl Store for EtcdStore {
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError> {
         let members = &self.members;
-        let request = |client| EtcdWatch::open(client, members.clone(), prefix, from);
+        let request =
+            |member, client| EtcdWatch::open(client, members.clone(), member, prefix, from);
         Ok(self.read(request).await?.into_stream().boxed())
     }
 }
@@ -218,8 +227,13 @@ impl fmt::Debug for EtcdStore {
     }
 }
 
-async fn version_of(client: Client) -> Result<String, StoreError> {
+async fn version_of(
+    member: usize,
+    client: Client,
+    members: &Members,
+) -> Result<String, StoreError> {
     let status = client.maintenance_client().status().await;
     let status = status.map_err(|error| Context::READ.classify(&error))?;
+    members.admit(member, status.header())?;
     Ok(status.version().to_owned())
 }

@@ -46,7 +46,7 @@ enum Kind {
     Node(NodeId),
     Target(u32),
     Owner(ShardId),
-    Plan,
+    Plan(PlanId),
     Orders,
     Activity(Incarnation),
 }
@@ -119,10 +119,10 @@ impl Keys {
         format!("{}plans/{:020}", self.prefix, id.get())
     }
 
-    /// Returns the ID of the plan that a key holds, if it holds one.
+    /// Returns the ID of the plan that a key holds, if it is the canonical key of one.
     pub fn plan_id(&self, key: &str) -> Option<PlanId> {
-        let id = key.strip_prefix(&self.plans())?.parse().ok()?;
-        Some(PlanId::new(id))
+        let id = PlanId::new(key.strip_prefix(&self.plans())?.parse().ok()?);
+        (self.plan(id) == key).then_some(id)
     }
 
     /// The prefix of all plans.
@@ -158,7 +158,7 @@ impl Keys {
                         let targets = vec![Target::default(); count.block_len() as usize];
                         Some(News::Targets { block, targets })
                     }
-                    Kind::Meta | Kind::Plan => None,
+                    Kind::Meta | Kind::Plan(_) => None,
                 })
             }
         }
@@ -166,8 +166,11 @@ impl Keys {
 
     fn news_of_put(&self, entry: &Entry, count: ShardCount) -> Result<Option<News>, BadEntry> {
         Ok(Some(match self.kind(&entry.key, count)? {
-            Kind::Plan => return Ok(None),
-            Kind::Meta => News::Meta(decode_meta(entry)?),
+            Kind::Plan(_) => return Ok(None),
+            Kind::Meta => {
+                decode_meta(entry)?;
+                return Ok(None);
+            }
             Kind::Leader => News::Leader(Some(decode_leader(entry)?)),
             Kind::Node(node) => News::Node(node, Some(decode_node(entry)?)),
             Kind::Target(block) => News::Targets {
@@ -182,39 +185,66 @@ impl Keys {
         }))
     }
 
+    /// Returns what a key is about. Only the form in which this code writes a key counts: with
+    /// two names for one thing, the deletion of one would look like the deletion of the other.
     fn kind(&self, key: &str, count: ShardCount) -> Result<Kind, BadEntry> {
         let bad = |reason: &str| BadEntry {
             key: key.into(),
             reason: reason.into(),
         };
+        let kind = self.lenient_kind(key, count).map_err(|why| bad(&why))?;
+        let canonical = self.key_of(&kind);
+        if canonical == key {
+            Ok(kind)
+        } else {
+            Err(bad(&format!("not in canonical form: `{canonical}`")))
+        }
+    }
+
+    /// Returns what a key could be about, in whatever form its number is written.
+    fn lenient_kind(&self, key: &str, count: ShardCount) -> Result<Kind, String> {
         let path = key
             .strip_prefix(&self.prefix)
-            .ok_or_else(|| bad("another prefix"))?;
+            .ok_or("it has another prefix")?;
         match path.split_once('/') {
             None if path == "leader" => Ok(Kind::Leader),
             None if path == "orders" => Ok(Kind::Orders),
             Some(("meta", "cluster")) => Ok(Kind::Meta),
             Some(("nodes", node)) => NodeId::new(node)
                 .map(Kind::Node)
-                .map_err(|error| bad(&error.to_string())),
+                .map_err(|error| error.to_string()),
             Some(("target", block)) => match block.parse() {
                 Ok(block) if block < count.blocks() => Ok(Kind::Target(block)),
-                Ok(_) | Err(_) => Err(bad("there is no such block")),
+                Ok(_) | Err(_) => Err("there is no such block".into()),
             },
             Some(("owner", shard)) => {
-                let number = shard.parse().map_err(|_| bad("not a shard's number"))?;
-                ShardId::new(number, count)
-                    .map(Kind::Owner)
-                    .map_err(|e| bad(&e.to_string()))
+                let number = shard.parse().map_err(|_| "not a shard's number")?;
+                let shard = ShardId::new(number, count).map_err(|error| error.to_string())?;
+                Ok(Kind::Owner(shard))
             }
-            Some(("plans", _)) => Ok(Kind::Plan),
-            Some(("activity", incarnation)) => match incarnation.parse().map(Incarnation::new) {
-                Ok(incarnation) if self.activity(incarnation) == key => {
-                    Ok(Kind::Activity(incarnation))
-                }
-                Ok(_) | Err(_) => Err(bad("not an incarnation's number")),
-            },
-            Some(_) | None => Err(bad("not a key of this format")),
+            Some(("plans", plan)) => {
+                let number = plan.parse().map_err(|_| "not a plan's number")?;
+                Ok(Kind::Plan(PlanId::new(number)))
+            }
+            Some(("activity", incarnation)) => {
+                let number = incarnation.parse();
+                let number = number.map_err(|_| "not an incarnation's number")?;
+                Ok(Kind::Activity(Incarnation::new(number)))
+            }
+            Some(_) | None => Err("not a key of this format".into()),
+        }
+    }
+
+    fn key_of(&self, kind: &Kind) -> String {
+        match kind {
+            Kind::Meta => self.meta(),
+            Kind::Leader => self.leader(),
+            Kind::Node(node) => self.node(node),
+            Kind::Target(block) => self.target(*block),
+            Kind::Owner(shard) => self.owner(*shard),
+            Kind::Plan(plan) => self.plan(*plan),
+            Kind::Orders => self.orders(),
+            Kind::Activity(incarnation) => self.activity(*incarnation),
         }
     }
 }

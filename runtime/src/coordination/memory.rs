@@ -44,7 +44,13 @@ struct Shared {
     database: Mutex<Database>,
     /// Wakes the watchers when there may be something new, or something falls due sooner.
     changed: watch::Sender<()>,
+    /// Sent when the store restarts: everything that was open to it ends.
+    restarts: watch::Sender<()>,
 }
+
+/// All data of a store at one moment, as a backup has it.
+#[derive(Clone, Debug)]
+pub struct Snapshot(Database);
 
 impl MemoryStore {
     /// Makes an empty store.
@@ -53,6 +59,7 @@ impl MemoryStore {
             shared: Arc::new(Shared {
                 database: Mutex::new(Database::new()),
                 changed: watch::Sender::new(()),
+                restarts: watch::Sender::new(()),
             }),
             faults: Faults::new(),
         }
@@ -70,6 +77,25 @@ impl MemoryStore {
     /// Returns the faults of this client.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Returns all data of this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.shared.with(|database, _| database.clone()))
+    }
+
+    /// Restarts the store with the data of a snapshot. Its leases have all their time to live again,
+    /// as in etcd; watches and keep-alives that are open end.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.shared
+            .with(|database, now| *database = snapshot.0.clone().restarted(now));
+        self.shared.restarts.send_replace(());
+        self.shared.changed.send_replace(());
+    }
+
+    /// Restarts the store without any data.
+    pub fn lose_data(&self) {
+        self.restore(&Snapshot(Database::new()));
     }
 
     /// Forgets the changes before `revision`, as etcd's compaction does. Keys stay.

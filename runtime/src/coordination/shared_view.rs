@@ -33,6 +33,19 @@ impl SharedView {
         self.sender.subscribe()
     }
 
+    /// Sets what the cluster was created as, before anything else of it is known.
+    ///
+    /// # Panics
+    ///
+    /// If the shard count is another one than the view was made for: every table has that many
+    /// entries, and `cluster::create_or_check` refuses such a cluster.
+    pub fn begin(&self, meta: ClusterMeta) {
+        self.sender.send_modify(|view| {
+            assert_eq!(view.meta.shard_count, meta.shard_count, "another layout");
+            Arc::make_mut(view).meta = meta;
+        });
+    }
+
     /// Takes in news that a watch or list brought: everything up to `revision` is then in the
     /// view. Wakes the subscribers if anything changed, be it only the revision.
     pub fn advance(&self, revision: Revision, news: impl IntoIterator<Item = News>) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+use super::evidence::Evidence;
 use crate::ids::{LeaseId, Revision};
 
 /// Most compares, and most operations, in one transaction; they are counted apart.
@@ -88,13 +89,14 @@ pub type WatchStream = BoxStream<'static, Result<WatchBatch, StoreError>>;
 /// that no reply is ever taken for the answer to another send.
 #[async_trait]
 pub trait KeepAlive: fmt::Debug + Send {
-    /// Sends one keep-alive and waits for its reply. Never more than one is under way. Not cancel
-    /// safe: after a drop or an error, drop the stream and open another.
+    /// Sends one keep-alive, waits for its reply, and returns the revision of whichever member of
+    /// the store answered; it may lag. Never more than one is under way. Not cancel safe: after a
+    /// drop or an error, drop the stream and open another.
     ///
     /// # Errors
     ///
     /// [`StoreError::LeaseGone`] if the store no longer knows the lease; else a transient error.
-    async fn ping(&mut self) -> Result<(), StoreError>;
+    async fn ping(&mut self) -> Result<Revision, StoreError>;
 }
 
 /// A key with its value and revisions.
@@ -236,6 +238,10 @@ pub enum StoreError {
     /// malformed. Trying again will not help.
     #[error("the store and this client do not understand each other: {0}")]
     Protocol(String),
+    /// It is not the store that this process joined. Nothing of what this process knows counts
+    /// there, so trying again will not help, not even after it came back: start anew.
+    #[error("the store is not the one that this process joined: {0}")]
+    Replaced(Evidence),
 }
 
 impl StoreError {
@@ -248,7 +254,8 @@ impl StoreError {
             | Self::TooManyOperations { .. }
             | Self::Limits(_)
             | Self::Refused(_)
-            | Self::Protocol(_) => false,
+            | Self::Protocol(_)
+            | Self::Replaced(_) => false,
         }
     }
 
@@ -261,9 +268,10 @@ impl StoreError {
             Self::Refused(why) => Self::Refused(named(why)),
             Self::Protocol(why) => Self::Protocol(named(why)),
             Self::Limits(why) => Self::Limits(named(why)),
-            error @ (Self::Compacted(_) | Self::LeaseGone(_) | Self::TooManyOperations { .. }) => {
-                error
-            }
+            error @ (Self::Compacted(_)
+            | Self::LeaseGone(_)
+            | Self::TooManyOperations { .. }
+            | Self::Replaced(_)) => error,
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Lists everything at one revision, then watches from the next one. Whatever ends the watch, it
 //! goes on from the revision after the last batch, so that no change is lost or seen twice; if
 //! those revisions are compacted away it lists anew, and what vanished meanwhile becomes
-//! deletions. A key that cannot be read is logged, counted and skipped: what the view has of it
-//! stays.
+//! deletions. A key that cannot be read is logged, counted and skipped, once: what the view has of
+//! it stays.
 //!
 //! A watch can go silent without ending, and software has bugs: from time to time one
 //! linearizable list is compared with the view at the same revision. A difference means that
@@ -15,6 +15,7 @@
 //! only newer owner news counts would otherwise keep a false record of a great revision forever.
 
 mod check;
+mod ignored;
 mod listing;
 #[cfg(test)]
 mod tests;
@@ -26,17 +27,19 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::future::{BoxFuture, Fuse};
 use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::check::Check;
+use self::ignored::{Ignored, LOGGED_MAX, Log};
 pub(crate) use self::listing::Correction;
 use self::listing::read_listing;
 use super::SharedView;
 use super::keys::{BadEntry, Keys};
-use super::store::{Listing, Store, StoreError, WatchBatch, WatchStream};
+use super::store::{Entry, Event, Listing, Store, StoreError, WatchBatch, WatchStream};
 use crate::ids::Revision;
 use crate::telemetry::Metrics;
 
@@ -80,6 +83,7 @@ pub enum WatchState {
 #[derive(Debug)]
 pub struct Watcher {
     parts: WatcherParts,
+    ignored: Mutex<Ignored>,
     state: watch::Sender<WatchState>,
 }
 
@@ -88,7 +92,12 @@ impl Watcher {
     /// follows the store.
     pub fn new(parts: WatcherParts) -> (Self, watch::Receiver<WatchState>) {
         let (state, seen) = watch::channel(WatchState::Listing);
-        (Self { parts, state }, seen)
+        let watcher = Self {
+            parts,
+            ignored: Mutex::default(),
+            state,
+        };
+        (watcher, seen)
     }
 
     /// Runs until `shutdown`.
@@ -129,9 +138,11 @@ impl Watcher {
         };
         let (revision, entries) = (listing.revision, listing.entries.len());
         let read = read_listing(listing, &self.parts.view.current(), &self.parts.keys);
+        self.ignored.lock().retain(&read.bad);
         for bad in &read.bad {
             self.skip(bad);
         }
+        self.count_ignored();
         let corrections = read.corrections(&before, &self.parts.keys);
         self.parts.view.correct(&corrections);
         self.parts.view.advance(revision, read.news);
@@ -152,9 +163,9 @@ impl Watcher {
                     if !first {
                         self.parts.metrics.coordination.watch_reconnects.inc();
                     }
-                    first = false;
+                    let resumed = !std::mem::take(&mut first);
                     self.state.send_replace(WatchState::CaughtUp);
-                    match self.read(stream).await {
+                    match self.read(stream, resumed).await {
                         Ok(Mismatch) => return,
                         Err(error) => error,
                     }
@@ -174,8 +185,12 @@ impl Watcher {
     }
 
     /// Brings what one watch tells into the view, until it ends or the view proves wrong.
-    async fn read(&self, mut stream: WatchStream) -> Result<Mismatch, StoreError> {
-        let mut check_at = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
+    ///
+    /// A resumed watch is compared at once: while it was away the store may have gone back in time
+    /// and on again, and only the keys themselves tell.
+    async fn read(&self, mut stream: WatchStream, resumed: bool) -> Result<Mismatch, StoreError> {
+        let first = if resumed { Duration::ZERO } else { CHECK_EVERY };
+        let mut check_at = interval_at(Instant::now() + first, CHECK_EVERY);
         check_at.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut check: Option<Check> = None;
         let mut listing: Fuse<BoxFuture<'_, Result<Listing, StoreError>>> = Fuse::terminated();
@@ -223,10 +238,17 @@ impl Watcher {
         let count = self.parts.view.current().meta.shard_count;
         let mut news = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
-            match self.parts.keys.news(event, count) {
-                Ok(told) => news.extend(told),
-                Err(bad) => self.skip(&bad),
+            match (self.parts.keys.news(event, count), event) {
+                (Ok(told), Event::Put(Entry { key, .. }) | Event::Delete { key, .. }) => {
+                    self.ignored.lock().remove(key);
+                    news.extend(told);
+                }
+                (Err(_), Event::Delete { key, .. }) => self.ignored.lock().remove(key),
+                (Err(bad), Event::Put(_)) => self.skip(&bad),
             }
+        }
+        if !batch.events.is_empty() {
+            self.count_ignored();
         }
         self.parts.view.advance(batch.revision, news);
     }
@@ -257,9 +279,25 @@ impl Watcher {
         true
     }
 
+    /// Notes a key that has no effect, and logs it unless it is known or there are too many.
     fn skip(&self, bad: &BadEntry) {
-        warn!(error = %bad, "skipped");
+        let Some(newly) = self.ignored.lock().add(bad) else {
+            return;
+        };
         self.parts.metrics.coordination.bad_entries.inc();
+        match newly.log {
+            Log::Key => warn!(key = ?bad.key, reason = bad.reason, "ignoring a key in the store"),
+            Log::Last => warn!(
+                logged = LOGGED_MAX,
+                "ignoring more keys in the store; `steading doctor --etcd` lists them"
+            ),
+            Log::Nothing => {}
+        }
+    }
+
+    fn count_ignored(&self) {
+        let ignored = i64::try_from(self.ignored.lock().len()).unwrap_or(i64::MAX);
+        self.parts.metrics.coordination.ignored_keys.set(ignored);
     }
 }
 

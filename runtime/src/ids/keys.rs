@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{InvalidNodeId, Layout, NodeId, ShardCount, ShardId, ShardOutOfRange};
+use super::{
+    InvalidNodeId, Layout, NodeId, ShardCount, ShardId, ShardOutOfRange, canonical_number,
+};
 
 /// The longest object ID, in bytes of UTF-8.
 pub const OBJECT_ID_LEN_MAX: usize = 1024;
@@ -91,8 +93,8 @@ impl ObjectKey {
 
 fn bound_shard(rest: &str, count: ShardCount) -> Result<ShardId, InvalidObjectKey> {
     let number = match rest.split_once('/') {
-        Some((number, name)) if !name.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
-            number.parse().map_err(|_| InvalidObjectKey::ShardBound)?
+        Some((number, name)) if !name.is_empty() => {
+            canonical_number(number).ok_or(InvalidObjectKey::ShardBound)?
         }
         Some(_) | None => return Err(InvalidObjectKey::ShardBound),
     };
@@ -214,6 +216,7 @@ mod tests {
         assert!(refused("shard#").contains("shard#NUMBER/NAME"));
         assert!(refused("shard#x/y").contains("shard#NUMBER/NAME"));
         assert!(refused("shard#5").contains("shard#NUMBER/NAME"));
+        assert!(refused("shard#05/x").contains("shard#NUMBER/NAME"));
         assert!(refused("shard#8192/y").contains("there is no shard 8192"));
         assert!(refused("node#").contains("node#NODE/NAME"));
         assert!(refused("node#/x").contains("cannot name a node"));

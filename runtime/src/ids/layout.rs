@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::shards::hash_of;
-use super::{ShardCount, ShardId};
+use super::{ShardCount, ShardId, canonical_number};
 
 /// Most regions of a cluster: every look-up of a key that is in none goes through all.
 pub const REGIONS_MAX: usize = 64;
@@ -172,7 +172,7 @@ impl Layout {
             Selects::Type(_) => usize::MAX,
             Selects::Prefix(prefix) => prefix.len(),
         });
-        ShardId::from_wire(match region {
+        ShardId::unchecked(match region {
             Some(region) => region.first + remainder(parts, region.len()),
             None => self.outside(parts),
         })
@@ -233,7 +233,7 @@ impl FromStr for Region {
             "prefix" => Selects::Prefix(name.to_owned()),
             _ => return Err(form()),
         };
-        let number = |digits: &str| digits.parse().map_err(|_| form());
+        let number = |digits: &str| canonical_number(digits).ok_or_else(form);
         Ok(Self {
             first: number(first)?,
             last: number(last)?,
@@ -309,7 +309,9 @@ mod tests {
     #[test]
     fn bad_regions_are_refused_in_words() {
         let refused = |texts: &[&str]| regions(texts).expect_err("refused").to_string();
-        assert!(refused(&["type:A=1"]).contains("is no region"));
+        for text in ["type:A=1", "type:A=+1-2", "type:A=01-2", "type:A=1- 2"] {
+            assert!(refused(&[text]).contains("is no region"), "{text}");
+        }
         assert!(refused(&["kind:A=1-2"]).contains("is no region"));
         assert!(refused(&["type:=1-2"]).contains("must have 1 to"));
         assert!(refused(&["type:A=2-1"]).contains("has no shards"));

@@ -1,6 +1,14 @@
 //! Numbers that the store gives: revisions, what begins at one, and the tokens that fence.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+/// Reads a number in the one form in which it is written: no sign, leading zero or white space,
+/// so that nothing has two names. `None` for every other text.
+pub fn canonical_number<T: FromStr + Display>(text: &str) -> Option<T> {
+    let number: T = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -125,6 +133,28 @@ impl fmt::Display for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_printed_form_of_a_number_is_read() {
+        for text in ["0", "7", "17", "4294967295"] {
+            let number: u32 = canonical_number(text).expect(text);
+            assert_eq!(number.to_string(), text);
+        }
+        for text in [
+            "",
+            "-0",
+            "+7",
+            "007",
+            "00",
+            " 7",
+            "7 ",
+            "4294967296",
+            "7.0",
+            "٧",
+        ] {
+            assert_eq!(canonical_number::<u32>(text), None, "`{text}`");
+        }
+    }
 
     #[test]
     fn a_restored_store_gives_greater_tokens() {

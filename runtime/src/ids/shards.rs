@@ -102,9 +102,8 @@ impl ShardId {
         }
     }
 
-    /// Takes a number that another node of the same cluster sent, unchecked: use it only to
-    /// show it or to compare it.
-    pub(crate) const fn from_wire(number: u32) -> Self {
+    /// Takes a number that the caller has proven to be below the cluster's shard count.
+    pub(super) const fn unchecked(number: u32) -> Self {
         Self(number)
     }
 

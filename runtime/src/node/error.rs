@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::coordination::Evidence;
 use crate::coordination::cluster::ClusterError;
 use crate::coordination::keys::InvalidRegistration;
 use crate::coordination::membership::JoinError;
@@ -55,7 +56,33 @@ pub enum StartError {
     /// The node cannot be a member.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The store is not, or no longer, the one that the node joined. A new process joins what is
+    /// there now.
+    #[error("the store is not the one that the node joined: {0}")]
+    Replaced(Evidence),
     /// The node was stopped before it had joined.
     #[error("the node was stopped before it had joined")]
     Stopped,
+}
+
+impl StartError {
+    /// Returns the proof that the store is not the one that the node joined, if that is why.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        match self {
+            Self::Replaced(evidence)
+            | Self::Store(StoreError::Replaced(evidence))
+            | Self::Cluster(ClusterError::Store(StoreError::Replaced(evidence)))
+            | Self::Join(JoinError::Store(StoreError::Replaced(evidence))) => Some(evidence),
+            Self::HostName(_)
+            | Self::Listen { .. }
+            | Self::Tls(_)
+            | Self::Mistrust { .. }
+            | Self::Registration(_)
+            | Self::Watchdog(_)
+            | Self::Store(_)
+            | Self::Cluster(_)
+            | Self::Join(_)
+            | Self::Stopped => None,
+        }
+    }
 }

@@ -28,10 +28,15 @@ impl Node {
             }
             Progress::Failed(error) => Some(error.to_string()),
         };
-        self.shared
-            .readiness
-            .lock()
-            .observe(&self.facts(), waiting_for, Instant::now())
+        let altered = self.shared.history.get().and_then(|of| of.altered());
+        let warnings = altered.map(|what| format!("rejected a change of `meta/cluster`: {what}"));
+        let facts = self.facts();
+        let mut tracker = self.shared.readiness.lock();
+        let readiness = tracker.observe(&facts, waiting_for, Instant::now());
+        Readiness {
+            warnings: warnings.into_iter().collect(),
+            ..readiness
+        }
     }
 
     /// Returns why no shard is targeted at a node; `None` if some are, or if the node is not there,
@@ -76,7 +81,9 @@ impl Node {
         let Some(taking) = self.shared.taking.get() else {
             return facts;
         };
-        facts.store_connected = true;
+        let history = self.shared.history.get();
+        let replaced = history.is_some_and(|history| history.evidence().is_some());
+        facts.store_connected = !replaced;
         facts.view_caught_up = *taking.watching.borrow() == WatchState::CaughtUp;
         let MembershipState::Active(identity) = taking.membership.state() else {
             return facts;

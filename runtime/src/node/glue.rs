@@ -125,7 +125,8 @@ pub(super) struct Surroundings {
 impl NodePort for Surroundings {
     async fn answers(&self, node: &NodeId, address: &str) -> bool {
         let admin = PeerAdmin::new(self.network.clone(), address.to_owned());
-        let report = tokio::time::timeout(PROBE_TIMEOUT, admin.report()).await;
+        let count = self.host.layout().count();
+        let report = tokio::time::timeout(PROBE_TIMEOUT, admin.report(count)).await;
         matches!(report, Ok(Ok(report)) if report.node == *node)
     }
 

@@ -9,6 +9,8 @@
 //!   certificates, the node ends; it would be given shards that nobody reaches. Silence is no answer;
 //! - registering: membership's own protocol; a node that dies right after is a lease that ends;
 //! - taking part: the node is `joining`, so nothing is placed on it until it serves;
+//! - at any time: the store turns out to be another one than was joined, as after a loss of its data;
+//!   the fence is closed for good and the node ends (`coordination::history`);
 //! - saying "active": written under the lease; if the node dies first, nobody misses it.
 
 use std::convert::Infallible;
@@ -35,12 +37,12 @@ use crate::coordination::membership::{
 use crate::coordination::reconciler::{Reconciler, ReconcilerHandle, ReconcilerParts};
 use crate::coordination::store::{Store, StoreError};
 use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
-use crate::coordination::{EtcdStore, MemoryStore, Metered, Rights};
+use crate::coordination::{EtcdStore, History, MemoryStore, Metered, Rights, Verified};
 use crate::fence::FenceState;
 use crate::ids::{LeaseId, Revision, Token};
 use crate::object::Host;
 use crate::placement::planner::PlanSettings;
-use crate::placement::{ClusterMeta, News, NodeState};
+use crate::placement::{ClusterMeta, NodeState};
 use crate::routing::Router;
 use crate::routing::probe::{self, Probe};
 
@@ -115,8 +117,7 @@ impl Node {
         match joined {
             Ok(()) => {
                 self.shared.progress.send_replace(Progress::Joined);
-                shutdown.cancelled().await; // A task's end would be the node's.
-                Ok(())
+                self.until_replaced(&shutdown).await // A task's end would be the node's.
             }
             Err(error) => {
                 self.shared
@@ -133,12 +134,54 @@ impl Node {
 
     async fn take_part(&self, joining: Joining) -> Result<(), StartError> {
         let (store, meta) = self.reach_cluster(&joining).await?;
-        self.shared.view.learn([News::Meta(meta)]);
-        let taking = self.start_parts(store, joining).await?;
-        let identity = taking.membership.joined().await?;
-        info!(node = %self.id(), incarnation = %identity.incarnation, "joined");
-        taking.membership.set_state(NodeState::Active);
-        Ok(())
+        self.shared.view.begin(meta.clone());
+        let history = self.shared.history.get_or_init(|| {
+            let (fence, metrics) = (self.shared.fence.clone(), self.shared.metrics.clone());
+            Arc::new(History::new(
+                meta,
+                joining.keys.clone(),
+                Some(fence),
+                metrics,
+            ))
+        });
+        let store = Arc::new(Verified::new(store, history.clone()));
+        let joined = async {
+            let taking = self.start_parts(store, joining).await?;
+            let identity = taking.membership.joined().await?;
+            info!(node = %self.id(), incarnation = %identity.incarnation, "joined");
+            taking.membership.set_state(NodeState::Active);
+            Ok(())
+        };
+        tokio::select! {
+            biased; // It is why joining fails too, or never ends.
+            evidence = history.replaced() => Err(StartError::Replaced(evidence)),
+            joined = joined => joined,
+        }
+    }
+
+    /// Waits for the end of the node. If the store turns out not to be the one that the node
+    /// joined, everything that it has of its objects is dropped unsaved, and the node ends: the fence
+    /// is closed already, and nothing that this process knows counts in the other store.
+    async fn until_replaced(&self, shutdown: &CancellationToken) -> Result<(), StartError> {
+        let Some(history) = self.shared.history.get() else {
+            shutdown.cancelled().await;
+            return Ok(());
+        };
+        let evidence = tokio::select! {
+            biased; // Other tasks fail by it, and their end is the shutdown.
+            evidence = history.replaced() => Some(evidence),
+            () = shutdown.cancelled() => history.evidence(),
+        };
+        let Some(evidence) = evidence else {
+            return Ok(());
+        };
+        self.shared.host.discard_all();
+        self.shared.router.all_changed();
+        let error = StartError::Replaced(evidence);
+        self.shared
+            .progress
+            .send_replace(Progress::Failed(error.clone()));
+        Err(error)
     }
 
     /// Reaches the store and creates or checks the cluster, however long the store is away.

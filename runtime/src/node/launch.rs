@@ -97,6 +97,7 @@ impl Node {
             tasks,
             progress: watch::Sender::new(Progress::Waiting("the store".into())),
             taking: OnceLock::new(),
+            history: OnceLock::new(),
             lease: watch::Sender::new(None),
             readiness: Mutex::new(Tracker::new(Instant::now())),
             shortfall: Mutex::default(),

@@ -22,7 +22,7 @@ use crate::coordination::keys::{BadEntry, Keys, decode_meta};
 use crate::coordination::plans::PlanRecord;
 use crate::coordination::store::{Store, StoreError};
 use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
-use crate::coordination::{EtcdSettings, EtcdStore, SharedView};
+use crate::coordination::{EtcdSettings, EtcdStore, Evidence, History, SharedView, Verified};
 use crate::ids::{NodeId, PlanId};
 use crate::object::{ObjectInfo, ObjectQuery};
 use crate::placement::ClusterView;
@@ -87,6 +87,7 @@ pub type Plans = BTreeMap<PlanId, Arc<PlanRecord>>;
 struct Inner {
     name: NodeId,
     store: Arc<dyn Store>,
+    history: Arc<History>,
     keys: Keys,
     network: Arc<dyn Network>,
     view: Arc<SharedView>,
@@ -123,8 +124,12 @@ impl Observer {
         if let Some((store, etcd)) = &etcd {
             store.check_versions(etcd.strict_version).await?;
         }
+        let metrics = Arc::new(Metrics::new());
+        let history = History::new(meta.clone(), keys.clone(), None, metrics.clone());
+        let history = Arc::new(history);
+        let store: Arc<dyn Store> = Arc::new(Verified::new(store, history.clone()));
         let certificates = etcd.and_then(|(_, etcd)| etcd.tls.clone());
-        let (view, metrics) = (Arc::new(SharedView::new(meta)), Arc::new(Metrics::new()));
+        let view = Arc::new(SharedView::new(meta));
         let tasks = Tasks::new();
         let network: Arc<dyn Network> = match &settings.tls {
             None => Arc::new(TcpNetwork),
@@ -153,6 +158,7 @@ impl Observer {
             inner: Arc::new(Inner {
                 name: settings.name.clone(),
                 store,
+                history,
                 keys,
                 network,
                 view,
@@ -173,6 +179,13 @@ impl Observer {
     /// Returns a receiver that is woken by each change of the view.
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterView>> {
         self.inner.view.subscribe()
+    }
+
+    /// Waits until the store turns out not to be the one that this observer reached, as after a loss
+    /// of its data. The view then stays as it was: stop this observer and connect another. Cancel
+    /// safe.
+    pub async fn replaced(&self) -> Evidence {
+        self.inner.history.replaced().await
     }
 
     /// Follows whether the view follows the store.
@@ -203,7 +216,8 @@ impl Observer {
     ///
     /// [`QueryError`] if it is not there or does not answer within two seconds.
     pub async fn report(&self, node: &NodeId) -> Result<NodeReport, QueryError> {
-        self.admin(node)?.report().await
+        let count = self.view().meta.shard_count;
+        self.admin(node)?.report(count).await
     }
 
     /// Asks a node for its metrics, in the `OpenMetrics` text format.
@@ -234,7 +248,8 @@ impl Observer {
         node: &NodeId,
         query: &ObjectQuery,
     ) -> Result<Vec<ObjectInfo>, QueryError> {
-        self.admin(node)?.objects(query).await
+        let count = self.view().meta.shard_count;
+        self.admin(node)?.objects(query, count).await
     }
 
     /// Has a node call a method of an object, wherever that lives. Arguments and value are JSON.

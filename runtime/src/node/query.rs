@@ -16,7 +16,7 @@ use steading_proto::v1::{
 use tonic::transport::{Channel, Endpoint};
 
 use super::Node;
-use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardId};
+use crate::ids::{Incarnation, InvalidNodeId, NodeId, ObjectKey, Revision, ShardCount, ShardId};
 use crate::object::{MethodTimes, ObjectInfo, ObjectOrder, ObjectQuery, ShardLoad, TimedTurns};
 use crate::placement::{Arrival, ReachState, ReachStates};
 use crate::routing::network::Network;
@@ -77,7 +77,8 @@ impl Node {
         if node == self.id() {
             return Ok(self.shared.report());
         }
-        self.admin(node)?.report().await
+        let count = self.shared.host.layout().count();
+        self.admin(node)?.report(count).await
     }
 
     /// Lists live objects of all nodes, or of one, in order of type and ID, with the node that
@@ -111,7 +112,8 @@ impl Node {
         let objects = if node == self.id() {
             self.shared.host.objects(query)
         } else {
-            self.admin(node)?.objects(query).await?
+            let count = self.shared.host.layout().count();
+            self.admin(node)?.objects(query, count).await?
         };
         Ok(objects
             .into_iter()
@@ -199,7 +201,9 @@ impl PeerAdmin {
         }
     }
 
-    pub(super) async fn report(mut self) -> Result<NodeReport, QueryError> {
+    /// Asks what the node hosts. What it says about shards that the cluster does not have is left
+    /// out: tables of shards are indexed by what is returned here.
+    pub(super) async fn report(mut self, count: ShardCount) -> Result<NodeReport, QueryError> {
         let answer = self.client.report(ReportRequest {}).await;
         let report = answer
             .map_err(|status| self.no_answer(&status))?
@@ -207,7 +211,10 @@ impl PeerAdmin {
         let node = NodeId::new(&report.node)
             .map_err(|error: InvalidNodeId| self.nonsense(error.to_string()))?;
         let by_shard = report.objects_by_shard.into_iter();
-        let by_shard = by_shard.map(|(shard, objects)| (ShardId::from_wire(shard), objects));
+        let by_shard = by_shard
+            .filter_map(|(shard, objects)| Some((ShardId::new(shard, count).ok()?, objects)));
+        let shards = report.shards.into_iter();
+        let arrivals = report.arrivals.iter();
         let incarnation = (report.incarnation != 0).then_some(report.incarnation);
         Ok(NodeReport {
             node,
@@ -215,8 +222,10 @@ impl PeerAdmin {
             objects: report.objects,
             by_shard: by_shard.collect(),
             load: report.load.map(read_load).unwrap_or_default(),
-            shards: report.shards.into_iter().map(read_shard).collect(),
-            arrivals: report.arrivals.iter().map(read_arrival).collect(),
+            shards: shards.filter_map(|load| read_shard(load, count)).collect(),
+            arrivals: arrivals
+                .filter_map(|arrival| read_arrival(arrival, count))
+                .collect(),
             sent: report.sent.iter().filter_map(read_sent).collect(),
             fence_left: report.fence_left_ms.map(Duration::from_millis),
         })
@@ -280,6 +289,7 @@ impl PeerAdmin {
     pub(super) async fn objects(
         mut self,
         query: &ObjectQuery,
+        count: ShardCount,
     ) -> Result<Vec<ObjectInfo>, QueryError> {
         let request = ListObjectsRequest {
             r#type: query.object_type.clone(),
@@ -298,7 +308,9 @@ impl PeerAdmin {
                 .map_err(|error| self.nonsense(error.to_string()))?;
             Ok(ObjectInfo {
                 key,
-                shard: object.shard.map(ShardId::from_wire),
+                shard: object
+                    .shard
+                    .and_then(|shard| ShardId::new(shard, count).ok()),
                 waiting: object.waiting as usize,
                 idle: Duration::from_millis(object.idle_ms),
                 method: object.method,
@@ -380,21 +392,21 @@ fn read_load(load: proto::NodeLoad) -> NodeLoad {
     }
 }
 
-fn read_arrival(arrival: &proto::Arrival) -> (ShardId, Arrival) {
+fn read_arrival(arrival: &proto::Arrival, count: ShardCount) -> Option<(ShardId, Arrival)> {
     let read = Arrival {
         revision: Revision::new(arrival.revision),
         sent: arrival.sent,
         taken: arrival.taken,
     };
-    (ShardId::from_wire(arrival.shard), read)
+    Some((ShardId::new(arrival.shard, count).ok()?, read))
 }
 
-fn read_shard(load: proto::ShardLoad) -> (ShardId, ShardLoad) {
+fn read_shard(load: proto::ShardLoad, count: ShardCount) -> Option<(ShardId, ShardLoad)> {
     let read = ShardLoad {
         turns: load.turns,
         cpu: Duration::from_nanos(load.cpu_ns),
         objects: load.objects,
         state_bytes: load.state_bytes,
     };
-    (ShardId::from_wire(load.shard), read)
+    Some((ShardId::new(load.shard, count).ok()?, read))
 }

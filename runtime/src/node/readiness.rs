@@ -138,6 +138,8 @@ pub struct Readiness {
     /// What the node waits for: to join; else what its first unmet condition waits for; else the
     /// directive that leaves a ready node without shards.
     pub waiting_for: Option<String>,
+    /// What is wrong without keeping the node from taking traffic.
+    pub warnings: Vec<String>,
 }
 
 impl Readiness {
@@ -194,6 +196,7 @@ impl Tracker {
             claimed,
             targeted,
             waiting_for,
+            warnings: Vec::new(),
         }
     }
 }

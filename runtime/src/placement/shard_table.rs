@@ -8,19 +8,26 @@ use crate::ids::{ShardCount, ShardId};
 ///
 /// The entries stand in as many blocks as the cluster has target blocks. A copy costs one
 /// pointer a block; a change copies the one block it touches, if that is shared.
+///
+/// No shard and no block is out of bounds: one that the cluster does not have reads as the entry
+/// that the table was filled with, and writing to it does nothing. So no number from the store or
+/// from another node can end the process here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardTable<T> {
     count: ShardCount,
     blocks: Vec<Arc<[T]>>,
+    /// What a shard that the cluster does not have reads as.
+    filler: T,
 }
 
 impl<T: Clone + PartialEq> ShardTable<T> {
     /// Makes a table in which every shard has the same entry.
     pub fn filled(count: ShardCount, entry: T) -> Self {
-        let block: Arc<[T]> = vec![entry; count.block_len() as usize].into();
+        let block: Arc<[T]> = vec![entry.clone(); count.block_len() as usize].into();
         Self {
             count,
             blocks: vec![block; count.blocks() as usize],
+            filler: entry,
         }
     }
 
@@ -32,13 +39,20 @@ impl<T: Clone + PartialEq> ShardTable<T> {
     /// Returns a shard's entry.
     pub fn get(&self, shard: ShardId) -> &T {
         let (block, offset) = self.position(shard);
-        &self.blocks[block][offset]
+        let block = self.blocks.get(block);
+        block
+            .and_then(|block| block.get(offset))
+            .unwrap_or(&self.filler)
     }
 
     /// Replaces a shard's entry.
     pub fn set(&mut self, shard: ShardId, entry: T) {
         let (block, offset) = self.position(shard);
-        Arc::make_mut(&mut self.blocks[block])[offset] = entry;
+        if let Some(block) = self.blocks.get_mut(block)
+            && let Some(old) = Arc::make_mut(block).get_mut(offset)
+        {
+            *old = entry;
+        }
     }
 
     /// Returns every shard with its entry, in order of the shards.
@@ -48,9 +62,9 @@ impl<T: Clone + PartialEq> ShardTable<T> {
             .zip(self.blocks.iter().flat_map(|block| block.iter()))
     }
 
-    /// Returns the entries of one block, in order of its shards.
+    /// Returns the entries of one block, in order of its shards; none if there is no such block.
     pub fn block(&self, block: u32) -> &[T] {
-        &self.blocks[block as usize]
+        self.blocks.get(block as usize).map_or(&[], |block| block)
     }
 
     /// Returns the block that holds a shard's entry.
@@ -104,6 +118,19 @@ mod tests {
         assert_eq!((before.get(shard), after.get(shard)), (&'a', &'b'));
         assert_eq!(after.changed_since(&before).collect::<Vec<_>>(), [shard]);
         assert_eq!(after.block_of(shard), 19);
+    }
+
+    #[test]
+    fn shards_of_a_larger_cluster_are_ignored() {
+        let (small, large) = (ShardCount::new(4), ShardCount::new(64));
+        let (small, large) = (small.expect("valid"), large.expect("valid"));
+        let mut table = ShardTable::filled(small, 'a');
+        for shard in large.shards().skip(4) {
+            table.set(shard, 'b');
+            assert_eq!(table.get(shard), &'a');
+        }
+        assert_eq!(table, ShardTable::filled(small, 'a'));
+        assert!(table.block(4).is_empty() && table.shards_of_block(4).next().is_none());
     }
 
     #[test]

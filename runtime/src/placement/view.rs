@@ -246,8 +246,6 @@ pub enum News {
     },
     /// A shard's owner key was written or deleted.
     Owner(ShardId, OwnerRecord),
-    /// The cluster's description was written.
-    Meta(ClusterMeta),
     /// The orders of operators were written, or (as none at all) deleted.
     Orders(Orders),
     /// An incarnation's activity note was written, or (`None`) deleted.
@@ -259,7 +257,8 @@ pub enum News {
 pub struct ClusterView {
     /// Everything up to this revision is in the view; owners may be newer.
     pub revision: Revision,
-    /// What the cluster was created as.
+    /// What the cluster was created as. Never changes while a process runs: every table has its
+    /// shard count, and every token its restore generation.
     pub meta: ClusterMeta,
     /// Who plans.
     pub leader: Option<Leader>,
@@ -305,7 +304,6 @@ impl ClusterView {
             News::Leader(leader) => replace(&mut self.leader, leader),
             News::Targets { block, targets } => self.apply_targets(block, &targets),
             News::Owner(shard, record) => self.apply_owner(shard, record),
-            News::Meta(meta) => replace(&mut self.meta, meta),
             News::Orders(orders) => replace(&mut self.orders, orders),
             News::Activity(incarnation, Some(note)) => {
                 self.activity.insert(incarnation, note.clone()).as_ref() != Some(&note)

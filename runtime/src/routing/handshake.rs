@@ -6,7 +6,7 @@
 use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use crate::ids::{Incarnation, NodeId};
+use crate::ids::{Incarnation, NodeId, canonical_number};
 
 /// The wire format of this version; nodes of another do not talk.
 const WIRE: u64 = 1;
@@ -138,8 +138,8 @@ fn node(metadata: &MetadataMap, key: &str) -> Result<NodeId, Status> {
 }
 
 fn number(metadata: &MetadataMap, key: &str) -> Result<u64, Status> {
-    let number = text(metadata, key)?.parse();
-    number.map_err(|_| Status::invalid_argument(format!("metadata `{key}` is not a number")))
+    let number = canonical_number(text(metadata, key)?);
+    number.ok_or_else(|| Status::invalid_argument(format!("metadata `{key}` is not a number")))
 }
 
 #[cfg(test)]

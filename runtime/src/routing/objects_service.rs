@@ -199,7 +199,10 @@ fn less_the_way_back(timeout: Duration) -> Duration {
 fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None; // `parse` alone would take a sign too.
+    }
+    let number: u64 = digits.parse().ok()?;
     Some(match unit {
         "H" => Duration::from_secs(number * 60 * 60),
         "M" => Duration::from_secs(number * 60),

@@ -20,10 +20,17 @@ pub struct CoordinationMetrics {
     pub watch_relists: Counter,
     /// Checks that found the view to differ from the store at the same revision. Must stay 0.
     pub view_mismatches: Counter,
-    /// Keys of the store that could not be read and were skipped.
+    /// Keys under the cluster's prefix that could not be read and were skipped, each once.
     pub bad_entries: Counter,
     /// Owners that other nodes claimed, by what the store said of them.
     pub owner_claims: Family<ClaimLabels, Counter>,
+    /// Keys under the cluster's prefix that have no effect now.
+    pub ignored_keys: Gauge,
+
+    /// 1 once the store was proven not to be the one that this process joined.
+    pub store_replaced: Gauge,
+    /// 1 while `meta/cluster` is not the description that this process joined.
+    pub description_altered: Gauge,
 
     /// 1 while this node leads.
     pub leading: Gauge,
@@ -162,6 +169,9 @@ impl CoordinationMetrics {
             view_mismatches: Counter::default(),
             bad_entries: Counter::default(),
             owner_claims: Family::default(),
+            ignored_keys: Gauge::default(),
+            store_replaced: Gauge::default(),
+            description_altered: Gauge::default(),
             leading: Gauge::default(),
             plans: Family::default(),
             plans_ended: Family::default(),
@@ -196,6 +206,9 @@ impl CoordinationMetrics {
             view_mismatches "Checks that found the view to differ from the store",
             bad_entries "Unreadable keys of the store that were skipped",
             owner_claims "Owners that other nodes claimed, by what the store said",
+            ignored_keys "Keys under the cluster's prefix that have no effect now",
+            store_replaced "1 once the store is not the one that this process joined",
+            description_altered "1 while the cluster's description is not the one that was joined",
             leading "1 while this node leads",
             plans "Plans by reason and outcome",
             plans_ended "Plans that ended by reason and outcome",

@@ -60,11 +60,7 @@ impl OwnerHistory {
             }
             Ok(
                 Some(
-                    News::Leader(_)
-                    | News::Targets { .. }
-                    | News::Meta(_)
-                    | News::Orders(_)
-                    | News::Activity(..),
+                    News::Leader(_) | News::Targets { .. } | News::Orders(_) | News::Activity(..),
                 )
                 | None,
             )

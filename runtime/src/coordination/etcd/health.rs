@@ -16,6 +16,8 @@ use crate::coordination::store::StoreError;
 pub struct MemberHealth {
     /// Its version.
     pub version: String,
+    /// The ID of the etcd cluster that it belongs to; zero if it does not say.
+    pub cluster_id: u64,
     /// Whether it knows a leader: without one there is no quorum.
     pub has_leader: bool,
     /// The size of its database.
@@ -40,7 +42,9 @@ impl EtcdStore {
         let asked = (0..members.len()).map(|index| {
             let members = &members;
             async move {
-                let told = members.ask(index, Context::READ, health_of).await;
+                let told = members
+                    .ask(index, Context::READ, |_, client| health_of(client))
+                    .await;
                 (members.endpoint(index).to_owned(), told)
             }
         });
@@ -68,6 +72,9 @@ async fn health_of(mut client: Client) -> Result<MemberHealth, StoreError> {
     };
     Ok(MemberHealth {
         version: status.version().to_owned(),
+        cluster_id: status
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::cluster_id),
         has_leader,
         database_bytes: u64::try_from(status.db_size()).unwrap_or_default(),
         alarms,

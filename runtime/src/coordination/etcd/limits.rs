@@ -47,7 +47,7 @@ impl EtcdStore {
         };
         for txn in [many, large] {
             let txn = convert::txn(txn);
-            let request = |mut client: etcd_client::Client| {
+            let request = |_, mut client: etcd_client::Client| {
                 let txn = txn.clone();
                 async move {
                     let reply = client.txn(txn).await;

@@ -1,27 +1,33 @@
 //! The members of the etcd cluster, and which of them is asked.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use etcd_client::Client;
+use etcd_client::{Client, ResponseHeader};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::failure::Context;
 use super::settings::EtcdSettings;
+use crate::coordination::evidence::Evidence;
 use crate::coordination::store::StoreError;
+use crate::ids::Revision;
 
 /// All members; requests go to the current one.
 pub(super) struct Members {
     all: Vec<Member>,
     current: watch::Sender<usize>,
+    /// The etcd cluster ID of the first answer.
+    cluster: OnceLock<u64>,
     settings: EtcdSettings,
 }
 
 struct Member {
     endpoint: String,
+    /// The etcd cluster that it last said to be of, if that is another one than ours; else zero.
+    foreign: AtomicU64,
     login: Mutex<Option<Login>>,
 }
 
@@ -40,11 +46,13 @@ impl Members {
         settings.check()?;
         let member = |endpoint: &String| Member {
             endpoint: endpoint.clone(),
+            foreign: AtomicU64::new(0),
             login: Mutex::new(None),
         };
         Ok(Self {
             all: settings.endpoints.iter().map(member).collect(),
             current: watch::Sender::new(0),
+            cluster: OnceLock::new(),
             settings: settings.clone(),
         })
     }
@@ -61,7 +69,7 @@ impl Members {
     pub(super) async fn ask_current<T, F>(
         &self,
         context: Context,
-        request: impl FnOnce(Client) -> F,
+        request: impl FnOnce(usize, Client) -> F,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -79,7 +87,7 @@ impl Members {
         &self,
         index: usize,
         context: Context,
-        request: impl FnOnce(Client) -> F,
+        request: impl FnOnce(usize, Client) -> F,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -88,7 +96,13 @@ impl Members {
         // Both are boxed for they are large, beside what etcd takes for an answer.
         let login = self.limited(Context::READ, Box::pin(self.login(index)));
         let login = login.await?;
-        let result = self.limited(context, Box::pin(request(login.client)));
+        if self.all[index].foreign.load(Ordering::Relaxed) != 0 {
+            // It must first say that it is of our cluster again: it would carry a write out.
+            let client = login.client.clone();
+            self.limited(Context::READ, Box::pin(self.identify(index, client)))
+                .await?;
+        }
+        let result = self.limited(context, Box::pin(request(index, login.client)));
         match result.await {
             Ok(answer) => {
                 login.proved.store(true, Ordering::Relaxed);
@@ -103,6 +117,77 @@ impl Members {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Refuses an answer of another etcd cluster, and returns the revision of every other one. A
+    /// proxy may leave out the cluster ID, and the revision; those are zero.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] once every endpoint is of another cluster than ours. Until then such
+    /// an endpoint is as good as down, and so [`StoreError::Unavailable`]: our cluster did nothing.
+    pub(super) fn admit(
+        &self,
+        index: usize,
+        header: Option<&ResponseHeader>,
+    ) -> Result<Revision, StoreError> {
+        let found = header.map_or(0, ResponseHeader::cluster_id);
+        let revision = header.map_or(0, ResponseHeader::revision);
+        let revision = Revision::new(u64::try_from(revision).unwrap_or_default());
+        let joined = match found {
+            0 => return Ok(revision),
+            found => *self.cluster.get_or_init(|| found),
+        };
+        let member = &self.all[index];
+        if found == joined {
+            member.foreign.store(0, Ordering::Relaxed);
+            return Ok(revision);
+        }
+        let endpoint = &member.endpoint;
+        if member.foreign.swap(found, Ordering::Relaxed) != found {
+            error!(
+                endpoint,
+                found = format!("{found:x}"),
+                joined = format!("{joined:x}"),
+                "this endpoint belongs to another etcd cluster: not using it"
+            );
+        }
+        let is_foreign = |member: &Member| member.foreign.load(Ordering::Relaxed) != 0;
+        if self.all.iter().all(is_foreign) {
+            return Err(StoreError::Replaced(Evidence::OtherEtcd {
+                endpoint: endpoint.clone(),
+                joined,
+                found,
+            }));
+        }
+        Err(StoreError::Unavailable(format!(
+            "it belongs to etcd cluster {found:x}, not to {joined:x}"
+        )))
+    }
+
+    /// Checks that no endpoint which answered is of another etcd cluster than the others.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Protocol`], which names one that is.
+    pub(super) fn agree(&self) -> Result<(), StoreError> {
+        let joined = self.cluster.get().copied().unwrap_or_default();
+        for member in &self.all {
+            let found = member.foreign.load(Ordering::Relaxed);
+            if found != 0 {
+                return Err(StoreError::Protocol(format!(
+                    "the endpoints belong to different etcd clusters: {} to {found:x}, others to {joined:x}",
+                    member.endpoint
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn identify(&self, index: usize, client: Client) -> Result<(), StoreError> {
+        let status = client.maintenance_client().status().await;
+        let status = status.map_err(|error| Context::READ.classify(&error))?;
+        self.admit(index, status.header()).map(drop)
     }
 
     /// Fails a request that takes too long.

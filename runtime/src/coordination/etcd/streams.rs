@@ -20,6 +20,8 @@ use crate::ids::{LeaseId, Revision};
 /// One open watch.
 pub(super) struct EtcdWatch {
     stream: EtcdWatchStream,
+    members: Arc<Members>,
+    member: usize,
     /// Changes when the store turns to another member: this one may be silent for ever.
     left: watch::Receiver<usize>,
 }
@@ -29,6 +31,7 @@ impl EtcdWatch {
     pub(super) async fn open(
         client: Client,
         members: Arc<Members>,
+        member: usize,
         prefix: &str,
         from: Revision,
     ) -> Result<Self, StoreError> {
@@ -43,6 +46,8 @@ impl EtcdWatch {
         let opened = client.watch(prefix, Some(options)).await;
         let mut watch = Self {
             stream: opened.map_err(|error| Context::READ.classify(&error))?,
+            members,
+            member,
             left,
         };
         let first = watch.message().await?;
@@ -84,7 +89,10 @@ impl EtcdWatch {
             Ok(Some(message)) if message.canceled() => {
                 Err(failure::of_cancelled_watch(message.cancel_reason()))
             }
-            Ok(Some(message)) => Ok(message),
+            Ok(Some(message)) => {
+                self.members.admit(self.member, message.header())?;
+                Ok(message)
+            }
             Ok(None) => Err(StoreError::Unavailable("etcd ended the watch".into())),
             Err(error) => Err(Context::READ.classify(&error)),
         }
@@ -105,9 +113,9 @@ impl EtcdKeepAlive {
     pub(super) async fn open(
         client: Client,
         members: Arc<Members>,
+        member: usize,
         lease: LeaseId,
     ) -> Result<Self, StoreError> {
-        let member = members.current();
         match client.lease_client().keep_alive(lease.get()).await {
             Ok((keeper, stream)) => Ok(Self {
                 keeper,
@@ -124,11 +132,11 @@ impl EtcdKeepAlive {
         }
     }
 
-    async fn exchange(&mut self) -> Result<(), StoreError> {
+    async fn exchange(&mut self) -> Result<Revision, StoreError> {
         let sent = self.keeper.keep_alive().await;
         sent.map_err(|error| Context::READ.classify(&error))?;
         match self.stream.message().await {
-            Ok(Some(reply)) if reply.ttl() > 0 => Ok(()),
+            Ok(Some(reply)) if reply.ttl() > 0 => self.members.admit(self.member, reply.header()),
             Ok(Some(_)) => Err(StoreError::LeaseGone(self.lease)),
             Ok(None) => Err(StoreError::Unavailable("etcd ended the stream".into())),
             Err(error) => Err(Context::READ.classify(&error)),
@@ -138,7 +146,7 @@ impl EtcdKeepAlive {
 
 #[async_trait]
 impl KeepAlive for EtcdKeepAlive {
-    async fn ping(&mut self) -> Result<(), StoreError> {
+    async fn ping(&mut self) -> Result<Revision, StoreError> {
         let members = self.members.clone();
         let answer = members.limited(Context::READ, self.exchange()).await;
         answer.inspect_err(|error| members.leave_failed(self.member, error))

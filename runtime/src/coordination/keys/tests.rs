@@ -157,6 +157,41 @@ fn regions_are_part_of_the_description_and_of_its_format() {
     assert_eq!(decode_meta(&entry("k".into(), written)), Ok(meta));
 }
 
+proptest::proptest! {
+    /// Whatever is read is printed as it was: no two keys are about the same thing.
+    #[test]
+    fn every_accepted_key_is_printed_as_it_was(
+        path in "(owner|target|plans|nodes|meta|leader|orders)/?[+ 0]{0,3}[0-9a-z]{0,20}/?",
+        shards in 0_u32..17,
+    ) {
+        let count = ShardCount::new(1 << shards).expect("a power of two");
+        let keys = Keys::new("/t/");
+        let key = format!("/t/{path}");
+        if let Ok(kind) = keys.kind(&key, count) {
+            proptest::prop_assert_eq!(keys.key_of(&kind), key);
+        }
+    }
+
+    #[test]
+    fn every_printed_key_is_read(number in proptest::num::u64::ANY, shards in 0_u32..17) {
+        let count = ShardCount::new(1 << shards).expect("a power of two");
+        let keys = Keys::new("/t/");
+        let low = u32::try_from(number % u64::from(count.get())).expect("small");
+        let kinds = [
+            Kind::Plan(PlanId::new(number)),
+            Kind::Owner(ShardId::new(low, count).expect("in range")),
+            Kind::Target(low % count.blocks()),
+            Kind::Node(node(&format!("n{number}"))),
+            Kind::Meta,
+            Kind::Leader,
+            Kind::Orders,
+        ];
+        for kind in kinds {
+            proptest::prop_assert_eq!(keys.kind(&keys.key_of(&kind), count), Ok(kind));
+        }
+    }
+}
+
 #[test]
 fn garbage_is_refused_and_named() {
     let (keys, count) = (
@@ -165,6 +200,16 @@ fn garbage_is_refused_and_named() {
     );
     for key in [
         "/t/owner/9",
+        "/t/owner/3",
+        "/t/owner/+0003",
+        "/t/owner/000003",
+        "/t/owner/00003/",
+        "/t/target/1",
+        "/t/target/001",
+        "/t/plans/7",
+        "/t/plans/x",
+        "/t/leader/",
+        "/t//leader",
         "/t/owner/x",
         "/t/nodes/ä",
         "/t/target/4",

@@ -51,6 +51,8 @@ pub(super) enum Lost {
     LeaseGone,
     /// The node key is gone, or another's.
     KeyGone,
+    /// The store is not the one that the node joined.
+    StoreReplaced,
 }
 
 impl fmt::Display for Lost {
@@ -58,6 +60,7 @@ impl fmt::Display for Lost {
         f.write_str(match self {
             Self::LeaseGone => "the lease ended",
             Self::KeyGone => "the node key was deleted or replaced",
+            Self::StoreReplaced => "the store is not the one that the node joined",
         })
     }
 }
@@ -82,7 +85,7 @@ impl Life<'_> {
             // Before a new stream is opened too: it may send a keep-alive of its own.
             let sent = clock.now();
             let pause = match self.ping(&mut stream, failures, &mut is_proxied).await {
-                Ok(()) => {
+                Ok(_) => {
                     failures = 0;
                     if let Err(lost) = self.acknowledged(sent).await {
                         return lost;
@@ -90,6 +93,7 @@ impl Life<'_> {
                     self.period().saturating_sub(clock.now().since(sent))
                 }
                 Err(StoreError::LeaseGone(_)) => return Lost::LeaseGone,
+                Err(StoreError::Replaced(_)) => return Lost::StoreReplaced,
                 Err(error) => {
                     // With the stream go its late replies, which answer older pings.
                     stream = None;
@@ -108,7 +112,7 @@ impl Life<'_> {
         stream: &mut Option<Box<dyn KeepAlive>>,
         failures: u32,
         is_proxied: &mut bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Revision, StoreError> {
         let limit = self.period() * (1 + failures).min(PATIENCE_MAX);
         let is_new = stream.is_none();
         let ping = async {

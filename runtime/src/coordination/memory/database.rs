@@ -16,7 +16,7 @@ const HISTORY_LEN_MAX: usize = 100_000;
 /// The shortest time to live of a lease, as in etcd with its default timings.
 const LEASE_TTL_MIN: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Database {
     revision: Revision,
     /// Changes before this revision are forgotten.
@@ -31,13 +31,13 @@ pub(super) struct Database {
     late_count: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Record {
     entry: Entry,
     lease: Option<LeaseId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Lease {
     ttl: Duration,
     ends: Instant,
@@ -57,6 +57,20 @@ impl Database {
             late: BTreeMap::new(),
             late_count: 0,
         }
+    }
+
+    /// Returns the newest revision.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Begins again with the same data: leases have all their time, and what was under way is lost.
+    pub(super) fn restarted(mut self, now: Instant) -> Self {
+        for lease in self.leases.values_mut() {
+            lease.ends = now + lease.ttl;
+        }
+        self.late.clear();
+        self
     }
 
     /// Returns what changes whenever a watcher should look again.

@@ -8,7 +8,7 @@ use futures::{FutureExt, Stream, stream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::MemoryStore;
+use super::{MemoryStore, faults};
 use crate::coordination::store::{KeepAlive, StoreError, WatchBatch};
 use crate::ids::{LeaseId, Revision};
 
@@ -18,6 +18,8 @@ pub(super) struct Watcher {
     prefix: String,
     next: Revision,
     changed: watch::Receiver<()>,
+    /// Changes when the store restarts, which ends the watch.
+    restarts: watch::Receiver<()>,
     /// Ends when a fault ends the watch.
     end: Pin<Box<dyn Future<Output = StoreError> + Send>>,
 }
@@ -32,6 +34,7 @@ impl Watcher {
             // From zero means from the first change there is.
             next: from.max(Revision::new(1)),
             changed,
+            restarts: store.shared.restarts.subscribe(),
             end: Box::pin(store.faults.watch_end()),
         }
     }
@@ -51,6 +54,9 @@ impl Watcher {
         loop {
             if let Some(error) = (&mut self.end).now_or_never() {
                 return Err(error); // Before what else there is to tell: the connection is gone.
+            }
+            if self.restarts.has_changed().unwrap_or(true) {
+                return Err(faults::refused());
             }
             self.changed.borrow_and_update();
             let due = match self.look() {
@@ -92,19 +98,32 @@ async fn reached(due: Option<Instant>) {
 pub(super) struct MemoryKeepAlive {
     store: MemoryStore,
     lease: LeaseId,
+    /// Changes when the store restarts, which ends the stream.
+    restarts: watch::Receiver<()>,
 }
 
 impl MemoryKeepAlive {
     pub(super) fn new(store: MemoryStore, lease: LeaseId) -> Self {
-        Self { store, lease }
+        let restarts = store.shared.restarts.subscribe();
+        Self {
+            store,
+            lease,
+            restarts,
+        }
     }
 }
 
 #[async_trait]
 impl KeepAlive for MemoryKeepAlive {
-    async fn ping(&mut self) -> Result<(), StoreError> {
+    async fn ping(&mut self) -> Result<Revision, StoreError> {
         self.store.faults.arrive_keep_alive().await?;
-        let renew = |database: &mut super::Database, now| database.renew(self.lease, now);
+        if self.restarts.has_changed().unwrap_or(true) {
+            return Err(faults::refused());
+        }
+        let renew = |database: &mut super::Database, now| {
+            database.renew(self.lease, now)?;
+            Ok(database.revision())
+        };
         self.store.shared.with(renew)
     }
 }

@@ -231,7 +231,9 @@ impl Batch {
                 }
                 Ending::Refused
             }
-            Err(StoreError::Unknown(_)) => Ending::Unknown,
+            // A transaction that another store carried out is none of ours, but closed shards must
+            // stay closed: this process ends.
+            Err(StoreError::Unknown(_) | StoreError::Replaced(_)) => Ending::Unknown,
             Err(
                 StoreError::Unavailable(_)
                 | StoreError::Compacted(_)

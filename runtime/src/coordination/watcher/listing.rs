@@ -152,7 +152,6 @@ fn found(news: &[News], bad: &[BadEntry]) -> Found {
             News::Activity(incarnation, _) => {
                 found.activity.insert(*incarnation);
             }
-            News::Meta(_) => {}
         }
     }
     found.bad = bad.iter().map(|bad| bad.key.clone()).collect();

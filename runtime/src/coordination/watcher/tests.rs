@@ -8,9 +8,9 @@ use futures::future;
 use super::*;
 use crate::coordination::rig::{Rig, Runs, node, settle};
 use crate::coordination::store::{KeepAlive, Op, Txn, TxnReply};
-use crate::coordination::{Cut, MemoryStore};
-use crate::ids::LeaseId;
-use crate::placement::{ClusterView, News, OwnerRecord};
+use crate::coordination::{Cut, MemoryStore, keys};
+use crate::ids::{LeaseId, ShardCount};
+use crate::placement::{ClusterMeta, ClusterView, News, OwnerRecord};
 
 #[tokio::test(start_paused = true)]
 async fn what_was_there_and_what_comes_are_in_the_view() {
@@ -115,12 +115,51 @@ async fn keys_that_cannot_be_read_are_counted_and_harm_nothing() {
     a.sees("b", |view| view.nodes.contains_key(&node("b")))
         .await;
     assert_eq!(a.metrics.coordination.bad_entries.get(), 3);
+    assert_eq!(a.metrics.coordination.ignored_keys.get(), 3);
     assert!(
         a.view.current().nodes.contains_key(&node("a")),
         "what was known stays"
     );
     tokio::time::sleep(CHECK_EVERY * 3).await;
     assert_eq!(a.metrics.coordination.view_mismatches.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_canonical_key_of_a_shard_counts() {
+    let rig = Rig::new(64);
+    let a = rig.join("a", Runs::ReconcilerOnly).await;
+    let owned = rig.own(17, &a.owner()).await;
+    let twin = "/t/owner/17".to_owned();
+    rig.put(twin.clone(), b"{}".to_vec()).await;
+    rig.put(twin.clone(), keys::encode_owner(&a.owner(), None))
+        .await;
+    settle().await;
+    let metrics = &a.metrics.coordination;
+    assert_eq!(
+        (metrics.bad_entries.get(), metrics.ignored_keys.get()),
+        (1, 1)
+    );
+    rig.run(vec![Op::Delete(twin)]).await;
+    settle().await;
+    assert_eq!(a.view.current().owners.get(rig.shard(17)).revision, owned);
+    assert_eq!(metrics.ignored_keys.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_description_does_not_change_the_layout() {
+    let rig = Rig::new(64);
+    let a = rig.join("a", Runs::Everything).await;
+    let other = ClusterMeta::new("test", ShardCount::new(16).expect("a power of two"));
+    for value in [keys::encode_meta(&other), b"garbage".to_vec()] {
+        rig.put(rig.keys.meta(), value).await;
+        settle().await;
+        assert_eq!(a.view.current().meta, rig.meta());
+    }
+    rig.run(vec![Op::Delete(rig.keys.meta())]).await;
+    rig.aim(|_| Some("a")).await;
+    let owns_all = |view: &ClusterView| view.owners.iter().all(|(_, of)| of.owner.is_some());
+    a.sees("all shards owned", owns_all).await;
+    assert_eq!(a.view.current().meta, rig.meta());
 }
 
 #[tokio::test(start_paused = true)]

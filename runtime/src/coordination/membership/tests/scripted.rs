@@ -122,7 +122,7 @@ struct LateStream {
 
 #[async_trait]
 impl KeepAlive for LateStream {
-    async fn ping(&mut self) -> Result<(), StoreError> {
+    async fn ping(&mut self) -> Result<Revision, StoreError> {
         let answer = self.inner.ping().await;
         wait(&self.script.ping_reply_ms).await;
         answer

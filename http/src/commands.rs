@@ -170,6 +170,8 @@ pub fn plan_named(text: &str) -> Result<PlanId, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use steading::ids::ShardCount;
+    use steading::placement::ClusterMeta;
 
     fn refused<T: DeserializeOwned>(body: &str) -> String {
         let problem = read::<T>(body.as_bytes());
@@ -200,5 +202,18 @@ mod tests {
         assert!(why.starts_with("the body: missing field `moves`"), "{why}");
         let why = refused::<Abort>(r#"{"reverse": "#);
         assert!(why.starts_with("the body: EOF"), "{why}");
+    }
+
+    #[test]
+    fn numbers_in_paths_have_one_form() {
+        let count = ShardCount::new(64).expect("a power of two");
+        let view = ClusterView::empty(ClusterMeta::new("c", count));
+        assert_eq!(shard_named("17", &view).map(ShardId::get), Ok(17));
+        assert_eq!(plan_named("17"), Ok(PlanId::new(17)));
+        for text in ["017", "+17", " 17", "17 ", "0x11", ""] {
+            let refused = shard_named(text, &view).expect_err(text);
+            assert_eq!(refused.status, 400, "{text}");
+            assert_eq!(plan_named(text).expect_err(text).status, 400, "{text}");
+        }
     }
 }

@@ -62,7 +62,7 @@ impl App {
 
     /// Does what the process's arguments and variables say, and returns its exit code:
     /// 0 done, 1 refused, 2 wrong usage, 3 unreachable, 4 a server failed or the system refused
-    /// threads or open files.
+    /// threads or open files, 5 the store is not the one that the node joined.
     pub fn run(self) -> ExitCode {
         let cli = match parse(std::env::args_os()) {
             Ok(cli) => cli,

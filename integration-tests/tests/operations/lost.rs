@@ -21,7 +21,7 @@ const OBJECT: &str = "shared";
 
 /// Keeps adding to one object by way of `old` nodes until they are gone. Fails if one of them serves
 /// it after a node of the new history did, which sets `is_new`.
-async fn is_served_by_one_history(old: &[&Node], is_new: &AtomicBool) {
+async fn is_served_by_one_history(old: &[Node], is_new: &AtomicBool) {
     loop {
         let mut reached = 0;
         for node in old {
@@ -81,7 +81,8 @@ async fn all_is_well(cluster: &Cluster, node: &Node) {
     let (code, status) = cluster.command(&[&["status"], &address[..]].concat()).await;
     assert_eq!(code, Some(0), "{status}");
     assert!(status.contains("0 unowned"), "{status}");
-    let subject = ["explain", "object", "Counter", OBJECT];
+    let object = format!("Counter/{OBJECT}");
+    let subject = ["explain", "object", &object];
     let (code, why) = cluster.command(&[&subject, &address[..]].concat()).await;
     assert_eq!(code, Some(0), "{why}");
     assert!(why.contains("new"), "{why}");
@@ -98,7 +99,7 @@ async fn nodes_end_when_etcd_loses_its_data() {
     let is_new = AtomicBool::new(false);
     let (new, ()) = tokio::join!(
         begins_anew(&cluster, &is_new),
-        is_served_by_one_history(&[&nodes[0], &nodes[1]], &is_new)
+        is_served_by_one_history(&nodes, &is_new)
     );
     ends_as_replaced(&nodes).await;
     all_is_well(&cluster, &new).await;
@@ -119,7 +120,7 @@ async fn nodes_end_when_etcd_goes_back_in_time() {
     let is_new = AtomicBool::new(false);
     let (new, ()) = tokio::join!(
         begins_anew(&cluster, &is_new),
-        is_served_by_one_history(&[&nodes[0], &nodes[1]], &is_new)
+        is_served_by_one_history(&nodes, &is_new)
     );
     ends_as_replaced(&nodes).await;
     all_is_well(&cluster, &new).await;

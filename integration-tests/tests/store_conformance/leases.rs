@@ -58,7 +58,10 @@ pub(super) async fn m3_a_revoked_lease_takes_its_keys_at_once(subject: Subject) 
         .expect("runs");
     let put = |name| subject.put_under(name, "1", Some(lease));
     let made = subject.write(vec![put("a"), put("b")]).await;
+    let entries = subject.entries().await;
+    assert!(entries.iter().all(|entry| entry.lease == Some(lease)));
     let mut open = subject.store.keep_alive(lease).await.expect("alive");
+    assert!(open.ping().await.expect("alive") >= made);
     subject.store.revoke(lease).await.expect("runs");
     subject
         .store
@@ -70,7 +73,7 @@ pub(super) async fn m3_a_revoked_lease_takes_its_keys_at_once(subject: Subject) 
     let gone = next(&mut stream).await.expect("goes on").events;
     assert_eq!(gone.len(), 2);
     assert_eq!(revision_of(&gone[0]), revision_of(&gone[1]));
-    assert_gone(lease, open.ping().await);
+    assert_gone(lease, open.ping().await.map(drop));
     assert_gone(lease, subject.store.keep_alive(lease).await.map(drop));
     let txn = Txn {
         then: vec![put("a")],

@@ -34,6 +34,7 @@ pub(super) async fn lists_a_prefix_in_order(subject: Subject) {
         value: value.into(),
         create_revision: written,
         mod_revision: written,
+        lease: None,
     };
     let expected = [entry("a", "1"), entry("b", "2"), entry("ä/ü", "3")];
     assert_eq!(listing.entries, expected);

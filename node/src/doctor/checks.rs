@@ -17,6 +17,7 @@ type Check = fn(&Facts) -> Vec<Finding>;
 const ALL: &[Check] = &[
     store::members,
     store::cluster_in_store,
+    store::irregular_keys,
     nodes::answers,
     nodes::peers,
     nodes::readiness,
@@ -45,7 +46,7 @@ const ALL: &[Check] = &[
 ];
 
 /// Those that need no node.
-const OF_ETCD: [&str; 2] = ["etcd", "store_agrees"];
+const OF_ETCD: [&str; 3] = ["etcd", "store_agrees", "store_keys"];
 
 /// Runs all checks; what is worst comes first, and otherwise in their order.
 pub(super) fn all(facts: &Facts) -> Vec<Finding> {

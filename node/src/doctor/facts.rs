@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use steading::coordination::MemberHealth;
+use steading::coordination::keys::BadEntry;
 
 use super::samples::Window;
 use crate::http::{Cluster, NodeInfo, PlanInfo, Ready, ShardExplanation};
@@ -61,6 +62,8 @@ pub(super) struct StoreFacts {
     pub(super) members: Vec<(String, Result<MemberHealth, String>)>,
     /// The cluster as the store has it, or why it could not be read.
     pub(super) cluster: Result<Cluster, String>,
+    /// Keys that have no effect or another one than they should, each with why.
+    pub(super) irregular: Vec<BadEntry>,
 }
 
 impl Facts {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steading::coordination::keys::BadEntry;
 use steading::coordination::{EtcdSettings, EtcdStore};
 use steading::ids::{NodeId, Revision};
 use steading::node::{ObservedStore, Observer, ObserverSettings};
@@ -38,11 +39,19 @@ pub(super) async fn examine(settings: &StoreSettings) -> Result<Option<StoreFact
             .collect(),
         Err(error) => vec![("etcd".to_owned(), Err(with_causes(&error)))],
     };
-    let cluster = cluster.unwrap_or_else(|_| Err(format!("no answer within {READ_TIMEOUT:?}")));
-    Ok(Some(StoreFacts { members, cluster }))
+    let read = cluster.unwrap_or_else(|_| Err(format!("no answer within {READ_TIMEOUT:?}")));
+    let (cluster, irregular) = match read {
+        Ok((cluster, irregular)) => (Ok(cluster), irregular),
+        Err(why) => (Err(why), Vec::new()),
+    };
+    Ok(Some(StoreFacts {
+        members,
+        cluster,
+        irregular,
+    }))
 }
 
-async fn read(etcd: &EtcdSettings, prefix: &str) -> Result<Cluster, String> {
+async fn read(etcd: &EtcdSettings, prefix: &str) -> Result<(Cluster, Vec<BadEntry>), String> {
     let settings = ObserverSettings {
         store: ObservedStore::Etcd(etcd.clone()),
         prefix: prefix.to_owned(),
@@ -56,6 +65,8 @@ async fn read(etcd: &EtcdSettings, prefix: &str) -> Result<Cluster, String> {
         .wait_for(|view| view.revision > Revision::new(0))
         .await;
     let cluster = seen.map(|view| Cluster::of(&view, &Heard::nothing(Instant::now())));
+    let cluster = cluster.map_err(|error| error.to_string());
+    let irregular = observer.irregularities().await;
     observer.stop().await;
-    cluster.map_err(|error| error.to_string())
+    Ok((cluster?, irregular.map_err(|error| with_causes(&error))?))
 }

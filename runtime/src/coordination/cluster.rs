@@ -4,9 +4,12 @@
 //! many shards there are and how keys map to them. A node that believes otherwise would look for
 //! objects in the wrong places, so it must not join.
 
+use tracing::warn;
+
 use super::keys::{ABSENT, BadEntry, Keys, decode_meta, encode_meta};
+use super::overlap::other_cluster;
 use super::store::{Compare, Op, Store, StoreError, Txn};
-use crate::ids::{Regions, ShardCount};
+use crate::ids::{Regions, Revision, ShardCount};
 use crate::placement::ClusterMeta;
 
 /// Why this node cannot be part of the cluster.
@@ -33,6 +36,14 @@ pub enum ClusterError {
         /// Which this node was told, in words.
         wanted: String,
     },
+    /// Another cluster's keys would lie among ours, or ours among its.
+    #[error("the prefix `{prefix}` overlaps with the cluster at `{other}`: choose another one")]
+    Overlap {
+        /// The prefix of this node.
+        prefix: String,
+        /// The prefix of the other cluster.
+        other: String,
+    },
     /// The cluster has another format or hash than this program, or its description cannot be
     /// read; the message names both.
     #[error(transparent)]
@@ -56,6 +67,7 @@ pub async fn create_or_check(
     keys: &Keys,
     fresh: &ClusterMeta,
 ) -> Result<ClusterMeta, ClusterError> {
+    refuse_overlap(store, keys).await?;
     let key = keys.meta();
     let reply = store
         .commit(Txn {
@@ -70,6 +82,11 @@ pub async fn create_or_check(
         .await?;
     // Nothing was read: it was created just now.
     let Some(entry) = reply.reads.into_iter().flatten().next() else {
+        // Two clusters that are created at the same moment see each other now, if not before.
+        if let Err(error) = refuse_overlap(store, keys).await {
+            withdraw(store, keys, reply.revision).await;
+            return Err(error);
+        }
         return Ok(fresh.clone());
     };
     let meta = decode_meta(&entry)?;
@@ -88,6 +105,29 @@ pub async fn create_or_check(
         });
     }
     Ok(meta)
+}
+
+async fn refuse_overlap(store: &dyn Store, keys: &Keys) -> Result<(), ClusterError> {
+    match other_cluster(store, keys).await? {
+        None => Ok(()),
+        Some(other) => Err(ClusterError::Overlap {
+            prefix: keys.prefix().into(),
+            other,
+        }),
+    }
+}
+
+/// Deletes a description that was created at `revision` and has not been written since, so that it
+/// does not keep the nodes of the other cluster from starting.
+async fn withdraw(store: &dyn Store, keys: &Keys, revision: Revision) {
+    let txn = Txn {
+        compares: vec![Compare::Modified(keys.meta(), revision)],
+        then: vec![Op::Delete(keys.meta())],
+        otherwise: Vec::new(),
+    };
+    if let Err(error) = store.commit(txn).await {
+        warn!(%error, key = keys.meta(), "cannot delete the description that overlaps; delete it by hand");
+    }
 }
 
 fn listed(regions: &Regions) -> String {
@@ -148,6 +188,36 @@ mod tests {
             text.contains("has the regions (none), but `type:Word=0-3` are"),
             "{text}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overlapping_prefixes_are_refused() {
+        for (first, second) in [
+            ("/a/", "/a/b/"),
+            ("/a/b/", "/a/"),
+            ("/a/", "/a/nodes/"),
+            ("/", "/a/b/c/"),
+        ] {
+            let store = MemoryStore::new();
+            let create = async |prefix, id| {
+                let keys = Keys::new(prefix);
+                create_or_check(&store, &keys, &meta(id, 8)).await
+            };
+            create(first, "one").await.expect("alone");
+            let error = create(second, "two").await.expect_err("refused");
+            let text = error.to_string();
+            assert!(text.contains(&format!("`{first}`")), "{text}");
+            assert!(text.contains(&format!("`{second}`")), "{text}");
+            let listing = store.list(&Keys::new(second).meta()).await.expect("listed");
+            assert!(listing.entries.is_empty(), "nothing was written");
+            create(first, "one").await.expect("still alone");
+        }
+        let store = MemoryStore::new();
+        for prefix in ["/a/", "/ab/", "/b/a/"] {
+            let keys = Keys::new(prefix);
+            let created = create_or_check(&store, &keys, &meta("c", 8)).await;
+            created.expect("next to each other");
+        }
     }
 
     #[tokio::test(start_paused = true)]

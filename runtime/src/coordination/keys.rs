@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Entry, Event};
+use super::store::{Entry, Event, Listing};
 use crate::ids::{Incarnation, NodeId, PlanId, Revision, ShardCount, ShardId};
 use crate::placement::{News, Orders, OwnerRecord, Target};
 
@@ -99,6 +99,11 @@ impl Keys {
         format!("{}owner/{:05}", self.prefix, shard.get())
     }
 
+    /// The prefix of all registrations.
+    pub fn nodes(&self) -> String {
+        format!("{}nodes/", self.prefix)
+    }
+
     /// The prefix of all owner keys.
     pub fn owners(&self) -> String {
         format!("{}owner/", self.prefix)
@@ -172,6 +177,8 @@ impl Keys {
                 return Ok(None);
             }
             Kind::Leader => News::Leader(Some(decode_leader(entry)?)),
+            // Not a registration: no lease would ever take it along.
+            Kind::Node(node) if unheld(entry).is_some() => News::Node(node, None),
             Kind::Node(node) => News::Node(node, Some(decode_node(entry)?)),
             Kind::Target(block) => News::Targets {
                 block,
@@ -183,6 +190,50 @@ impl Keys {
                 News::Activity(incarnation, Some(decode_activity(entry, count)?))
             }
         }))
+    }
+
+    /// Returns why an entry has no effect or another one than it should, if so: it cannot be read,
+    /// it is not in canonical form, or the lease that should take it along does not.
+    pub fn irregularity(&self, entry: &Entry, count: ShardCount) -> Option<BadEntry> {
+        if let Err(bad) = self.news_of_put(entry, count) {
+            return Some(bad);
+        }
+        if entry.key == self.leader() && entry.lease.is_none() {
+            return Some(bad(entry, "it hangs on no lease"));
+        }
+        let reason = unheld(entry).filter(|_| self.names_node(&entry.key));
+        reason.map(|reason| bad(entry, reason))
+    }
+
+    /// Returns every irregularity of a list of the whole cluster, in order of the keys; and its leader
+    /// key, if that names no registered node.
+    pub fn irregularities(&self, listing: &Listing, count: ShardCount) -> Vec<BadEntry> {
+        let registered = |name: &NodeId| {
+            let key = self.node(name);
+            let mut entries = listing.entries.iter();
+            entries.any(|entry| entry.key == key && unheld(entry).is_none())
+        };
+        let entries = listing.entries.iter();
+        let found = entries.filter_map(|entry| {
+            let irregular = self.irregularity(entry, count);
+            let leader = || {
+                let leader = decode_leader(entry).ok()?;
+                (entry.key == self.leader() && !registered(&leader.node))
+                    .then(|| bad(entry, "it names no registered node"))
+            };
+            irregular.or_else(leader)
+        });
+        found.collect()
+    }
+
+    /// Whether this is a node's key that does not hang on the lease which the node names.
+    pub fn is_unheld(&self, entry: &Entry) -> bool {
+        self.names_node(&entry.key) && unheld(entry).is_some()
+    }
+
+    fn names_node(&self, key: &str) -> bool {
+        let name = key.strip_prefix(&self.nodes());
+        name.is_some_and(|name| NodeId::new(name).is_ok())
     }
 
     /// Returns what a key is about. Only the form in which this code writes a key counts: with
@@ -246,6 +297,17 @@ impl Keys {
             Kind::Orders => self.orders(),
             Kind::Activity(incarnation) => self.activity(*incarnation),
         }
+    }
+}
+
+/// Returns why a node key is no registration: nodes write theirs under the lease that they name.
+fn unheld(entry: &Entry) -> Option<&'static str> {
+    match (decode_node(entry), entry.lease) {
+        (_, None) => Some("it hangs on no lease"),
+        (Ok(record), Some(lease)) if record.lease != lease => {
+            Some("it hangs on another lease than it names")
+        }
+        (Ok(_) | Err(_), Some(_)) => None,
     }
 }
 

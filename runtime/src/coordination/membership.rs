@@ -28,8 +28,10 @@
 //! | leave | we still serve | the fence closes before the lease is revoked |
 //! | | the store is away | the lease ends by itself |
 //!
-//! Nobody deletes a node key but its lease. If somebody does it by hand the view shows it, and
-//! the life is lost at once, though its lease is alive: others may take over from this moment.
+//! Only its lease deletes a node key that hangs on it. If it is deleted by hand, or written anew
+//! without that lease, the view shows it and the incarnation is lost at once, though its lease is
+//! alive. A key that hangs on no lease of its own is deleted by the node whose name it has
+//! (`predecessor`) or by the leader (`strays`), both only when no process can serve under it.
 
 mod join;
 mod life;
@@ -61,7 +63,7 @@ use super::SharedView;
 use super::keys::Keys;
 use super::store::Store;
 use crate::fence::Fence;
-use crate::ids::{LeaseId, NodeId};
+use crate::ids::{LeaseId, NodeId, Revision};
 use crate::placement::NodeState;
 use crate::telemetry::Metrics;
 
@@ -123,6 +125,8 @@ struct Shared {
     failure: Mutex<Option<JoinError>>,
     /// The lease that was granted last; the only one this process may revoke as its own.
     lease: Mutex<Option<LeaseId>>,
+    /// When the node key of the last incarnation was created.
+    last: Mutex<Option<Revision>>,
     /// Held from the first join to the end of the process.
     lock: Mutex<Option<LockFile>>,
     leaving: CancellationToken,
@@ -139,6 +143,7 @@ impl Membership {
                 trouble: Mutex::new(None),
                 failure: Mutex::new(None),
                 lease: Mutex::new(None),
+                last: Mutex::new(None),
                 lock: Mutex::new(None),
                 leaving: CancellationToken::new(),
             }),
@@ -267,6 +272,8 @@ impl Shared {
 
     /// Serves one life until it is lost.
     async fn live(&self, life: &Life<'_>) -> String {
+        let created = Revision::new(life.identity.incarnation.get());
+        self.last.lock().replace(created);
         self.parts.fence.open(life.opened_until);
         self.clear_trouble();
         self.publish(MembershipState::Active(life.identity.clone()));

@@ -110,6 +110,8 @@ pub struct Entry {
     pub create_revision: Revision,
     /// When it was last written.
     pub mod_revision: Revision,
+    /// The lease that takes it along when it ends.
+    pub lease: Option<LeaseId>,
 }
 
 /// All keys with a prefix as of one revision.

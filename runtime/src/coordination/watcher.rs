@@ -39,7 +39,7 @@ pub(crate) use self::listing::Correction;
 use self::listing::read_listing;
 use super::SharedView;
 use super::keys::{BadEntry, Keys};
-use super::store::{Entry, Event, Listing, Store, StoreError, WatchBatch, WatchStream};
+use super::store::{Event, Listing, Store, StoreError, WatchBatch, WatchStream};
 use crate::ids::Revision;
 use crate::telemetry::Metrics;
 
@@ -137,11 +137,14 @@ impl Watcher {
             }
         };
         let (revision, entries) = (listing.revision, listing.entries.len());
-        let read = read_listing(listing, &self.parts.view.current(), &self.parts.keys);
-        self.ignored.lock().retain(&read.bad);
-        for bad in &read.bad {
+        let view = self.parts.view.current();
+        let irregular = |entry| self.parts.keys.irregularity(entry, view.meta.shard_count);
+        let irregular: Vec<_> = listing.entries.iter().filter_map(irregular).collect();
+        self.ignored.lock().retain(&irregular);
+        for bad in &irregular {
             self.skip(bad);
         }
+        let read = read_listing(listing, &view, &self.parts.keys);
         self.count_ignored();
         let corrections = read.corrections(&before, &self.parts.keys);
         self.parts.view.correct(&corrections);
@@ -238,13 +241,13 @@ impl Watcher {
         let count = self.parts.view.current().meta.shard_count;
         let mut news = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
-            match (self.parts.keys.news(event, count), event) {
-                (Ok(told), Event::Put(Entry { key, .. }) | Event::Delete { key, .. }) => {
-                    self.ignored.lock().remove(key);
-                    news.extend(told);
-                }
-                (Err(_), Event::Delete { key, .. }) => self.ignored.lock().remove(key),
-                (Err(bad), Event::Put(_)) => self.skip(&bad),
+            news.extend(self.parts.keys.news(event, count).ok().flatten());
+            match event {
+                Event::Put(entry) => match self.parts.keys.irregularity(entry, count) {
+                    Some(bad) => self.skip(&bad),
+                    None => self.ignored.lock().remove(&entry.key),
+                },
+                Event::Delete { key, .. } => self.ignored.lock().remove(key),
             }
         }
         if !batch.events.is_empty() {

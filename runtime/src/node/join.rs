@@ -36,6 +36,7 @@ use crate::coordination::membership::{
 };
 use crate::coordination::reconciler::{Reconciler, ReconcilerHandle, ReconcilerParts};
 use crate::coordination::store::{Store, StoreError};
+use crate::coordination::strays::{Strays, StraysParts};
 use crate::coordination::watcher::{WatchState, Watcher, WatcherParts};
 use crate::coordination::{EtcdStore, History, MemoryStore, Metered, Rights, Verified};
 use crate::fence::FenceState;
@@ -274,6 +275,14 @@ impl Node {
             rights: rights.clone(),
             probation: self.shared.host.probation().clone(),
         };
+        let strays = Strays::new(StraysParts {
+            store: store.clone(),
+            keys: keys.clone(),
+            view: view.clone(),
+            rights: rights.clone(),
+            metrics: metrics.clone(),
+        });
+        tasks.spawn("strays", |shutdown| strays.run(shutdown));
         let (reconciler, reconciler_handle) = Reconciler::new(ReconcilerParts {
             store: store.clone(),
             keys: keys.clone(),

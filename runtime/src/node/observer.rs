@@ -181,6 +181,18 @@ impl Observer {
         self.inner.view.subscribe()
     }
 
+    /// Reads every key of the cluster, and returns those that have no effect or another one than they
+    /// should: unreadable ones, and registrations that no lease keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store does not answer.
+    pub async fn irregularities(&self) -> Result<Vec<BadEntry>, StoreError> {
+        let Inner { store, keys, .. } = &*self.inner;
+        let listing = store.list(keys.prefix()).await?;
+        Ok(keys.irregularities(&listing, self.view().meta.shard_count))
+    }
+
     /// Waits until the store turns out not to be the one that this observer reached, as after a loss
     /// of its data. The view then stays as it was: stop this observer and connect another. Cancel
     /// safe.

@@ -85,6 +85,7 @@ mod tests {
             claimed: 0,
             targeted: 0,
             waiting_for: None,
+            warnings: Vec::new(),
         };
         assert_eq!(waits_for_plan(&readiness), expected, "{unmet:?}");
     }

@@ -27,6 +27,8 @@ pub struct CoordinationMetrics {
     /// Keys under the cluster's prefix that have no effect now.
     pub ignored_keys: Gauge,
 
+    /// Node and leader keys that no living node kept, deleted by this node.
+    pub stray_keys_deleted: Counter,
     /// 1 once the store was proven not to be the one that this process joined.
     pub store_replaced: Gauge,
     /// 1 while `meta/cluster` is not the description that this process joined.
@@ -170,6 +172,7 @@ impl CoordinationMetrics {
             bad_entries: Counter::default(),
             owner_claims: Family::default(),
             ignored_keys: Gauge::default(),
+            stray_keys_deleted: Counter::default(),
             store_replaced: Gauge::default(),
             description_altered: Gauge::default(),
             leading: Gauge::default(),
@@ -207,6 +210,7 @@ impl CoordinationMetrics {
             bad_entries "Unreadable keys of the store that were skipped",
             owner_claims "Owners that other nodes claimed, by what the store said",
             ignored_keys "Keys under the cluster's prefix that have no effect now",
+            stray_keys_deleted "Node and leader keys that no living node kept, deleted by this node",
             store_replaced "1 once the store is not the one that this process joined",
             description_altered "1 while the cluster's description is not the one that was joined",
             leading "1 while this node leads",

@@ -59,9 +59,7 @@ impl OwnerHistory {
                 self.change(shard, record);
             }
             Ok(
-                Some(
-                    News::Leader(_) | News::Targets { .. } | News::Orders(_) | News::Activity(..),
-                )
+                Some(News::Leader(_) | News::Targets { .. } | News::Orders(_) | News::Activity(..))
                 | None,
             )
             | Err(_) => {}
@@ -110,6 +108,7 @@ mod tests {
     use super::*;
     use crate::coordination::keys;
     use crate::coordination::store::Entry;
+    use crate::ids::LeaseId;
     use crate::placement::Parcel;
 
     fn put(key: String, value: Vec<u8>, revision: u64) -> Event {
@@ -119,6 +118,7 @@ mod tests {
             value,
             create_revision: revision,
             mod_revision: revision,
+            lease: Some(LeaseId::new(1)),
         })
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use steading::coordination::MemberHealth;
+use steading::coordination::keys::BadEntry;
 use steading::text::shell_word;
 
 use super::{or_ok, percent};
-use crate::doctor::facts::Facts;
+use crate::doctor::facts::{Facts, StoreFacts};
 use crate::doctor::finding::{Finding, Runbook};
 
 /// From which answer on a member of etcd is slow.
@@ -20,6 +21,9 @@ const MARGIN_MIN: f64 = 0.25;
 
 /// How late a view may be, in seconds.
 const LAG_MAX: f64 = 2.0;
+
+/// Most keys that are named one by one.
+const KEYS_NAMED_MAX: usize = 10;
 
 /// What the checks of members are called.
 const MEMBERS: &str = "etcd";
@@ -38,10 +42,33 @@ pub(super) fn members(facts: &Facts) -> Vec<Finding> {
             Err(why) => found.push(of_silent(endpoint, why, 2 * silent >= all)),
         }
     }
+    found.extend(of_two_clusters(store));
     or_ok(
         found,
         MEMBERS,
         format!("all {all} endpoints of etcd are well"),
+    )
+}
+
+/// Endpoints of different etcd clusters: nodes use the one that they reached first.
+fn of_two_clusters(store: &StoreFacts) -> Option<Finding> {
+    let told = store.members.iter();
+    let mut ids = told.filter_map(|(endpoint, told)| {
+        let id = told.as_ref().ok()?.cluster_id;
+        (id != 0).then_some((endpoint, id))
+    });
+    let (first, joined) = ids.next()?;
+    let (other, found) = ids.find(|(_, id)| *id != joined)?;
+    let what = format!(
+        "the endpoints belong to different etcd clusters: {first} to {joined:x}, {other} to {found:x}"
+    );
+    let finding = Finding::bad(MEMBERS, Runbook("etcd-restore"), what);
+    Some(
+        finding
+            .because("The setting `etcd` names a wrong endpoint, or a member was set up anew")
+            .then(format!(
+                "etcdctl --endpoints={first},{other} endpoint status -w table"
+            )),
     )
 }
 
@@ -148,6 +175,40 @@ pub(super) fn cluster_in_store(facts: &Facts) -> Vec<Finding> {
     vec![Finding::ok(CHECK, "nodes and etcd agree")]
 }
 
+/// Keys that were written by hand, by another program, or by a newer version.
+pub(super) fn irregular_keys(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "store_keys";
+    let runbook = Runbook("etcd-keys");
+    let Some(store) = &facts.store else {
+        return vec![Finding::ok(CHECK, "not examined; --etcd URL does")];
+    };
+    let named = store.irregular.iter().take(KEYS_NAMED_MAX);
+    let mut found: Vec<_> = named
+        .map(|BadEntry { key, reason }| {
+            let what = format!("the key {key:?} in etcd does not count: {reason}");
+            // Debug formatting escapes what a terminal would act on.
+            Finding::warn(CHECK, runbook, what)
+                .because("It was written by hand, by another program or by a newer version")
+                .then(format!(
+                    "etcdctl get -w json {key:?}; delete it if nothing needs it"
+                ))
+        })
+        .collect();
+    let more = store.irregular.len().saturating_sub(KEYS_NAMED_MAX);
+    if more > 0 {
+        found.push(Finding::warn(
+            CHECK,
+            runbook,
+            format!("{more} more keys do not count"),
+        ));
+    }
+    or_ok(
+        found,
+        CHECK,
+        "every key under the prefix is one of Steading's",
+    )
+}
+
 pub(super) fn fences(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "fences";
     let runbook = Runbook("fences");
@@ -194,12 +255,24 @@ pub(super) fn views(facts: &Facts) -> Vec<Finding> {
                 "A fault of Steading, or etcd went back in time; it has read everything anew",
             ));
         }
-        if of("steading_bad_entries_total") > 0.0 {
-            let what = format!("{} cannot read some keys in etcd", node.name);
-            found
-                .push(Finding::warn(CHECK, runbook, what).because(
-                    "They were written by hand or by a newer version; its log names them",
-                ));
+        let ignored = of("steading_ignored_keys");
+        if ignored > 0.0 {
+            let what = format!("{} ignores {ignored} keys in etcd", node.name);
+            found.push(
+                Finding::warn(CHECK, runbook, what)
+                    .because("They were written by hand, by another program or by a newer version")
+                    .then("steading doctor --etcd URL"),
+            );
+        }
+        if of("steading_description_altered") > 0.0 {
+            let what = format!("{} rejected a change of `meta/cluster` in etcd", node.name);
+            let warnings = told.ready.warnings.join("; ");
+            let why = format!("Running nodes go on, but no node can start. {warnings}");
+            found.push(
+                Finding::bad(CHECK, Runbook("etcd-restore"), what)
+                    .because(why)
+                    .then("etcdctl get PREFIX/meta/cluster, and put back what the log of a node says it joined"),
+            );
         }
     }
     or_ok(found, CHECK, "views of ready nodes follow the store")

@@ -100,6 +100,7 @@ fn well() -> Facts {
     };
     let health = MemberHealth {
         version: "3.5.30".into(),
+        cluster_id: 1,
         has_leader: true,
         database_bytes: 1 << 20,
         alarms: Vec::new(),
@@ -111,6 +112,7 @@ fn well() -> Facts {
         store: Some(StoreFacts {
             members: vec![("http://e1:2379".into(), Ok(health))],
             cluster: Ok(cluster()),
+            irregular: Vec::new(),
         }),
         measured: Duration::from_secs(3),
         grace: Some(Duration::from_secs(40)),
@@ -249,7 +251,7 @@ fn where_no_node_answers_nothing_of_nodes_is_called_well() {
     let well = findings.iter().filter(|of| of.level == Level::Ok);
     let claims = well.filter(|of| !of.what.starts_with("not examined"));
     let claims: Vec<_> = claims.map(|of| of.check).collect();
-    assert_eq!(claims, ["etcd", "store_agrees"]);
+    assert_eq!(claims, ["etcd", "store_agrees", "store_keys"]);
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn entry(pair: &KeyValue) -> Entry {
         value: pair.value().to_vec(),
         create_revision: revision(pair.create_revision()),
         mod_revision: revision(pair.mod_revision()),
+        lease: (pair.lease() != 0).then(|| LeaseId::new(pair.lease())),
     }
 }
 

@@ -213,6 +213,7 @@ fn an_older_answer_to_an_older_request_proves_nothing() {
         value: Vec::new(),
         create_revision: Revision::new(1),
         mod_revision: Revision::new(revision),
+        lease: None,
     };
     let floor = Revision::new(5);
     assert_eq!(seen.take_in(floor, Revision::new(9), [&entry(9)]), None);

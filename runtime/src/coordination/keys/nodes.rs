@@ -193,6 +193,7 @@ mod tests {
             value: encode_node(&node),
             create_revision: crate::ids::Revision::new(1),
             mod_revision: crate::ids::Revision::new(1),
+            lease: None,
         };
         assert!(decode_node(&entry).is_err(), "{field}");
     }

@@ -339,6 +339,7 @@ mod tests {
             value: encode_plan(plan),
             create_revision: Revision::new(1),
             mod_revision: Revision::new(1),
+            lease: None,
         }
     }
 

@@ -181,6 +181,7 @@ mod tests {
             value,
             create_revision: Revision::new(1),
             mod_revision: Revision::new(1),
+            lease: None,
         };
         let read = decode_targets(&entry, count).expect("readable");
         let known: Vec<bool> = read.iter().map(|target| target.cause.is_some()).collect();
@@ -197,6 +198,7 @@ mod tests {
             value: value.to_vec(),
             create_revision: Revision::new(1),
             mod_revision: Revision::new(1),
+            lease: None,
         };
         let count = ShardCount::new(1).expect("a power of two");
         let read = decode_targets(&entry, count).expect("readable");

@@ -19,6 +19,7 @@ fn entry(key: String, value: Vec<u8>) -> Entry {
         value,
         create_revision,
         mod_revision,
+        lease: Some(LeaseId::new(-5)),
     }
 }
 
@@ -190,6 +191,48 @@ proptest::proptest! {
             proptest::prop_assert_eq!(keys.kind(&keys.key_of(&kind), count), Ok(kind));
         }
     }
+}
+
+#[test]
+fn keys_that_no_lease_keeps_are_irregular() {
+    let keys = Keys::new("/t/");
+    let count = ShardCount::new(4).expect("a power of two");
+    let record = |lease| NodeRecord {
+        lease: LeaseId::new(lease),
+        ..NodeRecord::of(Incarnation::new(7))
+    };
+    let put = |key: String, value: Vec<u8>, lease: Option<i64>| Entry {
+        lease: lease.map(LeaseId::new),
+        ..entry(key, value)
+    };
+    let of_node = |name: &str, names: i64, lease| {
+        put(keys.node(&node(name)), encode_node(&record(names)), lease)
+    };
+    let lead = |name: &str, lease| put(keys.leader(), encode_leader(&node(name)), lease);
+    let found = |entries: Vec<Entry>| {
+        let revision = Revision::new(9);
+        let irregular = keys.irregularities(&Listing { revision, entries }, count);
+        let reasons = irregular.into_iter().map(|bad| bad.reason);
+        reasons.collect::<Vec<_>>()
+    };
+    let well = || of_node("a", 5, Some(5));
+    assert_eq!(found(vec![well(), lead("a", Some(5))]), [""; 0]);
+    assert_eq!(found(vec![of_node("a", 5, None)]), ["it hangs on no lease"]);
+    assert_eq!(
+        found(vec![of_node("a", 5, Some(6))]),
+        ["it hangs on another lease than it names"]
+    );
+    assert_eq!(
+        found(vec![well(), lead("a", None)]),
+        ["it hangs on no lease"]
+    );
+    assert_eq!(
+        found(vec![well(), lead("b", Some(5))]),
+        ["it names no registered node"]
+    );
+    let unheld = Event::Put(of_node("a", 5, None));
+    let news = keys.news(&unheld, count).expect("readable");
+    assert_eq!(news, Some(News::Node(node("a"), None)), "not registered");
 }
 
 #[test]

@@ -69,8 +69,12 @@ impl Shared {
         };
         // No life hangs on this lease. A late put under it fails, or goes with it.
         self.revoke_own().await;
-        if let Attempt::Taken(entry) = taken? {
-            self.outlive(&decode_node(&entry)?, node, first).await?;
+        match taken? {
+            Attempt::Joined(life) => return Ok(Some(life)),
+            Attempt::Taken(entry) if self.parts.keys.is_unheld(&entry) => {
+                self.clear_unheld(&entry).await?;
+            }
+            Attempt::Taken(entry) => self.outlive(&decode_node(&entry)?, node, first).await?,
         }
         Ok(None)
     }
@@ -133,7 +137,7 @@ impl Shared {
             let entry = entry.expect("the key is there, or the compare had held");
             return Ok(match decode_node(&entry) {
                 // An earlier try arrived: a lease belongs to one life.
-                Ok(record) if record.lease == granted.lease => {
+                Ok(record) if entry.lease == Some(granted.lease) => {
                     Attempt::Joined(life(entry.create_revision, entry.mod_revision, &record))
                 }
                 Ok(_) | Err(_) => Attempt::Taken(entry),

@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::settings::LEASE_TTL_MAX;
 use super::{JoinError, NodePort, Replace, Shared};
 use crate::coordination::keys::decode_node;
-use crate::coordination::store::{Op, Txn};
+use crate::coordination::store::{Compare, Entry, Op, Txn};
 use crate::placement::NodeRecord;
 
 /// The pause between two looks at a predecessor's key.
@@ -54,19 +54,64 @@ impl Shared {
         Err(self.in_use(predecessor))
     }
 
+    /// Deletes a key of our own node ID that hangs on no lease, or on another one than it names, once
+    /// no process can serve under it any more. No node writes such a key: it was written by hand,
+    /// perhaps over the key of a process that lives.
+    ///
+    /// At once if that was this process's own incarnation, which is over, or if our lock proves that
+    /// the other process is gone. Otherwise the lease that the key names is ended first; nobody
+    /// serves longer than the longest time to live after that. Guard: the key is as it was seen.
+    pub(super) async fn clear_unheld(&self, entry: &Entry) -> Result<(), JoinError> {
+        let own = *self.last.lock() == Some(entry.create_revision);
+        let record = decode_node(entry).ok();
+        let gone = record.as_ref().is_some_and(|record| self.has_proof(record));
+        warn!(
+            key = entry.key,
+            own, gone, "our node key hangs on no lease of its own"
+        );
+        if let Some(record) = &record {
+            let view = self.parts.view.current();
+            let shared = view.nodes.values().any(|node| node.lease == record.lease);
+            if !shared {
+                self.parts.store.revoke(record.lease).await?;
+            } else if !own && !gone {
+                // Copied from another node's key. Nothing is known of a lease of ours.
+                return Err(self.in_use(record));
+            }
+        }
+        if !own && !gone {
+            let wait = PATIENCE.as_secs();
+            self.set_trouble(format!(
+                "deletes the key {:?}, which no lease keeps, in {wait} s",
+                entry.key
+            ));
+            sleep(PATIENCE).await;
+        }
+        let txn = Txn {
+            compares: vec![Compare::Modified(entry.key.clone(), entry.mod_revision)],
+            then: vec![Op::Delete(entry.key.clone())],
+            otherwise: Vec::new(),
+        };
+        self.parts.store.commit(txn).await?;
+        Ok(())
+    }
+
     /// Whether there is proof that the predecessor's process is gone.
     fn may_end(&self, predecessor: &NodeRecord, first: bool) -> bool {
         match self.parts.settings.replace {
-            Replace::Lock => {
-                let lock = self.lock.lock();
-                lock.as_ref()
-                    .is_some_and(|lock| lock.proof() == predecessor.boot_id)
-            }
+            Replace::Lock => self.has_proof(predecessor),
             // In a later life the key is that of the process which replaced this one, by the same
             // guarantee; ending its lease would begin an endless fight.
             Replace::Always => first,
             Replace::Never => false,
         }
+    }
+
+    /// Whether this process holds the lock that the predecessor held as long as it lived.
+    fn has_proof(&self, predecessor: &NodeRecord) -> bool {
+        let lock = self.lock.lock();
+        lock.as_ref()
+            .is_some_and(|lock| lock.proof() == predecessor.boot_id)
     }
 
     async fn is_alive(&self, predecessor: &NodeRecord, node: &dyn NodePort) -> bool {

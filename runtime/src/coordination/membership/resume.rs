@@ -44,7 +44,9 @@ impl Life<'_> {
     fn stands_in(&self, listing: &Listing) -> bool {
         let key = self.shared.node_key();
         listing.entries.iter().any(|entry| {
-            entry.key == key && entry.create_revision.get() == self.identity.incarnation.get()
+            entry.key == key
+                && entry.create_revision.get() == self.identity.incarnation.get()
+                && entry.lease == Some(self.identity.lease)
         })
     }
 

@@ -66,7 +66,9 @@ impl Life<'_> {
         }
         let entry = reply.reads.into_iter().flatten().next();
         Ok(entry
-            .filter(|entry| entry.create_revision == created)
+            .filter(|entry| {
+                entry.create_revision == created && entry.lease == Some(self.identity.lease)
+            })
             .and_then(|entry| Some((entry.mod_revision, decode_node(&entry).ok()?.state))))
     }
 }

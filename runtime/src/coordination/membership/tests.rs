@@ -169,8 +169,13 @@ impl Rig {
 
     /// Lets the view know what the store has now about the node key.
     async fn show_view(&self) {
+        self.show_view_as(self.record().await).await;
+    }
+
+    /// Lets the view know this of the node key, as of now.
+    async fn show_view_as(&self, record: Option<NodeRecord>) {
         let listing = self.others.list(self.keys.prefix()).await.expect("listed");
-        let news = crate::placement::News::Node(name(), self.record().await);
+        let news = crate::placement::News::Node(name(), record);
         self.view.advance(listing.revision, [news]);
     }
 }

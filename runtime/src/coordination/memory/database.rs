@@ -238,6 +238,7 @@ impl Database {
             value: value.into(),
             create_revision: before.map_or(change.revision, |record| record.entry.create_revision),
             mod_revision: change.revision,
+            lease,
         };
         self.detach(key);
         if let Some(lease) = lease.and_then(|lease| self.leases.get_mut(&lease)) {

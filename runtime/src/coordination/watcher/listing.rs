@@ -11,7 +11,6 @@ use crate::placement::{ClusterView, News, Orders, OwnerRecord, Target};
 pub(super) struct Read {
     /// Every key of the list, and a deletion for every key that a view has and the list has not.
     pub(super) news: Vec<News>,
-    pub(super) bad: Vec<BadEntry>,
     found: Found,
     revision: Revision,
 }
@@ -94,7 +93,6 @@ pub(super) fn read_listing(listing: Listing, view: &ClusterView, keys: &Keys) ->
     }
     Read {
         news,
-        bad,
         found,
         revision,
     }

@@ -135,6 +135,7 @@ pub(super) fn read_done(done: proto::OrderDone, count: ShardCount) -> Result<Don
             value: plan.value.into(),
             create_revision: Revision::default(),
             mod_revision: Revision::default(),
+            lease: None,
         };
         decode_plan(&entry, &keys, count)
             .map_err(|error| Refusal::new(RefusalCode::NoAnswer, error.to_string()))

@@ -16,12 +16,44 @@ fn views_that_are_behind_or_were_wrong_are_told() {
     for text in [
         "steading_watch_lag_seconds 5",
         "steading_view_mismatches_total 1",
-        "steading_bad_entries_total 2",
+        "steading_ignored_keys 2",
     ] {
         let mut facts = well();
         says(&mut facts, text);
         assert_eq!(found(&facts), ["warn views"], "{text}");
     }
+}
+
+#[test]
+fn a_changed_description_is_bad() {
+    let mut facts = well();
+    says(&mut facts, "steading_description_altered 1");
+    assert_eq!(found(&facts), ["BAD views"]);
+}
+
+#[test]
+fn keys_that_do_not_count_are_named() {
+    let mut facts = well();
+    let store = facts.store.as_mut().expect("examined");
+    let bad = |n| steading::coordination::keys::BadEntry {
+        key: format!("/t/owner/{n}\u{1b}[2J"),
+        reason: "not in canonical form".into(),
+    };
+    store.irregular = (0..13).map(bad).collect();
+    let lines = found(&facts);
+    assert_eq!(lines.len(), 11, "{lines:?}");
+    let finding = the(&facts, "store_keys");
+    assert!(!finding.what.contains('\u{1b}'), "{finding:?}");
+}
+
+#[test]
+fn endpoints_of_two_clusters_are_bad() {
+    let mut facts = well();
+    let store = facts.store.as_mut().expect("examined");
+    let mut member = store.members[0].clone();
+    member.1.as_mut().expect("it answers").cluster_id = 2;
+    store.members.push(member);
+    assert_eq!(found(&facts), ["BAD etcd"]);
 }
 
 #[test]

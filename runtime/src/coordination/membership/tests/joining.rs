@@ -296,3 +296,22 @@ async fn an_impossible_lease_is_refused() {
     let error = rig.ended().await.expect_err("refused");
     assert!(matches!(error, JoinError::LeaseTtl(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_without_a_lease_is_deleted_when_nobody_can_serve_under_it() {
+    let others = MemoryStore::new();
+    let mut rig = Rig::with(settings(Replace::Never, None), &others, "n:1");
+    let lease = others.grant(TTL).await.expect("granted");
+    let record = registration("other:1").record((lease, TTL), NodeState::Active, "");
+    let by_hand = Op::Put {
+        key: rig.keys.node(&name()),
+        value: encode_node(&record),
+        lease: None,
+    };
+    write(&others, by_hand).await;
+    let began = Instant::now();
+    rig.start();
+    let identity = rig.membership.joined().await.expect("joins");
+    assert!(began.elapsed() > LEASE_TTL_MAX, "{:?}", began.elapsed());
+    assert_eq!(rig.key().await.expect("there").lease, Some(identity.lease));
+}

@@ -36,6 +36,24 @@ async fn a_lost_lease_drops_everything_before_the_next_life_begins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_written_anew_without_its_lease_is_lost_and_replaced() {
+    let (rig, identity) = Rig::joined().await;
+    let entry = rig.key().await.expect("registered");
+    let by_hand = Op::Put {
+        key: entry.key,
+        value: entry.value,
+        lease: None,
+    };
+    rig.write(by_hand).await;
+    let began = Instant::now();
+    rig.show_view_as(None).await;
+    let next = rig.until_another_life(&identity).await;
+    assert!(next.incarnation > identity.incarnation);
+    assert!(began.elapsed() < TTL, "{:?}", began.elapsed());
+    assert_eq!(rig.key().await.expect("there").lease, Some(next.lease));
+}
+
+#[tokio::test(start_paused = true)]
 async fn m12_a_node_whose_lease_ended_while_the_store_was_away_registers_again() {
     for (cut, away) in [(Cut::Refused, 10), (Cut::Silent, 10), (Cut::Silent, 20)] {
         let (rig, identity) = Rig::joined().await;

@@ -27,6 +27,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// How many histories of random faults are run.
 const SEEDS: u64 = 100;
 
+/// How long a history takes at most, on its paused clock.
+const HISTORY_MAX: Duration = Duration::from_mins(30);
+
 /// How many histories are run at a time, each in a thread of its own.
 const WORKERS: u64 = 4;
 
@@ -173,9 +176,12 @@ impl World {
     }
 
     async fn crash(&mut self, name: &str) {
-        self.cluster.crash(name).await;
+        let crashed = timeout(LIMIT, self.cluster.crash(name)).await;
+        assert!(crashed.is_ok(), "{name} does not end");
         self.joined += 1;
-        self.cluster.add(&format!("n{}", self.joined)).await;
+        let next = format!("n{}", self.joined);
+        let joined = timeout(LIMIT, self.cluster.add(&next)).await;
+        assert!(joined.is_ok(), "{next} does not join");
     }
 
     fn quarantined(&self) -> BTreeSet<ShardId> {
@@ -252,7 +258,8 @@ impl Load {
     async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         for caller in self.callers {
-            caller.await.expect("no panic");
+            let ended = timeout(LIMIT, caller).await;
+            ended.expect("every call ends").expect("no panic");
         }
     }
 }
@@ -420,7 +427,9 @@ fn random_faults_quarantine_nothing() {
                         .start_paused(true)
                         .build()
                         .expect("a runtime");
-                    runtime.block_on(history(seed));
+                    let ended =
+                        runtime.block_on(async { timeout(HISTORY_MAX, history(seed)).await });
+                    assert!(ended.is_ok(), "seed {seed} does not end");
                 }
             });
         }
@@ -470,5 +479,6 @@ async fn history(seed: u64) {
     world.all_are_ready().await;
     load.end().await;
     assert_eq!(world.cluster.history().violations(), []);
-    world.cluster.stop_all().await;
+    let stopped = timeout(LIMIT, world.cluster.stop_all()).await;
+    assert!(stopped.is_ok(), "seed {seed}: the cluster does not stop");
 }

@@ -248,7 +248,10 @@ impl Leader {
         match rested {
             // Nothing is done before that, so nothing else may wake the task again and again.
             Some(rested) => Some(rested),
-            None => wakes.min(),
+            None if self.parts.rights.to_write().is_some() => wakes.min(),
+            // What is due stays due until the node may write again: woken for it at once, a
+            // suspended leader would spin for as long as etcd is away.
+            None => wakes.min().map(|at| at.max(Instant::now() + RETRY)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Limits of the connections that clients hold: how many, and for how long without a request.
 //!
 //! Every listener of a process has one [`Connections`]. [`Acceptor`] takes connections from the
-//! system, [`Slots`] decides which of them may stay, [`Guarded`] is the stream that can be cut, and
+//! system, `Slots` decides which of them may stay, [`Guarded`] is the stream that can be cut, and
 //! [`TrackLayer`] reports when requests begin and end.
 //!
 //! Invariants:

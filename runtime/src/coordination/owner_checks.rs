@@ -37,7 +37,7 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// What may come of a claim, as metrics name it.
 pub const CLAIM_OUTCOMES: [&str; 4] = ["confirmed", "watched", "false", "failed"];
 
-/// Claims of other nodes about owners, and the task that checks them; see the [module](self).
+/// Claims of other nodes about owners, and the task that checks them.
 #[derive(Debug)]
 pub struct OwnerChecks {
     view: Arc<SharedView>,

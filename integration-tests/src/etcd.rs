@@ -8,7 +8,7 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, TlsOptions,
+    Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions, TlsOptions,
 };
 use rustix::process::test_kill_process;
 
@@ -205,6 +205,27 @@ impl Etcd {
         let reply = reply.expect("etcd answers");
         let entry = |kv: &KeyValue| (kv.key_str().expect("UTF-8").to_owned(), kv.value().to_vec());
         reply.kvs().iter().map(entry).collect()
+    }
+
+    /// Returns a lease of a minute that no one keeps alive.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be granted.
+    pub async fn lease(&self) -> i64 {
+        let granted = self.client().await.lease_grant(60, None).await;
+        granted.expect("etcd runs").id()
+    }
+
+    /// Writes a key that ends with a lease.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub async fn put_on(&self, lease: i64, key: String, value: String) {
+        let options = PutOptions::new().with_lease(lease);
+        let written = self.client().await.put(key, value, Some(options)).await;
+        written.expect("etcd runs");
     }
 
     /// Kills it. Its data stays for [`Etcd::restart`].

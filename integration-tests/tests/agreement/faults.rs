@@ -1,6 +1,5 @@
 //! Faults of etcd's content, of operators' orders and of the network, while they are active.
 
-use etcd_client::PutOptions;
 use std::time::Duration;
 
 use serde_json::json;
@@ -99,19 +98,14 @@ async fn a_node_key_without_a_process_is_silent() {
     let etcd = Etcd::start().await;
     let cluster = Cluster::new(&etcd, "ghost");
     let [a, b] = two(&cluster).await;
-    let mut client = etcd.client().await;
     let key = format!("{}nodes/ghost", cluster.prefix());
     // On a lease that lives: a key without one would be removed.
-    let lease = client.lease_grant(60, None).await.expect("granted").id();
+    let lease = etcd.lease().await;
     let value = format!(
         r#"{{"grpc":"127.0.0.1:1","http":"127.0.0.1:1","weight":1,"version":"0.1.0",
         "object_types":["Counter"],"state":"active","lease":{lease},"boot_id":""}}"#
     );
-    let options = PutOptions::new().with_lease(lease);
-    client
-        .put(key, value, Some(options))
-        .await
-        .expect("written");
+    etcd.put_on(lease, key, value).await;
     agrees(&cluster, &[&a, &b], "the ghost is reported", |seen| {
         finds(seen, "bad", "ghost")
             && seen

@@ -96,7 +96,9 @@ impl Page<'_> {
     async fn nobody_acts_without_the_token(&self) {
         self.open("#/map").await;
         let refused = "return (async () => {
-            const answer = await fetch('api/shards/3/pin', {method: 'POST'});
+            const answer = await fetch('api/shards/3/pin', {
+                method: 'POST', headers: {'x-steading-command': '1'},
+            });
             return [answer.status, (await answer.json()).code];
         })()";
         let answer = self.browser.run(refused).await;

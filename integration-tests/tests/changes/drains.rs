@@ -123,7 +123,11 @@ async fn n8_a_turn_that_never_ends_delays_no_other_shard_and_a_leader_that_leave
     load.goes_round().await;
     leader.ask_to_end();
     assert_eq!(leader.end().await.code(), Some(0), "{}", leader.output());
-    assert!(leader.output().contains("hurries"), "{}", leader.output());
+    assert!(
+        leader.output().contains("forced shutdown"),
+        "{}",
+        leader.output()
+    );
     gate.is_settled([other.id(), "gate"]).await;
     load.end_unharmed().await;
     held.abort();

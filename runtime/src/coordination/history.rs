@@ -380,6 +380,12 @@ impl Store for Verified {
         }))
     }
 
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
+        self.history.check()?;
+        let checked = self.store.check_limits(prefix).await;
+        checked.map_err(|error| noted(&self.history, error))
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.history.check()?;
         let revoked = self.store.revoke(lease).await;

@@ -146,6 +146,11 @@ impl Store for MemoryStore {
         Ok(Box::new(keep_alive))
     }
 
+    /// Has no limits of its own.
+    async fn check_limits(&self, _prefix: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.faults.arrive(Effect::Possible).await?;
         self.shared.with(|database, _| database.end_lease(lease));

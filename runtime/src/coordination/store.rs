@@ -76,10 +76,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Limits`] names the limit that is too low; else it could not be found out.
-    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
-        let _ = prefix; // A store without limits of its own has nothing to check.
-        Ok(())
-    }
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError>;
 }
 
 /// What a watch brings, until its first error.

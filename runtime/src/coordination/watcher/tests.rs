@@ -299,6 +299,10 @@ impl Store for Forgetful {
         self.0.keep_alive(lease).await
     }
 
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
+        self.0.check_limits(prefix).await
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.0.revoke(lease).await
     }

@@ -105,6 +105,10 @@ impl Store for Scripted {
         }))
     }
 
+    async fn check_limits(&self, prefix: &str) -> Result<(), StoreError> {
+        self.inner.check_limits(prefix).await
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.inner.revoke(lease).await
     }

@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::coordination::membership::Identity;
 use crate::coordination::plans::{MovePhase, PlannedMove};
 use crate::ids::ShardId;
-use crate::placement::planner::{self, InFlight, Plan, Planning, Reason};
+use crate::placement::planner::{self, InFlight, Move, Plan, Planning, Reason};
 use crate::placement::{ClusterView, checker};
 use crate::telemetry::{GivenUpLabels, MoveLabels};
 
@@ -135,12 +135,13 @@ impl Leader {
         let now = self.parts.clock.now();
         let loads = self.parts.loads.borrow_and_update().clone();
         let seen = self.stuck.for_planner(view);
+        let waiting = self.waiting_commands();
         let planning = Planning {
             view: &seen,
             changed: self.changes.times(),
             loads: &loads,
             in_flight: &InFlight::all_of(&seen),
-            commands: &self.waiting_commands(),
+            commands: &waiting,
             memory: &self.memory,
             settings: &self.parts.settings,
             now,
@@ -168,10 +169,13 @@ impl Leader {
         let least = checker::least_moves(&planning, &plan);
         self.note_advice(&plan);
         let soon = now.plus(self.parts.settings.join_delay_max);
+        let mut moves = [plan.moves, plan.pending].concat();
+        // They wait in their operator's plan: another plan with them would take them away from it.
+        moves.retain(|step| !waits_in_its_plan(step, &waiting));
         Some(Wanted {
             waits: plan.again_at.is_some_and(|at| at <= soon),
             least: u32::try_from(least).unwrap_or(u32::MAX),
-            moves: [plan.moves, plan.pending].concat(),
+            moves,
             trigger: None,
         })
     }
@@ -291,5 +295,14 @@ impl Leader {
         if let Some(reign) = &mut self.reign {
             reign.book = Some(book);
         }
+    }
+}
+
+/// Whether a move that the planner answers is one that an operator ordered, and that waits.
+fn waits_in_its_plan(step: &Move, waiting: &BTreeMap<ShardId, planner::Command>) -> bool {
+    match (waiting.get(&step.shard), step.reason) {
+        (Some(planner::Command::Move(to)), Reason::Manual)
+        | (Some(planner::Command::Pin(to)), Reason::Pin) => *to == step.to,
+        (Some(_) | None, _) => false,
     }
 }

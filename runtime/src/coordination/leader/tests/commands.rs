@@ -281,6 +281,31 @@ async fn an_aborted_plan_cancels_what_waits_and_moves_back_what_moved_if_asked()
     }
 }
 
+/// The planner is asked again while moves wait for their wave, and answers those too.
+#[tokio::test(start_paused = true)]
+async fn moves_that_wait_stay_in_their_plan() {
+    let rig = Rig::new(512);
+    let nodes = settled_three(&rig).await;
+    for node in &nodes {
+        node.host.closings_take(Duration::from_millis(100));
+    }
+    order(&nodes[0], Command::Pause).await.expect("it can be");
+    let view = nodes[0].view.current();
+    let of_a = view.meta.shard_count.shards();
+    let of_a = of_a.filter(|shard| view.targets.get(*shard).node == Some(id("a")));
+    let moves: Vec<(ShardId, NodeId)> = of_a.map(|shard| (shard, id("b"))).collect();
+    let count = moves.len();
+    order(&nodes[0], Command::Move { moves })
+        .await
+        .expect("it can be");
+    let plan = last_plan(&rig).await;
+    let record = recorded(&rig, PlanId::new(plan), |record| record.ended_at.is_some()).await;
+    assert_eq!(record.outcome, PlanOutcome::Done);
+    assert_eq!(record.counts().done as usize, count);
+    assert!(record.waves > 1, "{} waves", record.waves);
+    assert_eq!(last_plan(&rig).await, plan, "no other plan took them over");
+}
+
 #[tokio::test(start_paused = true)]
 async fn s1_19_a_command_about_nothing_changes_nothing() {
     let rig = Rig::new(16);

@@ -27,12 +27,21 @@ impl Node {
     ///
     /// If that is refused, or there is nothing to move.
     pub async fn move_shards(&self, moves: impl IntoIterator<Item = (u32, &str)>) -> u64 {
+        let plan = self.order_moves(moves).await;
+        plan.expect("the shards are neither there nor on their way")
+    }
+
+    /// The same. Returns no plan if the shards are there, or on their way.
+    ///
+    /// # Panics
+    ///
+    /// If that is refused.
+    pub async fn order_moves(&self, moves: impl IntoIterator<Item = (u32, &str)>) -> Option<u64> {
         let moves = moves.into_iter();
         let moves = moves.map(|(shard, node)| json!({ "shard": shard, "node": node }));
         let moves: Vec<Value> = moves.collect();
         let answer = self.order("/v1/moves", &json!({ "moves": moves })).await;
-        let plan = answer["plan"]["id"].as_u64();
-        plan.unwrap_or_else(|| panic!("no plan: {answer}"))
+        answer["plan"]["id"].as_u64()
     }
 
     /// Begins a turn in this shard that ends when it is told to, and waits until it runs. Returns who waits for its end,

@@ -135,8 +135,21 @@ mod tests {
 
     use super::*;
 
-    const NODE: &str = r#"{"lease":1,"grpc":"a:1","weight":1000,"version":"0","object_types":[],
-        "state":"active","boot_id":""}"#;
+    /// Registers a node under a lease of its own, as nodes do.
+    async fn register(store: &MemoryStore, node: &str) -> Revision {
+        let lease = store.grant(LIMIT).await.expect("runs");
+        let op = Op::Put {
+            key: format!("/h/nodes/{node}"),
+            value: format!(
+                r#"{{"lease":{},"grpc":"a:1","weight":1000,"version":"0","object_types":[],
+                    "state":"active","boot_id":""}}"#,
+                lease.get()
+            )
+            .into(),
+            lease: Some(lease),
+        };
+        commit(store, op).await
+    }
 
     async fn put(store: &MemoryStore, key: &str, value: &str) -> Revision {
         let op = Op::Put {
@@ -167,14 +180,14 @@ mod tests {
     #[tokio::test]
     async fn a_shard_taken_from_the_living_is_a_violation_and_from_the_dead_is_not() {
         let store = MemoryStore::new();
-        let a = put(&store, "nodes/a", NODE).await;
-        let b = put(&store, "nodes/b", NODE).await;
+        let a = register(&store, "a").await;
+        let b = register(&store, "b").await;
         put(&store, "owner/00001", &owned("a", a)).await;
         commit(&store, Op::Delete("/h/nodes/a".into())).await;
         put(&store, "owner/00001", &owned("b", b)).await;
         put(&store, "owner/00001", &owned("b", b)).await;
         assert!(violations(&store).await.is_empty());
-        let again = put(&store, "nodes/a", NODE).await;
+        let again = register(&store, "a").await;
         put(&store, "owner/00001", &owned("a", again)).await;
         assert_eq!(violations(&store).await.len(), 1);
     }
@@ -182,11 +195,14 @@ mod tests {
     #[tokio::test]
     async fn what_the_living_hand_over_is_no_violation() {
         let store = MemoryStore::new();
-        let a = put(&store, "nodes/a", NODE).await;
-        let b = put(&store, "nodes/b", NODE).await;
+        let a = register(&store, "a").await;
+        let b = register(&store, "b").await;
         let since = put(&store, "owner/00001", &owned("a", a)).await;
         let parcel = |revision: u64| {
-            let parcel = format!(r#""parcel":{{"revision":{revision},"attempt":1}}"#);
+            let parcel = format!(
+                r#""parcel":{{"revision":{revision},"attempt":"{:032x}"}}"#,
+                1
+            );
             format!(r#"{{"node":"b","incarnation":{b},{parcel}}}"#)
         };
         put(&store, "owner/00001", &parcel(since.get())).await;
@@ -203,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn an_owner_of_a_past_life_is_a_violation() {
         let store = MemoryStore::new();
-        let a = put(&store, "nodes/a", NODE).await;
+        let a = register(&store, "a").await;
         put(
             &store,
             "owner/00001",

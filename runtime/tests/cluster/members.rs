@@ -6,7 +6,7 @@ use steading::Node;
 use steading::coordination::Cut;
 use steading::coordination::membership::Replace;
 use steading::ids::ShardCount;
-use steading::node::Condition;
+use steading::node::{Condition, Readiness};
 use steading::placement::{ClusterView, NodeState};
 use steading::testing::WAIT_MAX;
 use tokio::time::{Duration, Instant, sleep, timeout};
@@ -144,7 +144,9 @@ async fn a_rolling_update_proceeds_while_balancing_is_paused() {
     cluster
         .wait_until("n4 owns its share", |view| owned_by(view, "n4") == 16)
         .await;
-    assert_eq!(cluster.node("n4").readiness().waiting_for, None);
+    // Others see it as the owner a moment before it opens the shards.
+    let is_settled = |readiness: &Readiness| readiness.waiting_for.is_none();
+    until_readiness(cluster.node("n4"), "n4 waits for nothing", is_settled).await;
     finish(cluster).await;
 }
 
@@ -165,14 +167,23 @@ async fn a_draining_node_names_the_drain() {
 
 /// Waits until a node is ready, for as long as a cluster may take to settle.
 async fn ready(node: &Node) {
-    let is_ready = async {
+    until_readiness(node, "the node is ready", Readiness::is_ready).await;
+}
+
+/// Waits until `holds` of a node's readiness, for as long as a cluster may take to settle.
+async fn until_readiness(node: &Node, goal: &str, holds: impl Fn(&Readiness) -> bool) {
+    let reached = async {
         let mut views = node.subscribe();
-        while !node.readiness().is_ready() {
+        while !holds(&node.readiness()) {
             let _ = timeout(LOOK_AGAIN, views.changed()).await;
         }
     };
-    let reached = timeout(WAIT_MAX, is_ready).await.is_ok();
-    assert!(reached, "never ready: {:?}", node.readiness());
+    let reached = timeout(WAIT_MAX, reached).await.is_ok();
+    assert!(
+        reached,
+        "never reached: {goal}; last: {:?}",
+        node.readiness()
+    );
 }
 
 #[tokio::test(start_paused = true)]

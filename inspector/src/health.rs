@@ -115,7 +115,7 @@ fn store(known: Known<'_>, findings: &mut Findings) {
             "Start nodes with this etcd and prefix: `steading node`.",
             None,
         );
-    } else if known.view.leader.is_none() {
+    } else if known.view.live_leader().is_none() {
         findings.add(
             Severity::Trouble,
             "No node leads: nothing is placed or moved".into(),

@@ -96,8 +96,8 @@ impl ClusterInfo {
         Self {
             id: view.meta.cluster_id.clone(),
             shard_count: view.meta.shard_count.get(),
-            leader: view.leader.as_ref().map(|leader| leader.node.to_string()),
-            term: view.leader.as_ref().map(|leader| leader.term.get()),
+            leader: view.live_leader().map(|leader| leader.node.to_string()),
+            term: view.live_leader().map(|leader| leader.term.get()),
             paused: view.orders.paused,
         }
     }

@@ -20,4 +20,4 @@ pub mod signals;
 pub mod tunnel;
 mod wait;
 
-pub use wait::{LIMIT, until};
+pub use wait::{LIMIT, until, until_within};

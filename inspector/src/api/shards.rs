@@ -204,7 +204,7 @@ fn per_second(load: &ShardLoad, seconds: f64) -> Load {
 }
 
 fn next(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -> String {
-    let leader = view.leader.as_ref().map(|leader| leader.node.as_str());
+    let leader = view.live_leader().map(|leader| leader.node.as_str());
     let waiting = insight.and_then(|insight| insight.waiting.as_ref());
     match (shard.state, &shard.target, leader) {
         ("owned", _, _) => match waiting {
@@ -243,7 +243,7 @@ fn waits_for(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -
     match shard.state {
         "moving" => waits.push("the end of its running turns".into()),
         "quarantined" => waits.push("the end of its quarantine, or an operator's release".into()),
-        "unowned" if view.leader.is_none() => waits.push("an election".into()),
+        "unowned" if view.live_leader().is_none() => waits.push("an election".into()),
         _ => {}
     }
     waits

@@ -234,7 +234,7 @@ fn next_of_unserved(shard: &ShardInfo, risk: &AtRisk) -> String {
 
 /// Says what happens next with a shard, and who does it.
 fn next_of_shard(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -> String {
-    let leader = view.leader.as_ref().map(|leader| leader.node.as_str());
+    let leader = view.live_leader().map(|leader| leader.node.as_str());
     let waiting = insight.and_then(|insight| insight.waiting.as_ref());
     match (shard.state, &shard.target, leader) {
         (ShardState::Owned, _, _) => match waiting {
@@ -284,7 +284,7 @@ fn waits_for(shard: &ShardInfo, view: &ClusterView, insight: Option<&Insight>) -
             "the end of its running turns; its owner's metrics and log tell if one is stuck".into(),
         ),
         ShardState::Quarantined => {} // Only the node's settings say how long that lasts.
-        ShardState::Unowned if view.leader.is_none() => waits.push("an election".into()),
+        ShardState::Unowned if view.live_leader().is_none() => waits.push("an election".into()),
         ShardState::Unowned => {
             let again = insight.and_then(|insight| insight.again_in);
             let again = again.filter(|again| *again > Duration::from_millis(1));

@@ -28,6 +28,7 @@ use super::encoding::check_args;
 use super::hosted::{Hosted, HostedType};
 use super::load::Windows;
 use super::mailbox::Hold;
+use super::registry::refused;
 use super::sweeper::{self, Pace};
 use super::timers::{self, Timers};
 use super::travel::Staging;
@@ -226,14 +227,11 @@ impl Host {
         let Some(slot) = self.slot_at(place).cloned() else {
             return Dispatch::NotHere(call);
         };
-        match self.types.get(call.key.object_type()) {
-            Some(hosted) => hosted.clone().dispatch(slot, call).await,
-            None if slot.table.read().is_open() => {
-                let unknown = CallError::UnknownType(call.key.object_type().to_owned());
-                Dispatch::Done(Err(unknown))
-            }
-            None => Dispatch::NotHere(call),
-        }
+        let Some(hosted) = self.types.get(call.key.object_type()) else {
+            let unknown = CallError::UnknownType(call.key.object_type().to_owned());
+            return refused(&slot, call, unknown);
+        };
+        hosted.clone().dispatch(slot, call).await
     }
 
     /// Returns where objects of this key live; `None`: they are bound to another node.

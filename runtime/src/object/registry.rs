@@ -80,8 +80,8 @@ async fn run<M: Method>(
     let read = catch_unwind(|| decode_args::<M>(call.format, &call.args));
     let method = match read {
         Ok(Ok(method)) => method,
-        Ok(Err(why)) => return bad_arguments(&call, &why),
-        Err(_) => return bad_arguments(&call, "reading them panicked"),
+        Ok(Err(why)) => return bad_arguments(&slot, call, &why),
+        Err(_) => return bad_arguments(&slot, call, "reading them panicked"),
     };
     let info = CallInfo {
         deadline: hosted.common.clock().moment(call.deadline),
@@ -106,9 +106,20 @@ fn reads<M: Method>(args: &[u8]) -> Result<(), String> {
     read.unwrap_or_else(|_| Err("reading them panicked".to_owned()))
 }
 
-fn bad_arguments(call: &EncodedCall, why: &str) -> Dispatch {
+fn bad_arguments(slot: &Slot, call: EncodedCall, why: &str) -> Dispatch {
     let method = format!("{}.{}", call.key.object_type(), call.method);
-    Dispatch::Done(Err(CallError::BadArguments(format!("{method}: {why}"))))
+    let error = CallError::BadArguments(format!("{method}: {why}"));
+    refused(slot, call, error)
+}
+
+/// Answers with what this node's version of the program finds wrong with a call. Only the owner may
+/// say that: another node can have another version.
+pub(super) fn refused(slot: &Slot, call: EncodedCall, error: CallError) -> Dispatch {
+    if slot.table.read().is_open() {
+        Dispatch::Done(Err(error))
+    } else {
+        Dispatch::NotHere(call)
+    }
 }
 
 impl<T> fmt::Debug for MethodEntry<T> {

@@ -340,6 +340,13 @@ impl ClusterView {
             .is_some_and(|node| node.incarnation == owner.incarnation)
     }
 
+    /// Returns who plans. A leader key that names no live node leads nobody: it was written by hand, or
+    /// restored.
+    pub fn live_leader(&self) -> Option<&Leader> {
+        let leader = self.leader.as_ref();
+        leader.filter(|leader| self.nodes.contains_key(&leader.node))
+    }
+
     /// Returns the owner of a shard if that is proven: the owner key names a life of a node, and
     /// that life is registered.
     pub fn live_owner(&self, shard: ShardId) -> Option<&Owner> {

@@ -138,6 +138,24 @@ async fn a_call_for_a_closed_shard_comes_back_whole() {
     }
 }
 
+/// The owner may have another version of the program, which knows what this one does not.
+#[tokio::test]
+async fn only_the_owner_refuses_what_its_version_does_not_know() {
+    let world = World::new();
+    world.host.close(shard(1), Duration::from_secs(1)).await;
+    let unreadable = call("shard#1/c", "add", b"[\"one\"]");
+    let unknown_method = call("shard#1/c", "shrink", b"[1]");
+    let mut unknown_type = call("shard#1/c", "add", b"[1]");
+    unknown_type.key = "Nothing/shard#1/c".parse().expect("a good key");
+    for call in [unreadable, unknown_method, unknown_type] {
+        let dispatch = world.host.dispatch(call.clone()).await;
+        let Dispatch::NotHere(back) = dispatch else {
+            panic!("{call:?}: {dispatch:?}");
+        };
+        assert_eq!((&back.key, &back.args), (&call.key, &call.args));
+    }
+}
+
 #[tokio::test]
 async fn a_cycle_is_seen_in_a_path_from_the_wire() {
     let world = World::new();

@@ -218,6 +218,18 @@ fn a_fenced_node_is_not_active() {
 }
 
 #[test]
+fn a_leader_key_that_names_no_live_node_leads_nobody() {
+    let mut view = view();
+    let cluster = |view: &ClusterView| Cluster::of(view, &Heard::nothing(Instant::now()));
+    assert_eq!(cluster(&view).leader.as_deref(), Some("b"));
+    view.leader = view.leader.map(|leader| Leader {
+        node: id("ghost"),
+        ..leader
+    });
+    assert_eq!((cluster(&view).leader, cluster(&view).term), (None, None));
+}
+
+#[test]
 fn s0_18_a_shard_of_a_dead_life_is_unowned_and_keeps_its_token() {
     let view = view();
     let shard = ShardId::new(2, view.meta.shard_count).expect("in range");

@@ -74,6 +74,17 @@ mod tests {
     }
 
     #[test]
+    fn the_manifests_have_versions_without_known_bugs() {
+        for component in ["etcd", "etcd-one"] {
+            let file = format!("../k8s/components/{component}/etcd.yaml");
+            let manifest = std::fs::read_to_string(file).expect("it is there");
+            let image = manifest.split_once("coreos/etcd:v").expect("an image").1;
+            let version = image.split_whitespace().next().expect("a version");
+            assert_eq!(fixed_in(version), None, "{component}: {version}");
+        }
+    }
+
+    #[test]
     fn only_strict_refuses() {
         let old = [("http://a:1".to_owned(), "3.4.23".to_owned())];
         assert!(check(&old, false).is_ok());

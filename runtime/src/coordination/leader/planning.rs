@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::book::Book;
@@ -30,6 +31,9 @@ impl Leader {
     pub(super) async fn lead(&mut self, view: Arc<ClusterView>, me: &Identity) {
         let Some(reign) = &self.reign else { return };
         if view.revision < reign.must_see {
+            // Else whatever is due would wake the task again at once, and it would spin for as long as
+            // the view stands still.
+            self.rest = Some((reign.must_see, Instant::now() + RETRY));
             return self.skip("view_behind");
         }
         if reign.book.is_none() && !self.read_plans(&view).await {

@@ -21,6 +21,7 @@ use crate::object::directory::Slot;
 use crate::object::encoding::encode_reply;
 use crate::object::envelope::late_start;
 use crate::object::mailbox::Hold;
+use crate::object::registry::refused;
 use crate::object::travel::Dormant;
 use crate::object::turn::{CallInfo, panic_text};
 use crate::object::{
@@ -108,10 +109,11 @@ impl<T: Object> HostedType for Hosted<T> {
             DEACTIVATE => Task::Deactivate,
             DELETE => Task::Delete,
             name => {
-                return match self.methods.get(name).map(|entry| entry.run) {
-                    Some(run) => run(self, slot, call),
-                    None => Box::pin(std::future::ready(Dispatch::Done(Err(unknown(&call))))),
+                let Some(entry) = self.methods.get(name) else {
+                    let unknown = unknown(&call);
+                    return Box::pin(std::future::ready(refused(&slot, call, unknown)));
                 };
+                return (entry.run)(self, slot, call);
             }
         };
         Box::pin(async move {

@@ -134,9 +134,10 @@ impl Server {
             std::future::ready(accepted.ok().map(|accepted| {
                 let Accepted {
                     io,
-                    certified,
+                    role,
                     from: Arriving { address, slot },
                 } = accepted;
+                let certified = role.is_certified();
                 arrived(Box::new(io), Client { address, certified }, slot)
             }))
         });
@@ -168,7 +169,7 @@ fn arrived(stream: ByteStream, client: Client, slot: Slot) -> Arrived {
 async fn drive((io, client, slot): Arrived, service: Service, ending: CancellationToken) {
     let service = service.map_request(move |mut request: Request<Incoming>| {
         let extensions = request.extensions_mut();
-        extensions.insert(Some(slot.clone()));
+        extensions.insert(slot.clone());
         extensions.insert(ConnectInfo(client));
         extensions.insert(ConnectInfo(client.address));
         request
@@ -198,6 +199,7 @@ async fn drive((io, client, slot): Arrived, service: Service, ending: Cancellati
 
 /// How requests are treated.
 const RULES: Rules<Body> = Rules {
+    slot: |extensions| extensions.get().cloned(),
     body: |_| BodyRule::Whole,
     reserved: |path| RESERVED_PATHS.contains(&path),
     refuse: |refused| {

@@ -81,11 +81,7 @@ impl Authority {
     ///
     /// If it cannot be written.
     pub fn issue_trusting(&self, folder: &Path, validity: Validity, trusted: &[&Self]) -> Files {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        let mut params = params(&NODE);
         match validity {
             Validity::Good => {}
             Validity::Expired => {
@@ -94,6 +90,19 @@ impl Authority {
             }
             Validity::Until(year) => params.not_after = date_time_ymd(year, 1, 1),
         }
+        self.write(folder, &params, trusted)
+    }
+
+    /// Writes a good certificate that is for clients only.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn issue_client(&self, folder: &Path) -> Files {
+        self.write(folder, &params(&CLIENT), &[self])
+    }
+
+    fn write(&self, folder: &Path, params: &CertificateParams, trusted: &[&Self]) -> Files {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         std::fs::create_dir_all(folder).expect("a folder");
@@ -106,6 +115,21 @@ impl Authority {
         write(folder, "tls.key", &key.serialize_pem());
         Files::at(folder)
     }
+}
+
+/// What the certificate of a client is for.
+const CLIENT: [ExtendedKeyUsagePurpose; 1] = [ExtendedKeyUsagePurpose::ClientAuth];
+
+/// What the certificate of a node or gate is for.
+const NODE: [ExtendedKeyUsagePurpose; 2] = [
+    ExtendedKeyUsagePurpose::ServerAuth,
+    ExtendedKeyUsagePurpose::ClientAuth,
+];
+
+fn params(uses: &[ExtendedKeyUsagePurpose]) -> CertificateParams {
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    params.extended_key_usages = uses.to_vec();
+    params
 }
 
 impl Default for Authority {

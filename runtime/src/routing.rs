@@ -17,6 +17,7 @@ mod inbound;
 mod lanes;
 pub mod network;
 mod news;
+mod nodes_only;
 mod objects_service;
 mod parking;
 mod peer;

@@ -1,7 +1,7 @@
 //! Mutual TLS: how the processes of a cluster prove to each other that they belong to it.
 //!
-//! Whoever shows a certificate of the cluster's authority belongs to the cluster; nothing else is
-//! asked. Certificates and keys are PEM files, which are looked at again and again: what replaced
+//! Whoever shows a certificate of the cluster's authority belongs to the cluster: as a node if the
+//! certificate is for servers too, else as a client (ADR-0039). Certificates and keys are PEM files, which are looked at again and again: what replaced
 //! them is used for new connections, and a set that is incomplete, garbage or expired is not, so
 //! that a file caught in the midst of a change harms nobody (ADR-0019).
 //!
@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod follow;
 mod plain;
+mod role;
 mod server;
 mod store;
 mod watched;
@@ -37,6 +38,7 @@ pub use files::TlsFiles;
 pub use follow::follow_server;
 pub(crate) use follow::{OUTCOMES as RELOAD_OUTCOMES, follow};
 pub(crate) use plain::INADEQUATE_SECURITY;
+pub use role::Role;
 pub use server::ServerTls;
 pub(crate) use store::StorePem;
 pub use store::StoreTls;
@@ -66,16 +68,14 @@ impl Tls {
         })
     }
 
-    /// Checks that others may know the process by this certificate when they connect to `host`.
+    /// Checks that others may know the process by this certificate when they connect to `host`, now
+    /// and whenever the files are replaced: from then on, ones that will not do are refused.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] tells which name the certificate lacks, or that it is no server's.
-    pub fn check_server(&self, host: &str) -> Result<(), TlsError> {
-        let current = self.current();
-        current
-            .material
-            .check_server(&self.watched.files, host, SystemTime::now())
+    /// [`TlsError`] tells which name the certificate lacks, or that it is no node's.
+    pub fn serve_as(&self, host: &str) -> Result<(), TlsError> {
+        self.watched.require(host, SystemTime::now())
     }
 
     /// Returns how an HTTP client connects with the present certificates, with no protocols named.

@@ -16,7 +16,8 @@ pub struct TlsSettings {
     #[arg(long, env = "STEADING_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
 
-    /// PEM file with this process's certificate, and whatever stands between it and the authority.
+    /// PEM file with this process's certificate, and whatever stands between it and the authority. A
+    /// node or gate needs one for servers and clients, any other program one for clients.
     #[arg(long, env = "STEADING_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 

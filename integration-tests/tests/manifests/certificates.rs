@@ -145,13 +145,9 @@ fn the_script_makes_secrets_that_the_programs_take() {
         Tls::load(TlsFiles::new(ca, cert, key).name(name))
     };
     let nodes = of_cluster("steading-tls").expect("nodes take it");
-    nodes
-        .check_server("10.0.0.1")
-        .expect("whatever its address");
+    nodes.serve_as("10.0.0.1").expect("whatever its address");
     let caller = of_cluster("steading-caller").expect("commands take it");
-    caller
-        .check_server("10.0.0.1")
-        .expect_err("it is no server's");
+    caller.serve_as("10.0.0.1").expect_err("it is no server's");
     let [ca, cert, key] = KEYS.map(|(_, key)| file("steading-etcd", key));
     StoreTls::load(TlsFiles::for_etcd(Some(ca), Some((cert, key)))).expect("a client of etcd");
     assert!(!is_trusted(

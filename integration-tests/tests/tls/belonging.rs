@@ -89,6 +89,23 @@ async fn what_the_script_makes_is_good_for_a_cluster() {
     let node = ready(&cluster, "a", &files).await;
     works(&format!("https://{}", node.http()), &files).await;
     works(&format!("https://localhost:{}", port(&node)), &files).await;
+    // The one for clients goes into the names that commands are given here.
+    let client = tempfile::tempdir().expect("a folder");
+    for (made, name) in [
+        ("ca.crt", "ca.crt"),
+        ("client.crt", "tls.crt"),
+        ("client.key", "tls.key"),
+    ] {
+        let copied = std::fs::copy(folder.path().join(made), client.path().join(name));
+        copied.expect("the script made it");
+    }
+    let client = Files::at(client.path());
+    works(&format!("https://{}", node.http()), &client).await;
+    refused(
+        &launch(&cluster, "client", Some(&client)),
+        "a node needs one",
+    )
+    .await;
 }
 
 fn port(node: &Node) -> &str {

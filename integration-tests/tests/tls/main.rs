@@ -8,6 +8,7 @@ mod etcd;
 mod page;
 mod refusing;
 mod replacing;
+mod roles;
 mod stalling;
 
 use std::process::{Command, Output};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::Either;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -60,6 +60,9 @@ pub enum Refused {
 /// How one listener treats its requests.
 #[derive(Debug)]
 pub struct Rules<R> {
+    /// The place of a request's connection, by what its listener noted; without one there are no time
+    /// limits.
+    pub slot: fn(&Extensions) -> Option<Slot>,
     /// How a body is limited, by the path of its request.
     pub body: fn(&str) -> BodyRule,
     /// Whether the request is served while every connection of clients is in use, by its path.
@@ -106,9 +109,8 @@ impl BodyError {
     }
 }
 
-/// Tracks the requests of a service. The slot of their connection is expected as an extension
-/// `Option<Slot>`; without one there are no time limits. The service finds an [`InFlight`] as an
-/// extension, and for streams of messages a [`Received`].
+/// Tracks the requests of a service, which finds an [`InFlight`] as an extension, and for streams of
+/// messages a [`Received`].
 #[derive(Debug)]
 pub struct TrackLayer<R> {
     /// How requests are treated.
@@ -177,8 +179,7 @@ where
             body_timeout,
             budget,
         } = &self.layer;
-        let slot = request.extensions_mut().get::<Option<Slot>>().cloned();
-        let slot = slot.flatten();
+        let slot = (rules.slot)(request.extensions());
         let path = request.uri().path();
         if slot.as_ref().is_some_and(Slot::is_reserve) && !(rules.reserved)(path) {
             return refusal(rules, Refused::Reserve);

@@ -194,7 +194,7 @@ fn advertised(builder: &NodeBuilder, listening: SocketAddr) -> Result<String, St
     let grpc = builder.advertise.clone();
     let grpc = grpc.unwrap_or_else(|| listening.to_string());
     if let Some(tls) = &builder.tls {
-        tls.check_server(host(&grpc))?;
+        tls.serve_as(host(&grpc))?;
     }
     Ok(grpc)
 }

@@ -22,9 +22,10 @@ use super::frame::{self, Answer, Frame, Frames};
 use super::handshake::Greeting;
 use super::heavy;
 use super::lanes::Lanes;
+use super::network::Origin;
 use super::router::Inner;
 use super::running::{Begun, Running};
-use crate::connections::{Received, Slot};
+use crate::connections::Received;
 use crate::memory_budget::Reservation;
 
 /// The service that other nodes connect to.
@@ -62,7 +63,8 @@ impl Peer for PeerService {
 
 /// Counts the connection of a request as another node's.
 pub(super) fn make_peer<T>(request: &Request<T>) {
-    if let Some(Some(slot)) = request.extensions().get::<Option<Slot>>() {
+    let origin = request.extensions().get::<Origin>();
+    if let Some(slot) = origin.and_then(|origin| origin.slot.as_ref()) {
         slot.make_peer();
     }
 }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
 use crate::connections::{Connections, Guarded, Slot};
+use crate::tls::Role;
 use crate::write_through::write_through;
 
 pub use memory::MemoryNetwork;
@@ -68,13 +69,15 @@ pub struct Io {
     origin: Origin,
 }
 
-/// Where a connection comes from. Both are unknown on the client's side, and in memory.
+/// Where a connection comes from. Nothing is known on the client's side, and in memory.
 #[derive(Clone, Default)]
 pub struct Origin {
     /// The client's address.
     pub address: Option<SocketAddr>,
     /// The connection's place at its listener.
     pub slot: Option<Slot>,
+    /// What the client is by its certificate; `None` without TLS.
+    pub role: Option<Role>,
 }
 
 impl fmt::Debug for Origin {
@@ -141,9 +144,9 @@ impl AsyncRead for Io {
 write_through!(impl for Io, io);
 
 impl Connected for Io {
-    type ConnectInfo = Option<Slot>;
+    type ConnectInfo = Origin;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.origin.slot.clone()
+    fn connect_info(&self) -> Origin {
+        self.origin.clone()
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tower::layer::layer_fn;
 
@@ -22,7 +23,8 @@ use super::channel::STREAM_WINDOW;
 use super::connection::call_batch_max;
 use super::grpc_only::GrpcOnly;
 use super::inbound::PeerService;
-use super::network::{Io, Listener};
+use super::network::{Io, Listener, Origin};
+use super::nodes_only::NodesOnly;
 use super::objects_service::{ObjectsService, overloaded};
 use super::transfer::PIECE_OVERHEAD;
 use super::transfer_service::TransferService;
@@ -82,6 +84,7 @@ pub async fn serve(
         closing: closing.clone(),
     };
     let objects = ObjectsServer::new(ObjectsService(router.clone()));
+    let nodes_only = NodesOnly::new(router.inner.settings.metrics.certificates.clone());
     let track = TrackLayer {
         rules: RULES,
         body_timeout,
@@ -98,12 +101,16 @@ pub async fn serve(
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
         .layer(layer_fn(GrpcOnly))
         .add_routes(more)
-        .add_service(PeerServer::new(peer).max_decoding_message_size(batch_max))
+        .add_service(InterceptedService::new(
+            PeerServer::new(peer).max_decoding_message_size(batch_max),
+            nodes_only.clone(),
+        ))
         .add_service(objects.max_decoding_message_size(message_max))
-        .add_service(
+        .add_service(InterceptedService::new(
             TransferServer::new(TransferService(router.clone()))
                 .max_decoding_message_size(piece_max),
-        )
+            nodes_only,
+        ))
         .add_service(AdminServer::new(AdminService(router)));
     let told = closing.clone();
     let incoming = listener.incoming.map(|io| io.map(Io::guarded));
@@ -123,6 +130,7 @@ pub async fn serve(
 
 /// How requests are treated.
 const RULES: Rules<Body> = Rules {
+    slot: |extensions| extensions.get::<Origin>()?.slot.clone(),
     body: |path| {
         if path.starts_with("/steading.v1.Peer/") {
             BodyRule::Link

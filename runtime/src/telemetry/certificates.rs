@@ -16,6 +16,8 @@ pub struct CertificateMetrics {
     pub reloads: Family<ReloadLabels, Counter>,
     /// Handshakes with clients, by outcome.
     pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Requests for nodes only of clients whose certificate is no node's.
+    pub roles_refused: Counter,
 }
 
 /// The labels of [`CertificateMetrics::expiry`].
@@ -46,6 +48,7 @@ impl CertificateMetrics {
             expiry: Family::default(),
             reloads: Family::default(),
             handshakes: Family::default(),
+            roles_refused: Counter::default(),
         };
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -61,6 +64,11 @@ impl CertificateMetrics {
             "tls_handshakes",
             "TLS handshakes with clients by outcome",
             this.handshakes.clone(),
+        );
+        registry.register(
+            "certificate_roles_refused",
+            "Requests that only nodes may make, of clients whose certificate is no node's",
+            this.roles_refused.clone(),
         );
         this
     }

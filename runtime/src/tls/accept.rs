@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::{FuturesUnordered, Stream, StreamExt, unfold};
@@ -18,6 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
+use super::cluster::Cluster;
+use super::role::Role;
+use super::watched::Current;
 use super::{ServerTls, Tls, plain, words};
 use crate::telemetry::{CertificateMetrics, HandshakeLabels};
 use crate::write_through::write_through;
@@ -48,22 +51,33 @@ pub enum Clients {
 }
 
 impl Clients {
-    fn config(&self) -> Arc<ServerConfig> {
+    fn terms(&self) -> Terms {
         match self {
-            Self::Certified(tls) => tls.current().material.strict_server.clone(),
-            Self::All(tls) => tls.current().material.lenient_server.clone(),
-            Self::Anybody(tls) => tls.config(),
+            Self::Certified(tls) => {
+                let cluster = tls.current();
+                let config = cluster.material.strict_server.clone();
+                (config, Some(cluster))
+            }
+            Self::All(tls) => {
+                let cluster = tls.current();
+                let config = cluster.material.lenient_server.clone();
+                (config, Some(cluster))
+            }
+            Self::Anybody(tls) => (tls.config(), None),
         }
     }
 }
+
+/// How a server shakes hands, and the cluster whose certificates it asks for.
+type Terms = (Arc<ServerConfig>, Option<Arc<Current<Cluster>>>);
 
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct Accepted<T, A> {
     /// The connection.
     pub io: TlsStream<Begun<T>>,
-    /// Whether the client showed a certificate of the cluster.
-    pub certified: bool,
+    /// What the client is by the certificate that it showed.
+    pub role: Role,
     /// Where it comes from.
     pub from: A,
 }
@@ -101,7 +115,7 @@ where
 type Handshake<T, A> = Pin<Box<dyn Future<Output = Ended<T, A>> + Send>>;
 
 /// Which handshake it was, who it was with, and how it ended.
-type Ended<T, A> = (u64, A, Result<(TlsStream<Begun<T>>, bool), Failure>);
+type Ended<T, A> = (u64, A, Result<(TlsStream<Begun<T>>, Role), Failure>);
 
 struct Handshakes<S, T, A> {
     incoming: S,
@@ -156,9 +170,9 @@ where
                 Some((id, from, ended)) = self.under_way.next() => {
                     self.handles.remove(&id);
                     match ended {
-                        Ok((io, certified)) => {
+                        Ok((io, role)) => {
                             self.failures.count("done");
-                            return Some(Ok(Accepted { io, certified, from }));
+                            return Some(Ok(Accepted { io, role, from }));
                         }
                         Err(failure) => self.failures.tell(&failure, &from),
                     }
@@ -179,11 +193,11 @@ where
         }
         let id = self.begun;
         self.begun += 1;
-        let config = self.clients.config();
+        let terms = self.clients.terms();
         let (handle, registration) = AbortHandle::new_pair();
         self.handles.insert(id, handle);
         let handshake = Abortable::new(
-            timeout(HANDSHAKE_TIMEOUT, shake_hands(io, config)),
+            timeout(HANDSHAKE_TIMEOUT, shake_hands(io, terms)),
             registration,
         );
         self.under_way.push(Box::pin(async move {
@@ -199,8 +213,8 @@ where
 
 async fn shake_hands<T>(
     mut io: T,
-    config: Arc<ServerConfig>,
-) -> Result<(TlsStream<Begun<T>>, bool), Failure>
+    (config, cluster): Terms,
+) -> Result<(TlsStream<Begun<T>>, Role), Failure>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -221,8 +235,11 @@ where
     };
     let accepted = TlsAcceptor::from(config).accept(begun).await;
     let stream = accepted.map_err(|error| Failure::Refused(words::of_io(&error).to_string()))?;
-    let certified = stream.get_ref().1.peer_certificates().is_some();
-    Ok((stream, certified))
+    let shown = stream.get_ref().1.peer_certificates();
+    let role = cluster.map_or(Role::Anonymous, |cluster| {
+        cluster.material.roles.of(shown, SystemTime::now())
+    });
+    Ok((stream, role))
 }
 
 /// Counts failures, and logs some of them.

@@ -1,5 +1,6 @@
 //! How processes of a cluster shake hands, made of their certificates.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use rustls::{
 
 use super::TlsError;
 use super::files::{Contents, PemFile, TlsFiles};
+use super::role::Roles;
 use super::words;
 
 /// What gRPC speaks.
@@ -35,14 +37,14 @@ pub(super) struct Cluster {
     pub(super) strict_server: Arc<ServerConfig>,
     /// Takes clients without a certificate too, and none with a bad one.
     pub(super) lenient_server: Arc<ServerConfig>,
-    own: Arc<CertifiedKey>,
-    verifier: Arc<NamedVerifier>,
+    pub(super) roles: Roles,
 }
 
 /// Makes them of what was read.
 pub(super) fn build(
     files: &TlsFiles,
     contents: &Contents,
+    hosts: &BTreeSet<String>,
     now: SystemTime,
 ) -> Result<Cluster, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -54,46 +56,48 @@ pub(super) fn build(
     let strict = clients().build().map_err(|error| unusable(&error))?;
     let lenient = clients().allow_unauthenticated().build();
     let lenient = lenient.map_err(|error| unusable(&error))?;
+    let algorithms = provider.signature_verification_algorithms;
+    let roles = Roles::new(roots.clone(), algorithms);
     let servers = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
     let verifier = Arc::new(NamedVerifier {
         inner: servers.map_err(|error| unusable(&error))?,
         name: files.name.clone().map(server_name).transpose()?,
     });
     check_client(files, &own, &*strict, now)?;
+    for host in hosts {
+        check_server(files, &own, &roles, &verifier, host, now)?;
+    }
     Ok(Cluster {
         node_client: Arc::new(client(&provider, &verifier, &own, &[HTTP2])),
         http_client: Arc::new(client(&provider, &verifier, &own, &[])),
         strict_server: Arc::new(server(&provider, strict, &own, &[HTTP2])),
         lenient_server: Arc::new(server(&provider, lenient, &own, &[HTTP2, HTTP1])),
-        own,
-        verifier,
+        roles,
     })
 }
 
-impl Cluster {
-    pub(super) fn check_server(
-        &self,
-        files: &TlsFiles,
-        host: &str,
-        now: SystemTime,
-    ) -> Result<(), TlsError> {
-        let name = server_name(host.to_owned())?;
-        let checked = self.verifier.verify_server_cert(
-            &self.own.cert[0],
-            &self.own.cert[1..],
-            &name,
-            &[],
-            unix(now),
-        );
-        let (cert, _) = files.own()?;
-        checked.map(drop).map_err(|error| {
-            let wanted = files.name.as_deref().unwrap_or(host);
-            let why = words::of_certificate(&error);
-            cert.unusable(format!(
-                "{why}, as which others reach this process: `{wanted}`"
-            ))
-        })
-    }
+/// Checks that others would take this process for the node of this name.
+fn check_server(
+    files: &TlsFiles,
+    own: &CertifiedKey,
+    roles: &Roles,
+    verifier: &NamedVerifier,
+    host: &str,
+    now: SystemTime,
+) -> Result<(), TlsError> {
+    let (cert, _) = files.own()?;
+    let (first, rest) = (&own.cert[0], &own.cert[1..]);
+    let serves = roles.serves(first, rest, now);
+    serves.map_err(|error| cert.unusable(words::of_certificate(&error)))?;
+    let name = server_name(host.to_owned())?;
+    let checked = verifier.verify_server_cert(first, rest, &name, &[], unix(now));
+    checked.map(drop).map_err(|error| {
+        let wanted = files.name.as_deref().unwrap_or(host);
+        let why = words::of_certificate(&error);
+        cert.unusable(format!(
+            "{why}, as which others reach this process: `{wanted}`"
+        ))
+    })
 }
 
 /// Checks that others would take this process for one of the cluster.
@@ -187,7 +191,7 @@ fn server_name(name: String) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name))
 }
 
-fn unix(now: SystemTime) -> UnixTime {
+pub(super) fn unix(now: SystemTime) -> UnixTime {
     let since = now.duration_since(SystemTime::UNIX_EPOCH);
     UnixTime::since_unix_epoch(since.unwrap_or(Duration::ZERO))
 }

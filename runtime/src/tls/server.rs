@@ -1,5 +1,6 @@
 //! The certificate of a server that asks its clients for none: browsers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -45,6 +46,7 @@ impl ServerTls {
 fn build(
     files: &TlsFiles,
     contents: &Contents,
+    _: &BTreeSet<String>,
     now: SystemTime,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -1,5 +1,6 @@
 //! The certificates for etcd: checked here, used by etcd's client.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -55,7 +56,12 @@ impl StoreTls {
     }
 }
 
-fn build(files: &TlsFiles, contents: &Contents, _: SystemTime) -> Result<StorePem, TlsError> {
+fn build(
+    files: &TlsFiles,
+    contents: &Contents,
+    _: &BTreeSet<String>,
+    _: SystemTime,
+) -> Result<StorePem, TlsError> {
     if let Some((_, key)) = &files.identity {
         let provider = rustls::crypto::ring::default_provider();
         let own = certified(files, contents, &provider)?;

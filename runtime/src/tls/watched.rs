@@ -1,5 +1,6 @@
 //! Files whose contents are in use, and are replaced when better ones come.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +17,10 @@ use super::files::{Contents, PemFile, TlsFiles};
 /// How often the files are looked at. Reading three small files costs nothing beside it.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Makes something to use of what was read, if that is good at this time.
-pub(super) type Build<M> = fn(&TlsFiles, &Contents, SystemTime) -> Result<M, TlsError>;
+/// Makes something to use of what was read, if that is good at this time, also for a server which
+/// others know by these names.
+pub(super) type Build<M> =
+    fn(&TlsFiles, &Contents, &BTreeSet<String>, SystemTime) -> Result<M, TlsError>;
 
 /// Files, and what was made of them last.
 pub(super) struct Watched<M> {
@@ -47,6 +50,8 @@ pub(super) struct End {
 
 struct Looking {
     due: Instant,
+    /// The names by which others know the servers of this process.
+    hosts: BTreeSet<String>,
     /// What was not taken when it was looked at last, so that it is told once.
     refused: Option<TlsError>,
     /// How often something new was not taken.
@@ -70,13 +75,15 @@ impl<M> Watched<M> {
         build: Build<M>,
         now: SystemTime,
     ) -> Result<Self, TlsError> {
-        let current = make(&files, build, files.read()?, 0, now)?;
+        let hosts = BTreeSet::new();
+        let current = make(&files, build, files.read()?, 0, &hosts, now)?;
         Ok(Self {
             files,
             build,
             current: ArcSwap::from_pointee(current),
             looking: Mutex::new(Looking {
                 due: Instant::now() + LOOK_INTERVAL,
+                hosts,
                 refused: None,
                 refusals: 0,
             }),
@@ -90,6 +97,18 @@ impl<M> Watched<M> {
     /// Returns how often something new was not taken.
     pub(super) fn refusals(&self) -> u64 {
         self.looking.lock().refusals
+    }
+
+    /// Checks that what is in use will do for a server which others know as `host`. From then on, what
+    /// will not is refused.
+    pub(super) fn require(&self, host: &str, now: SystemTime) -> Result<(), TlsError> {
+        let mut looking = self.looking.lock();
+        let mut hosts = looking.hosts.clone();
+        hosts.insert(host.to_owned());
+        let current = self.current();
+        (self.build)(&self.files, &current.contents, &hosts, now)?;
+        looking.hosts = hosts;
+        Ok(())
     }
 
     /// Looks at the files if nobody has done so for a while. Reads files, so it may block.
@@ -113,7 +132,11 @@ impl<M> Watched<M> {
                 looking.refused = None;
                 return Look::Same;
             }
-            Ok(contents) => make(&self.files, self.build, contents, current.number + 1, now),
+            Ok(contents) => {
+                let number = current.number + 1;
+                let hosts = &looking.hosts;
+                make(&self.files, self.build, contents, number, hosts, now)
+            }
             Err(error) => Err(error),
         };
         match made {
@@ -138,6 +161,7 @@ fn make<M>(
     build: Build<M>,
     contents: Contents,
     number: u64,
+    hosts: &BTreeSet<String>,
     now: SystemTime,
 ) -> Result<Current<M>, TlsError> {
     let mut ends = Vec::new();
@@ -149,7 +173,7 @@ fn make<M>(
         }
     }
     Ok(Current {
-        material: build(files, &contents, now)?,
+        material: build(files, &contents, hosts, now)?,
         ends,
         number,
         contents,

@@ -63,8 +63,11 @@ impl Network for TcpNetwork {
         let address = listener.local_addr()?;
         let acceptor = Acceptor::new(listener, connections.clone());
         let incoming = acceptor.into_stream().map(|(stream, address, slot)| {
-            let (address, slot) = (Some(address), Some(slot));
-            Ok(Io::new(stream).with_origin(Origin { address, slot }))
+            Ok(Io::new(stream).with_origin(Origin {
+                address: Some(address),
+                slot: Some(slot),
+                role: None,
+            }))
         });
         Ok(Listener {
             address,

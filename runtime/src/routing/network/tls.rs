@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::{Io, Listener, Network};
+use super::{Io, Listener, Network, Origin};
 use crate::connections::Connections;
 use crate::telemetry::CertificateMetrics;
 use crate::tls::{self, Clients, Tls, mistrust_in};
@@ -66,7 +66,11 @@ impl Network for TlsNetwork {
         let accepted = tls::accept(incoming, Clients::Certified(tls), metrics);
         let incoming = accepted.map(|accepted| {
             let accepted = accepted?;
-            Ok(Io::new(accepted.io).with_origin(accepted.from))
+            let role = Some(accepted.role);
+            Ok(Io::new(accepted.io).with_origin(Origin {
+                role,
+                ..accepted.from
+            }))
         });
         Ok(Listener {
             address,

@@ -106,7 +106,7 @@ async fn a_client_that_stalls_is_let_go_in_time_and_holds_up_nobody() {
     let (client, accepted) = tokio::join!(tls.connect(NAME, good), world.accepted.next());
     assert!(client.is_ok(), "{client:?}");
     let accepted = accepted.expect("one").expect("good");
-    assert_eq!((accepted.from, accepted.certified), (2, true));
+    assert_eq!((accepted.from, accepted.role), (2, Role::Node));
     assert_eq!(began.elapsed(), Duration::ZERO, "it waited for nobody");
     assert_eq!(world.lets_go(&mut silent).await, HANDSHAKE_TIMEOUT);
     assert_eq!(world.lets_go(&mut half).await, Duration::ZERO);

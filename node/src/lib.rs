@@ -21,3 +21,9 @@ mod supervise;
 
 pub use app::App;
 pub use exit::Exit;
+
+/// Gives memory back to the system some seconds after a load peak, from a thread of its own; glibc keeps
+/// most of it (ADR-0040).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

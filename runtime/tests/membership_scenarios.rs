@@ -258,6 +258,21 @@ async fn two_live_processes_with_one_node_id_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn payloads_larger_than_nodes_can_exchange_are_refused_at_the_start() {
+    let largest = steading::object::PAYLOAD_LEN_LIMIT;
+    let started = Node::builder().payload_max(largest + 1).start().await;
+    let error = started.expect_err("too large");
+    assert!(matches!(error, StartError::PayloadMax(_)), "{error}");
+    let mut cluster = cluster(1).await;
+    let grown = cluster
+        .launch("n2", |builder| builder.payload_max(largest))
+        .await;
+    assert!(grown.joined().await.is_ok());
+    grown.stop().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_returns_under_its_name_waits_for_no_lease_if_it_may_replace() {
     let mut cluster = cluster(3).await;
     add_everywhere(cluster.node("n1"), 30, 1).await;

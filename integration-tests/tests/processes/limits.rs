@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use rustix::process::{Resource, Rlimit, prlimit};
 use steading_integration_tests::LIMIT;
 use steading_integration_tests::cluster::Node;
 use steading_integration_tests::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::cluster;
@@ -44,7 +46,7 @@ async fn metric(node: &Node, line: &str) -> f64 {
     value.map_or(0.0, |value| value.trim().parse().expect("a number"))
 }
 
-/// Issue 13.14: idle and half-sent requests were held forever.
+/// Idle and half-sent requests were held forever.
 #[tokio::test]
 async fn what_sends_no_request_is_closed_in_time() {
     let cluster = cluster("held").await;
@@ -78,7 +80,7 @@ async fn what_sends_no_request_is_closed_in_time() {
     assert!(metric(&node, timeouts).await >= 2.0);
 }
 
-/// Issue 13.14: a body of a byte now and then kept its connection.
+/// A body of a byte now and then kept its connection.
 #[tokio::test]
 async fn a_slow_body_is_answered_with_408() {
     let cluster = cluster("slow").await;
@@ -107,7 +109,7 @@ async fn a_slow_body_is_answered_with_408() {
     assert!(said.contains("\"outcome\":\"not_run\""), "{said}");
 }
 
-/// Issue 13.14: one half-sent request stretched a stop from 1 s to 27 s.
+/// One half-sent request stretched a stop from 1 s to 27 s.
 #[tokio::test]
 async fn half_sent_requests_do_not_delay_a_stop() {
     let cluster = cluster("half").await;
@@ -134,7 +136,7 @@ async fn half_sent_requests_do_not_delay_a_stop() {
     assert!(took < Duration::from_secs(15), "it took {took:?}");
 }
 
-/// Issue 13.14: with its file descriptors used up a node kept its lease, and peers got 503.
+/// With its file descriptors used up a node kept its lease, and peers got 503.
 #[tokio::test]
 async fn few_descriptors_leave_room_for_peers() {
     for descriptors in [64, 256] {
@@ -162,7 +164,50 @@ async fn few_descriptors_leave_room_for_peers() {
     }
 }
 
-/// Issue 13.14: a node that cannot accept connections says so, once, and recovers.
+/// Many behind one address leave room for those behind another.
+#[tokio::test]
+async fn one_address_cannot_take_every_connection() {
+    const AT_MOST: usize = 4;
+    let cluster = cluster("one-address").await;
+    let limits = ["--connections-max=32", "--connections-per-address-max=4"];
+    let [node] = cluster.ready_with(["a"], &limits).await;
+    let half = async |host: [u8; 4]| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind((host, 0).into())
+            .expect("an address of loopback");
+        let address = node.http().parse().expect("an address");
+        let mut stream = socket.connect(address).await.expect("it listens");
+        // An error means that the server has closed it already.
+        let _ = stream.write_all(HALF_BODY.as_bytes()).await;
+        stream
+    };
+    let many = (0..2 * AT_MOST).map(async |_| {
+        let mut said = Vec::new();
+        // Closed at once is an end as good as any.
+        let _ = half([127, 0, 0, 2]).await.read_to_end(&mut said).await;
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let mut many: FuturesUnordered<_> = many.collect();
+    // As many as there are too many are let go, and the others held.
+    for _ in 0..AT_MOST {
+        let said = timeout(LIMIT, many.next()).await.expect("it is let go");
+        let said = said.expect("one of them");
+        assert!(
+            said.is_empty() || said.starts_with("HTTP/1.1 503"),
+            "{said}"
+        );
+    }
+    let mut other = half([127, 0, 0, 3]).await;
+    let rest = [vec![b' '; 4096 - 5 - 2], b"1}".to_vec()].concat();
+    other.write_all(&rest).await.expect("it is open");
+    let mut answer = [0; 12];
+    let read = timeout(LIMIT, other.read_exact(&mut answer)).await;
+    read.expect("it is answered").expect("it is open");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+/// A node that cannot accept connections says so, once, and recovers.
 #[tokio::test]
 async fn a_listener_without_descriptors_recovers() {
     let cluster = cluster("no-descriptors").await;

@@ -16,7 +16,7 @@ use crate::coordination::store::Store;
 use crate::ids::{NodeId, Regions, ShardCount};
 #[allow(unused_imports, reason = "the documentation names it")]
 use crate::memory_budget::{MemoryBudget, default_memory_budget};
-use crate::object::{Methods, PAYLOAD_LEN_LIMIT, PAYLOAD_LEN_MAX, Registry};
+use crate::object::{Methods, PAYLOAD_LEN_MAX, Registry};
 use crate::placement::Weight;
 use crate::placement::planner::PlanSettings;
 use crate::routing::network::{Network, TcpNetwork};
@@ -323,11 +323,12 @@ impl NodeBuilder {
         Self { clock, ..self }
     }
 
-    /// Sets the largest arguments and replies, in bytes of their encoded form, up to
-    /// [`PAYLOAD_LEN_LIMIT`]. Default: 4 MiB. All nodes of a cluster should have the same.
+    /// Sets the largest arguments and replies, in bytes of their encoded form. Default: 4 MiB; with more
+    /// than [`PAYLOAD_LEN_LIMIT`](crate::object::PAYLOAD_LEN_LIMIT), the node does not start. All nodes
+    /// of a cluster must have the same.
     pub fn payload_max(self, payload_max: usize) -> Self {
         Self {
-            payload_max: payload_max.min(PAYLOAD_LEN_LIMIT),
+            payload_max,
             ..self
         }
     }

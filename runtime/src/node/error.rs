@@ -8,6 +8,7 @@ use crate::coordination::keys::InvalidRegistration;
 use crate::coordination::membership::JoinError;
 use crate::coordination::store::StoreError;
 use crate::ids::{InvalidNodeId, NodeId};
+use crate::object::PAYLOAD_LEN_LIMIT;
 use crate::tls::{Mistrust, TlsError};
 
 /// Why a node cannot become part of its cluster. Trying again changes nothing until something
@@ -18,6 +19,9 @@ pub enum StartError {
     /// The machine's host name cannot name a node; set an ID.
     #[error("the host name cannot be the node's ID: {0}")]
     HostName(#[source] InvalidNodeId),
+    /// [`NodeBuilder::payload_max`](crate::NodeBuilder::payload_max) is larger than nodes can exchange.
+    #[error("`payload_max` is {0} bytes, and {PAYLOAD_LEN_LIMIT} are the most")]
+    PayloadMax(usize),
     /// The gRPC address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -74,6 +78,7 @@ impl StartError {
             | Self::Cluster(ClusterError::Store(StoreError::Replaced(evidence)))
             | Self::Join(JoinError::Store(StoreError::Replaced(evidence))) => Some(evidence),
             Self::HostName(_)
+            | Self::PayloadMax(_)
             | Self::Listen { .. }
             | Self::Tls(_)
             | Self::Mistrust { .. }

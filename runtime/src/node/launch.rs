@@ -30,7 +30,7 @@ use crate::coordination::{OwnerChecks, SharedView};
 use crate::fence::Fence;
 use crate::ids::{Layout, NodeId};
 use crate::memory_budget::{MemoryBudget, default_memory_budget};
-use crate::object::{Host, HostSettings, RemoteCalls};
+use crate::object::{Host, HostSettings, PAYLOAD_LEN_LIMIT, RemoteCalls};
 use crate::placement::{ClusterMeta, Reach};
 use crate::routing::network::{Listener, Network, TlsNetwork, host};
 use crate::routing::{Router, RouterSettings, serve};
@@ -50,6 +50,9 @@ impl Node {
             Some(id) => id.clone(),
             None => host_name()?,
         };
+        if builder.payload_max > PAYLOAD_LEN_LIMIT {
+            return Err(StartError::PayloadMax(builder.payload_max));
+        }
         let fence = fence(builder.clock)?;
         let metrics = Metrics::beside(builder.traces.clone(), &builder.exports);
         let (tasks, metrics) = (Tasks::new(), Arc::new(metrics));

@@ -464,7 +464,7 @@ async fn what_is_staged_is_bounded_and_not_kept_for_ever() {
     stage(&new.host, 4).expect("the others were dropped in time");
 }
 
-/// Issue 13.15: 973 MiB were staged within a limit of 256 MiB.
+/// 973 MiB were staged within a limit of 256 MiB.
 #[tokio::test(start_paused = true)]
 async fn keys_count_as_staged_bytes() {
     const OBJECTS: usize = 200;
@@ -489,7 +489,7 @@ async fn keys_count_as_staged_bytes() {
     assert_eq!(new.host.budget().used(), 0);
 }
 
-/// Issue 13.15: staging had a limit of its own, whatever else was in memory.
+/// Staging had a limit of its own, whatever else was in memory.
 #[tokio::test]
 async fn staging_gets_half_of_the_memory_budget() {
     let new = World::closed(MemoryStorage::new());

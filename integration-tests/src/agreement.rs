@@ -77,6 +77,15 @@ pub struct Sample {
     pub failed: Option<String>,
 }
 
+impl Sample {
+    /// Whether the node that was asked rejected the call for want of memory. The doctor must name that;
+    /// who owns the shard, and whether the node is ready, is another question.
+    fn is_rejected(&self) -> bool {
+        let failed = self.failed.as_deref();
+        failed.is_some_and(|failed| failed.contains("overloaded"))
+    }
+}
+
 /// Asks `nodes`, the first of which also answers `doctor`, `status` and `explain`, and calls an
 /// object on every owner through the first, and on itself through each other.
 pub async fn observe(cluster: &Cluster, nodes: &[&Node]) -> Observation {
@@ -148,7 +157,8 @@ pub fn contradictions(seen: &Observation) -> Vec<String> {
         }
     }
     if seen.status.code == Some(0) {
-        found.extend(failed.iter().map(|call| {
+        let unserved = failed.iter().filter(|call| !call.is_rejected());
+        found.extend(unserved.map(|call| {
             let (through, shard) = (&call.through, call.shard);
             format!("status is content, but a call to shard {shard} through {through} failed")
         }));
@@ -168,8 +178,18 @@ pub fn contradictions(seen: &Observation) -> Vec<String> {
 
 fn of_sample(call: &Sample, seen: &Observation) -> Vec<String> {
     let mut found = Vec::new();
+    if call.is_rejected() {
+        return found;
+    }
     let (through, shard) = (&call.through, call.shard);
     let owner = call.owner.as_deref();
+    // That it may be unserved is all that is said of such a shard.
+    let silent = owner.is_some_and(|owner| {
+        seen.status
+            .nodes
+            .get(owner)
+            .is_some_and(|is| is == "silent")
+    });
     if call.failed.is_some() && call.explained_healthy {
         found.push(format!(
             "explain says that shard {shard} is served, but a call through {through} failed"
@@ -180,7 +200,7 @@ fn of_sample(call: &Sample, seen: &Observation) -> Vec<String> {
             "explain says that nothing is to happen to shard {shard}, which fails"
         ));
     }
-    if call.failed.is_none() && owner.is_some() && !call.explained_healthy {
+    if call.failed.is_none() && owner.is_some() && !silent && !call.explained_healthy {
         found.push(format!(
             "explain says that shard {shard} is not served, but it is"
         ));
@@ -381,6 +401,23 @@ mod tests {
         (seen.doctor.code, seen.status.code) = (Some(1), Some(1));
         seen.samples[0].explained_healthy = false;
         seen.samples[0].next = "its owner b is silent".into();
+        assert_eq!(contradictions(&seen), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_call_that_is_rejected_for_want_of_memory_is_the_doctors_to_name() {
+        let mut seen = failing();
+        seen.samples[0].failed = Some("503 \"overloaded\"".into());
+        let found = contradictions(&seen);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with("doctor is content"));
+    }
+
+    #[test]
+    fn a_shard_of_a_silent_owner_may_be_served_or_not() {
+        let mut seen = well();
+        seen.samples[0].explained_healthy = false;
+        seen.status.nodes.insert("b".into(), "silent".into());
         assert_eq!(contradictions(&seen), Vec::<String>::new());
     }
 

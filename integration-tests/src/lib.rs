@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod etcd;
 pub mod history;
 pub mod inspector;
+pub mod keys;
 pub mod load;
 pub mod objects;
 pub mod operator;

@@ -8,20 +8,21 @@ use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::etcd::Etcd;
 
 /// Returns whether all nodes are ready and every sample call is served.
-fn is_served(seen: &Observation) -> bool {
+pub(super) fn is_served(seen: &Observation) -> bool {
     let ready = seen.ready.values().all(|ready| *ready == Ready::Yes);
-    ready && seen.samples.iter().all(|call| call.failed.is_none())
+    let called = !seen.samples.is_empty();
+    ready && called && seen.samples.iter().all(|call| call.failed.is_none())
 }
 
 /// Returns whether the doctor has a finding that begins and contains this.
-fn finds(seen: &Observation, begin: &str, contains: &str) -> bool {
+pub(super) fn finds(seen: &Observation, begin: &str, contains: &str) -> bool {
     let findings = seen.doctor.findings.iter();
     findings
         .filter(|of| of.starts_with(begin))
         .any(|of| of.contains(contains))
 }
 
-async fn two(cluster: &Cluster) -> [Node; 2] {
+pub(super) async fn two(cluster: &Cluster) -> [Node; 2] {
     let nodes = cluster.ready(["a", "b"]).await;
     nodes[0].is_spread(["a", "b"]).await;
     nodes
@@ -68,6 +69,22 @@ async fn orders_are_warnings_and_serve_all_the_same() {
         ordered,
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_cordoned_node_that_restarts_is_ready_without_shards() {
+    let etcd = Etcd::start().await;
+    let cluster = Cluster::new(&etcd, "cordoned");
+    let [a, b] = two(&cluster).await;
+    a.order("/v1/nodes/b/cordon", &json!({})).await;
+    assert!(b.terminate().await.success(), "{}", b.output());
+    agrees(&cluster, &[&a], "a serves everything", is_served).await;
+    let b = cluster.start("b").await;
+    agrees(&cluster, &[&a, &b], "b is back and gets nothing", |seen| {
+        is_served(seen) && finds(seen, "warn orders", "b is cordoned")
+    })
+    .await;
+    assert!(a.shards_of("b").await.is_empty());
 }
 
 #[tokio::test]

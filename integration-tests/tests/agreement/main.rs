@@ -2,4 +2,6 @@
 //! known, and `/ready`, `doctor`, `status` and `explain` agree with what callers experience.
 
 mod faults;
+mod resources;
 mod silent;
+mod store;

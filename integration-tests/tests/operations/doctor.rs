@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use steading::coordination::store::{Op, Store, Txn};
 use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::etcd::Etcd;
+use steading_integration_tests::keys::quarantine;
 use steading_integration_tests::until;
 
 /// What the doctor said.
@@ -134,7 +134,7 @@ async fn s0_36_the_doctor_names_shards_in_quarantine_and_how_to_release_them() {
     let [a, b] = cluster.ready(["a", "b"]).await;
     a.is_settled(["a", "b"]).await;
     // As the leader writes it, so that nothing has to crash three times for it.
-    quarantine_all(&cluster).await;
+    quarantine(&cluster, |_| true).await;
     b.kill();
     let said = finds(
         &cluster,
@@ -146,26 +146,6 @@ async fn s0_36_the_doctor_names_shards_in_quarantine_and_how_to_release_them() {
     .await;
     let unwell = said.unwell().join("\n");
     assert!(unwell.contains("steading release "), "{unwell}");
-}
-
-async fn quarantine_all(cluster: &Cluster) {
-    let store = cluster.store().await;
-    let targets = format!("{}target/", cluster.prefix());
-    let listing = store.list(&targets).await.expect("etcd answers");
-    let marked = listing.entries.into_iter().map(|entry| {
-        let mut value: Value = serde_json::from_slice(&entry.value).expect("JSON");
-        value["quarantined"] = json!([0]);
-        Op::Put {
-            key: entry.key,
-            value: value.to_string().into_bytes(),
-            lease: None,
-        }
-    });
-    let txn = Txn {
-        then: marked.collect(),
-        ..Txn::default()
-    };
-    assert!(store.commit(txn).await.expect("etcd answers").succeeded);
 }
 
 #[tokio::test]

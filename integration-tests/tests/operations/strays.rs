@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use steading::coordination::keys::{Keys, encode_leader};
-use steading::coordination::store::{Entry, Op, Store as _, Txn};
+use steading::coordination::store::{Entry, Store as _};
 use steading::ids::NodeId;
 use steading_integration_tests::cluster::{Cluster, Node};
 use steading_integration_tests::etcd::Etcd;
+use steading_integration_tests::keys::put;
 use steading_integration_tests::{LIMIT, until, until_within};
 
 use super::doctor::{doctor, finds};
@@ -21,20 +22,6 @@ fn keys(cluster: &Cluster) -> Keys {
 async fn entry(cluster: &Cluster, key: &str) -> Option<Entry> {
     let listing = cluster.store().await.list(key).await.expect("etcd answers");
     listing.entries.into_iter().find(|entry| entry.key == key)
-}
-
-/// Writes a key that no lease keeps.
-async fn put_unheld(cluster: &Cluster, key: String, value: Vec<u8>) {
-    let put = Op::Put {
-        key,
-        value,
-        lease: None,
-    };
-    let txn = Txn {
-        then: vec![put],
-        ..Txn::default()
-    };
-    cluster.store().await.commit(txn).await.expect("it answers");
 }
 
 /// Waits until the leader key hangs on a lease, and a command is carried out.
@@ -61,7 +48,7 @@ async fn a_leader_key_that_no_lease_keeps_is_named_and_deleted() {
         let key = keys(&cluster).leader();
         until("the doctor names the key", async || {
             // Written anew each time: it is deleted after some seconds.
-            put_unheld(&cluster, key.clone(), encode_leader(&leader)).await;
+            put(&cluster, key.clone(), encode_leader(&leader)).await;
             let unwell = doctor(&cluster, &[&a, &b], true).await.unwell();
             let names = |line: &String| line.starts_with("warn store_keys") && line.contains(&key);
             let named = unwell.iter().any(names);
@@ -83,7 +70,7 @@ async fn a_node_key_that_no_lease_keeps_is_named_gets_nothing_and_is_deleted() {
     let registered = entry(&cluster, &key).await.expect("b is registered");
     b.kill();
     a.is_settled(["a"]).await;
-    put_unheld(&cluster, key.clone(), registered.value).await;
+    put(&cluster, key.clone(), registered.value).await;
     finds(&cluster, &[&a], true, "warn store_keys", &key).await;
     a.is_settled(["a"]).await;
     a.add_one("calls").await.expect("it serves everything");

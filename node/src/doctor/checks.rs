@@ -42,6 +42,7 @@ const ALL: &[Check] = &[
     nodes::grace,
     nodes::clocks,
     nodes::memory,
+    nodes::memory_budget,
     nodes::certificates,
 ];
 

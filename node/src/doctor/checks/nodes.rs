@@ -17,6 +17,9 @@ const CLOCKS_APART: f64 = 2.0;
 /// From which part of its memory on a node has little left.
 const MEMORY_FULL: f64 = 0.9;
 
+/// From which part of the memory budget on requests are rejected, but for small ones.
+const BUDGET_FULL: f64 = 0.7;
+
 const DAY: f64 = 86_400.0;
 
 /// How long before its end a certificate is said to run out: soon, and at once.
@@ -350,6 +353,27 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
         })
     });
     or_ok(full.collect(), CHECK, "every node has memory left")
+}
+
+/// Clients get three quarters of the budget.
+pub(super) fn memory_budget(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "memory_budget";
+    let full = facts.told().filter_map(|(node, told)| {
+        let metrics = &told.metrics.after;
+        let used = metrics.sum("steading_memory_budget_used_bytes", &[])?;
+        let limit = metrics.sum("steading_memory_budget_limit_bytes", &[])?;
+        (used > limit * BUDGET_FULL).then(|| {
+            let part = percent(used / limit);
+            let what = format!(
+                "{} rejects requests or is about to: {part} of its memory budget are in use",
+                node.name
+            );
+            Finding::bad(CHECK, Runbook("memory"), what)
+                .because("Clients get three quarters of it: they send large bodies slowly, or many at a time")
+                .then("raise `memory_budget`, or lower `body_timeout`")
+        })
+    });
+    or_ok(full.collect(), CHECK, "every node has room for requests")
 }
 
 pub(super) fn certificates(facts: &Facts) -> Vec<Finding> {

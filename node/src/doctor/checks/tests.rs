@@ -358,6 +358,18 @@ fn clocks_apart_are_told() {
 }
 
 #[test]
+fn a_full_memory_budget_is_bad() {
+    let mut facts = well();
+    let with = |used| {
+        format!("steading_memory_budget_used_bytes {used}\nsteading_memory_budget_limit_bytes 100")
+    };
+    says(&mut facts, &with(60));
+    assert!(found(&facts).is_empty());
+    says(&mut facts, &with(74));
+    assert_eq!(found(&facts), ["BAD memory_budget"]);
+}
+
+#[test]
 fn full_memory_is_told() {
     let mut facts = well();
     says(&mut facts, "steading_process_resident_memory_bytes 95");

@@ -1,7 +1,7 @@
 # Every command a contributor needs. `make help` lists them; each recipe is a few plain lines
 # that can be typed without make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-k8s test-image test-dockerfile image test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
+.PHONY: help setup demo soak test-k8s test-image test-dockerfile image test check fmt clippy doc unit integration model docs vendor bench bench-inspector pictures audit clean
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands.
@@ -33,6 +33,9 @@ unit: ## Unit, documentation and macro tests.
 integration: ## Tests with real etcd and real node processes.
 	cargo build --locked -p steading-node -p steading-inspector -p steading-example-wordcount -p steading-example-guestbook
 	cargo test --locked --no-fail-fast -p steading-integration-tests
+
+soak: setup ## Run all tests RUNS times (10) next to BURNERS (2) processes that burn CPU. Takes hours.
+	@scripts/soak $(or $(RUNS),10) $(or $(BURNERS),2)
 
 model: ## Visit the larger worlds of the ownership model. Takes a quarter of an hour.
 	cargo test --locked -p steading-model -- --ignored --nocapture

@@ -1,11 +1,14 @@
 //! Clients that send more than fits into memory.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::future::join_all;
 use rustix::process::Pid;
 use steading_integration_tests::LIMIT;
 use steading_integration_tests::cluster::Node;
+use steading_integration_tests::programs::steading;
 use steading_integration_tests::until;
 use steading_proto::v1::Batch;
 use steading_proto::v1::peer_client::PeerClient;
@@ -15,6 +18,7 @@ use tokio::time::timeout;
 use tonic::Request;
 
 use super::cluster;
+use super::storage::make_executable;
 
 const BUDGET: &str = "--memory-budget=64MiB";
 
@@ -137,6 +141,80 @@ async fn memory_is_given_back_after_a_load_peak() {
         Err(text)
     })
     .await;
+}
+
+/// A control group of memory, of either version. It goes when it is dropped, after its processes.
+struct Group(PathBuf);
+
+impl Group {
+    /// Makes one with a limit; `None` where groups cannot be made.
+    fn new(bytes: u64) -> Option<Self> {
+        let versions = [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ];
+        let name = format!("steading-test-{}", std::process::id());
+        versions.into_iter().find_map(|(root, limit)| {
+            let group = Self(Path::new(root).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            // Without the controller of memory the group has no such file.
+            fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A process that was killed leaves its group a moment later.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Without a budget, so many bodies take 1.6 GiB.
+#[tokio::test]
+async fn a_node_in_a_limited_control_group_is_not_killed_for_its_clients_bodies() {
+    const LIMIT_MIB: u64 = 320;
+    let Some(group) = Group::new(LIMIT_MIB << 20) else {
+        println!("not shown: no control group of memory can be made here");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("limited");
+    let (program, tasks) = (steading().display(), group.0.join("cgroup.procs"));
+    let text = format!(
+        "#!/bin/sh\necho $$ > {}\nexec {program} \"$@\"\n",
+        tasks.display()
+    );
+    fs::write(&script, text).expect("written");
+    make_executable(&script);
+    let cluster = cluster("control-group").await.program(&script);
+    let [node] = cluster.ready(["a"]).await;
+    let metrics = node.get("/metrics").await.expect("it runs").body;
+    let budget = format!(
+        "steading_memory_budget_limit_bytes {}\n",
+        LIMIT_MIB / 4 << 20
+    );
+    assert!(
+        metrics.as_str().is_some_and(|text| text.contains(&budget)),
+        "{metrics}"
+    );
+    let sent = join_all((0..400).map(|_| unfinished(node.http().to_owned())));
+    let held = timeout(LIMIT, sent)
+        .await
+        .expect("they are sent or refused");
+    let refused = held
+        .iter()
+        .filter(|(_, answer)| answer.contains("overloaded"));
+    assert!(refused.count() >= 300, "most are refused");
+    drop(held);
+    gives_back(&node).await;
+    assert_eq!(node.add_one("c").await, Ok(1), "it lives");
 }
 
 /// Six links with a batch of 200 MiB each took 1.2 GiB; three are enough to see it.

@@ -158,6 +158,6 @@ async fn a_node_at_its_file_size_limit_reports_it() {
     assert!(node.get("/healthz").await.is_ok(), "it runs");
 }
 
-fn make_executable(script: &Path) {
+pub(super) fn make_executable(script: &Path) {
     fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }

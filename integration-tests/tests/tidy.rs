@@ -104,6 +104,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "integration-tests/tests/telemetry/",
             // A client that poses as a node.
             "integration-tests/tests/processes/memory.rs",
+            "integration-tests/tests/tls/roles.rs",
             // Messages that no node sends.
             "integration-tests/tests/malformed/",
         ],

@@ -77,13 +77,16 @@ async fn n1_of_three_nodes_one_is_killed_and_every_object_answers_again() {
 
 #[tokio::test]
 async fn a_node_that_restarts_under_its_id_takes_its_shards_back() {
+    // Long, so that a busy machine does not take a slow restart for the end of a node.
+    let patient = ["--return-delay=30s"];
     let cluster = cluster("restarted").await;
-    let [a, b] = cluster.ready(["a", "b"]).await;
+    let [a, b] = cluster.ready_with(["a", "b"], &patient).await;
     a.is_settled(["a", "b"]).await;
     let before = a.owners().await;
     b.kill();
     let start = Instant::now();
-    let b = cluster.start("b").await;
+    let mut b = cluster.launch("b", &patient);
+    b.listens().await;
     b.is_ready().await;
     a.is_settled(["a", "b"]).await;
     println!(
